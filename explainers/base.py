@@ -1,0 +1,180 @@
+"""The vocabulary every explainer shares: arrays, results, the protocol and the errors."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+"""Rows of raw columns, shape (N, F): numbers as they are, category columns as level codes
+(see `RawColumns`), missing as NaN."""
+
+Values = NDArray[np.float64]
+"""Shape (N, F, C), in the units of output_space; sum over F + base_values = outputs."""
+
+IntArray = NDArray[np.int64]
+
+OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
+Link = Literal["logit", "softmax", "log", "identity"]
+Method = Literal["tree_interventional", "linear", "permutation", "exact"]
+Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
+
+Level = str | int | float | bool
+"""One category of a category column, as it appears in JSON."""
+
+
+class ExplainerError(Exception):
+    """Base of what this package raises.
+
+    ExplainerError
+    ├── UnsupportedModelError   the model, or this part of it, has no exact explainer here
+    └── MalformedModelError     the artifact contradicts its own format
+    """
+
+
+class UnsupportedModelError(ExplainerError):
+    """The model has no exact explainer; the message names the part and the reason."""
+
+
+class MalformedModelError(ExplainerError):
+    """The artifact contradicts its own format; the message names the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawColumns:
+    """The raw input columns in schema order.
+
+    levels[i] is None for a numeric column, else the column's categories in code order: the level
+    `levels[i][k]` is the number `k` in a FloatArray. NaN is missing; the code -1 is a level the
+    schema does not list, in columns that pass such levels on to the model.
+    """
+
+    names: tuple[str, ...]
+    levels: tuple[tuple[Level, ...] | None, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.levels):
+            raise ValueError(f"{len(self.names)} names but {len(self.levels)} level lists")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("column names must be unique")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """The frozen reference rows that "column absent" is averaged over: (B, F) raw columns."""
+
+    rows: FloatArray
+    digest: str
+
+    def __post_init__(self) -> None:
+        if self.rows.ndim != 2 or not len(self.rows):
+            raise ValueError(f"background must be (B, F) with B >= 1, got {self.rows.shape}")
+
+    @classmethod
+    def of(cls, rows: FloatArray) -> "Background":
+        """Freeze rows under a digest of their bytes (for use without a registry)."""
+        frozen = np.ascontiguousarray(rows, dtype=np.float64).copy()
+        frozen.setflags(write=False)
+        return cls(frozen, "sha256:" + hashlib.sha256(frozen.tobytes()).hexdigest())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanation:
+    """Attributions of N instances: values (N, F, C), base_values (N, C).
+
+    outputs (N, C) is None until the caller attaches what the served model returned
+    (`with_outputs`): an explainer never supplies the number it is checked against.
+    standard_errors (N, F, C) is None when exact; seeds (N,) is None when nothing was drawn.
+    """
+
+    values: Values
+    base_values: FloatArray
+    feature_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    output_space: OutputSpace
+    method: Method
+    engine: Engine
+    exact: bool
+    background_digest: str
+    outputs: FloatArray | None = None
+    standard_errors: Values | None = None
+    seeds: IntArray | None = None
+    model_evaluations: int = 0
+
+    def __post_init__(self) -> None:
+        rows = self.values.shape[0]
+        outputs = len(self.output_names)
+        expected = (rows, len(self.feature_names), outputs)
+        if self.values.shape != expected:
+            raise ValueError(f"values must be {expected}, got {self.values.shape}")
+        if self.base_values.shape != (rows, outputs):
+            raise ValueError(f"base_values must be {(rows, outputs)}, got {self.base_values.shape}")
+        if self.outputs is not None and self.outputs.shape != (rows, outputs):
+            raise ValueError(f"outputs must be {(rows, outputs)}, got {self.outputs.shape}")
+
+    def with_outputs(self, outputs: FloatArray) -> "Explanation":
+        """The same explanation beside the served model's outputs, (N, C) in output_space."""
+        return replace(self, outputs=outputs)
+
+
+class Explainer(Protocol):
+    """Computes Shapley values of raw columns; safe to share between threads."""
+
+    method: Method
+    engine: Engine
+    exact: bool
+    tolerance: float
+    """Largest additivity error that passes: 1e-5 where model or served output is float32, else
+    1e-9 (relative; see `explainers.checks`)."""
+
+    output_scale: FloatArray
+    """(C,) standard deviation of the outputs over the background."""
+
+    def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
+        """Attribute each output of each row of X, (N, F) raw columns in schema order."""
+        ...
+
+    def warm_up(self) -> None:
+        """Compile and touch everything the first call would otherwise pay for."""
+        ...
+
+
+class Derivation(Protocol):
+    """Maps raw rows to the columns the fitted model sees, keeping track of whose they are."""
+
+    players: IntArray
+    """(P,) for each derived column the raw column it is made from."""
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        """(N, F) raw rows to (N, P) derived rows."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IdentityDerivation:
+    """The model reads the raw columns themselves."""
+
+    players: IntArray
+
+    @classmethod
+    def over(cls, n_columns: int) -> "IdentityDerivation":
+        """For a model of n_columns raw columns."""
+        return cls(np.arange(n_columns, dtype=np.int64))
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        """X itself."""
+        return X
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What the axes of an explanation are called."""
+
+    features: tuple[str, ...]
+    outputs: tuple[str, ...]
+    output_space: OutputSpace

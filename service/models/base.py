@@ -1,0 +1,91 @@
+"""What the service needs of a model, whatever library it comes from."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from explainers.base import Derivation, FloatArray, Level, Link, OutputSpace, RawColumns
+from explainers.tree.ensemble import TreeEnsemble
+
+Task = Literal["binary", "multiclass", "regression"]
+Unknown = Literal["refuse", "missing", "ignore"]
+"""What happens to a category level the model has not seen: refuse the row, hand it on as missing,
+or hand it on as "none of the known levels" (code -1) where the fitted encoder ignores it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """What the library itself returned for N rows, in its own numbers (widened to float64).
+
+    outputs: (N, C) in output_space, what explanations add up to.
+    scores: (N, K) class probabilities of a classifier in class order, (N, 1) value otherwise.
+    """
+
+    outputs: FloatArray
+    scores: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class InputColumns:
+    """The raw columns the artifact itself knows about."""
+
+    raw: RawColumns
+    accepts_missing: tuple[bool, ...]
+    unknown: tuple[Unknown, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TreeForm:
+    """A tree model: ensemble over derived columns, reached from raw rows by derivation."""
+
+    ensemble: TreeEnsemble
+    derivation: Derivation
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearForm:
+    """outputs = derived @ coefficients + intercept; coefficients (P, C), intercept (C,)."""
+
+    coefficients: FloatArray
+    intercept: FloatArray
+    derivation: Derivation
+
+
+class NativeModel(Protocol):
+    """A loaded model. Safe to call from several threads; a row's result never depends on which
+    rows stand beside it in X."""
+
+    library: str
+    """Distribution whose code predicts: xgboost, lightgbm, scikit-learn."""
+
+    format: str
+    """How the artifact is stored: ubj, json, txt, skops."""
+
+    task: Task
+    columns: InputColumns
+    n_classes: int
+    """K for a classifier, 1 for regression."""
+
+    classes: tuple[Level, ...] | None
+    """In output order when the artifact stores them, else None."""
+
+    output_space: OutputSpace
+    link: Link
+    is_float32: bool
+    """Model or served numbers are float32 (sets the additivity tolerance)."""
+
+    trees_used: int | None
+
+    def predict(self, X: FloatArray) -> Served:
+        """Served numbers of (N, F) raw rows in `columns.raw` order and coding."""
+        ...
+
+    def form(self) -> TreeForm | LinearForm:
+        """What an exact explainer works on; UnsupportedModelError names why there is none."""
+        ...
+
+
+def binary_scores(positive: FloatArray) -> FloatArray:
+    """(N,) probability of the second class to (N, 2)."""
+    return np.column_stack([1.0 - positive, positive])
