@@ -54,7 +54,8 @@ class LinearForm:
 
 class NativeModel(Protocol):
     """A loaded model. Safe to call from several threads; a row's result never depends on which
-    rows stand beside it in X."""
+    rows stand beside it in X.
+    """
 
     library: str
     """Distribution whose code predicts: xgboost, lightgbm, scikit-learn."""
