@@ -125,15 +125,36 @@ class Explanation:
 class Explainer(Protocol):
     """Computes Shapley values of raw columns; safe to share between threads."""
 
-    method: Method
-    engine: Engine
-    exact: bool
-    tolerance: float
-    """Largest additivity error that passes: 1e-5 where model or served output is float32, else
-    1e-9 (relative; see `explainers.checks`)."""
+    @property
+    def method(self) -> Method:
+        """What is computed."""
+        ...
 
-    output_scale: FloatArray
-    """(C,) standard deviation of the outputs over the background."""
+    @property
+    def engine(self) -> Engine:
+        """What computes it."""
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """False: the values are estimates and carry standard errors."""
+        ...
+
+    @property
+    def tolerance(self) -> float:
+        """Largest additivity error that passes: 1e-5 where model or served output is float32,
+        else 1e-9 (relative; see `explainers.checks`).
+        """
+        ...
+
+    @property
+    def output_scale(self) -> FloatArray:
+        """(C,) standard deviation of the outputs over the background."""
+        ...
+
+    def outputs(self, X: FloatArray) -> FloatArray:
+        """(N, C) this explainer's own reading of the model, to compare with the library."""
+        ...
 
     def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
         """Attribute each output of each row of X, (N, F) raw columns in schema order."""
@@ -147,8 +168,10 @@ class Explainer(Protocol):
 class Derivation(Protocol):
     """Maps raw rows to the columns the fitted model sees, keeping track of whose they are."""
 
-    players: IntArray
-    """(P,) for each derived column the raw column it is made from."""
+    @property
+    def players(self) -> IntArray:
+        """(P,) for each derived column the raw column it is made from."""
+        ...
 
     def __call__(self, X: FloatArray) -> FloatArray:
         """(N, F) raw rows to (N, P) derived rows."""

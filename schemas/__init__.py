@@ -1,0 +1,56 @@
+"""The shapes on the wire: a model's input schema, strict request bodies, answers, problems."""
+
+from schemas.definitive import MAX_SUBJECT_LENGTH, Row
+from schemas.messages import (
+    Answer,
+    ClassPrediction,
+    ExplanationBody,
+    ModelInfo,
+    ModelList,
+    ModelReference,
+    PredictRequest,
+    Provenance,
+    Record,
+    RecordPage,
+    RecordSummary,
+    RowWarning,
+    ValuePrediction,
+)
+from schemas.model_schema import Column, Level, ModelSchema, SchemaError
+from schemas.openapi import answer_schema, document_schema, predict_request_schema
+from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
+from schemas.rows import DecodedBody, RowCodec, SeenRanges
+from schemas.strict_json import NotStrictJsonError
+
+__all__ = [
+    "MAX_SUBJECT_LENGTH",
+    "Answer",
+    "ClassPrediction",
+    "Column",
+    "DecodedBody",
+    "ExplanationBody",
+    "InvalidContentError",
+    "Level",
+    "ModelInfo",
+    "ModelList",
+    "ModelReference",
+    "ModelSchema",
+    "NotStrictJsonError",
+    "PredictRequest",
+    "Problem",
+    "Provenance",
+    "Record",
+    "RecordPage",
+    "RecordSummary",
+    "Row",
+    "RowCodec",
+    "RowWarning",
+    "SchemaError",
+    "SeenRanges",
+    "ValuePrediction",
+    "Violation",
+    "answer_schema",
+    "document_schema",
+    "json_pointer",
+    "predict_request_schema",
+]

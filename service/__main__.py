@@ -1,11 +1,18 @@
 """Entry point of the `explaind` command."""
 
+import sys
+
 
 def main() -> None:
-    """Run the command line. The import is inside: a spawned child re-runs this file."""
+    """Run the command line. Imports are inside: a spawned child re-runs this file."""
     from service.cli import app
+    from service.errors import CommandError
 
-    app()
+    try:
+        app()
+    except CommandError as error:
+        print(f"explaind: {error}", file=sys.stderr)  # noqa: T201 - this is the command line
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

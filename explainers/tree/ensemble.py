@@ -78,8 +78,21 @@ class TreeEnsemble:
             raise MalformedModelError("a node tests a column beyond the model's columns")
         if np.any(self.left >= n_nodes) or np.any(self.right >= n_nodes):
             raise MalformedModelError("a child lies beyond the last node")
+        self._require_inside(n_nodes)
         if not np.all(np.isfinite(self.leaf_values)) or not np.all(np.isfinite(self.base)):
             raise MalformedModelError("a leaf or base value is not finite")
+
+    def _require_inside(self, n_nodes: int) -> None:
+        if len(self.leaf_values) != n_nodes or len(self.tree_output) != len(self.roots):
+            raise MalformedModelError("a node has no leaf value, or a tree no output")
+        if np.any(self.roots < 0) or np.any(self.roots >= n_nodes):
+            raise MalformedModelError("a root is no node")
+        if np.any(self.tree_output < 0) or np.any(self.tree_output >= len(self.base)):
+            raise MalformedModelError("a tree adds to an output beyond the model's")
+        ends = (self.category_start + self.category_words)[self.is_category]
+        starts = self.category_start[self.is_category]
+        if np.any(starts < 0) or np.any(ends < starts) or np.any(ends > len(self.category_bits)):
+            raise MalformedModelError("a category set lies beyond the stored bits")
 
     @property
     def n_outputs(self) -> int:

@@ -57,26 +57,55 @@ class NativeModel(Protocol):
     rows stand beside it in X.
     """
 
-    library: str
-    """Distribution whose code predicts: xgboost, lightgbm, scikit-learn."""
+    @property
+    def library(self) -> str:
+        """Distribution whose code predicts: xgboost, lightgbm, scikit-learn."""
+        ...
 
-    format: str
-    """How the artifact is stored: ubj, json, txt, skops."""
+    @property
+    def format(self) -> str:
+        """How the artifact is stored: ubj, json, txt, skops."""
+        ...
 
-    task: Task
-    columns: InputColumns
-    n_classes: int
-    """K for a classifier, 1 for regression."""
+    @property
+    def task(self) -> Task:
+        """Binary, multiclass or regression."""
+        ...
 
-    classes: tuple[Level, ...] | None
-    """In output order when the artifact stores them, else None."""
+    @property
+    def columns(self) -> InputColumns:
+        """The raw columns in the artifact's own order."""
+        ...
 
-    output_space: OutputSpace
-    link: Link
-    is_float32: bool
-    """Model or served numbers are float32 (sets the additivity tolerance)."""
+    @property
+    def n_classes(self) -> int:
+        """K for a classifier, 1 for regression."""
+        ...
 
-    trees_used: int | None
+    @property
+    def classes(self) -> tuple[Level, ...] | None:
+        """In output order when the artifact stores them, else None."""
+        ...
+
+    @property
+    def output_space(self) -> OutputSpace:
+        """Unit of the outputs."""
+        ...
+
+    @property
+    def link(self) -> Link:
+        """From outputs to scores."""
+        ...
+
+    @property
+    def is_float32(self) -> bool:
+        """Model or served numbers are float32 (sets the additivity tolerance)."""
+        ...
+
+    @property
+    def trees_used(self) -> int | None:
+        """How many trees predict, None for a model without trees."""
+        ...
 
     def predict(self, X: FloatArray) -> Served:
         """Served numbers of (N, F) raw rows in `columns.raw` order and coding."""

@@ -1,0 +1,29 @@
+"""The exact explainer that fits a model's form."""
+
+from explainers.base import Background, Derivation, Explainer, FloatArray, Naming
+from explainers.linear import LinearExplainer
+from explainers.tree.ensemble import TreeEnsemble
+from explainers.tree.explainer import TreeExplainer
+
+Coefficients = tuple[FloatArray, FloatArray]
+"""Coefficients (P, C) and intercept (C,) of a model linear in its derived columns."""
+
+
+def build_explainer(
+    form: TreeEnsemble | Coefficients,
+    background: Background,
+    derivation: Derivation,
+    *,
+    naming: Naming,
+    tolerance: float,
+) -> Explainer:
+    """An explainer of the model over this background.
+
+    Raises UnsupportedModelError when there is no exact one.
+    """
+    if isinstance(form, TreeEnsemble):
+        return TreeExplainer(form, background, derivation, naming=naming, tolerance=tolerance)
+    coefficients, intercept = form
+    return LinearExplainer(
+        coefficients, intercept, background, derivation, naming=naming, tolerance=tolerance
+    )

@@ -1,0 +1,47 @@
+"""Compiles every kernel into the cache: `python -m explainers.warm`."""
+
+import numpy as np
+
+from explainers.base import Background, IdentityDerivation, Naming
+from explainers.tree.ensemble import TreeEnsemble
+from explainers.tree.explainer import TreeExplainer
+
+
+def main() -> None:
+    """Explain one row of a model of one split through the classes that serve."""
+    explainer = TreeExplainer(
+        _stump(),
+        Background.of(np.array([[0.0], [1.0]])),
+        IdentityDerivation.over(1),
+        naming=Naming(("column",), ("output",), "raw"),
+        tolerance=1e-9,
+    )
+    explainer.warm_up()
+
+
+def _stump() -> TreeEnsemble:
+    no = np.zeros(3, dtype=np.bool_)
+    none = np.zeros(3, dtype=np.int32)
+    return TreeEnsemble(
+        roots=np.zeros(1, dtype=np.int32),
+        left=np.array([1, -1, -1], dtype=np.int32),
+        right=np.array([2, -1, -1], dtype=np.int32),
+        column=np.array([0, -1, -1], dtype=np.int32),
+        threshold=np.array([0.5, 0.0, 0.0]),
+        missing_left=no,
+        nan_is_zero=no,
+        zero_is_missing=no,
+        is_category=no,
+        member_left=no,
+        category_start=none,
+        category_words=none,
+        category_bits=np.zeros(0, dtype=np.uint32),
+        leaf_values=np.array([[0.0], [0.0], [1.0]]),
+        tree_output=np.zeros(1, dtype=np.int32),
+        base=np.zeros(1),
+        n_columns=1,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""The documents the API answers with, as clients read them."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
+"""Keeps its JSON type: 1, 1.0, true and "1" stay what they are."""
+
+Lane = Literal["inline", "queued"]
+Method = Literal["tree_interventional", "linear", "permutation", "exact"]
+Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
+OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
+Link = Literal["logit", "softmax", "log", "identity"]
+Status = Literal["complete", "pending", "failed", "skipped"]
+Task = Literal["binary", "multiclass", "regression"]
+
+PerOutput = list[list[float]]
+"""Shape (N, C)."""
+PerFeature = list[list[list[float]]]
+"""Shape (N, F, C)."""
+
+_COMPUTED = (
+    "values",
+    "base_values",
+    "outputs",
+    "additivity_error",
+    "top",
+    "engine",
+    "exact",
+    "seed",
+    "standard_errors",
+)
+_OPTIONAL_WHEN_COMPLETE = {"seed", "standard_errors"}
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ModelReference(_Document):
+    """The registered version that answered."""
+
+    name: str
+    version: int
+    digest: str
+
+
+class ClassPrediction(_Document):
+    """A classifier's answer for one instance; label keeps its JSON type."""
+
+    label: Scalar
+    probabilities: dict[str, float]
+    decision: Scalar | None = None
+
+
+class ValuePrediction(_Document):
+    """A regression's or ranker's answer for one instance."""
+
+    value: float
+    decision: Scalar | None = None
+
+
+Prediction = ClassPrediction | ValuePrediction
+
+
+class RowWarning(_Document):
+    """A valid value unlike the training data."""
+
+    model_config = ConfigDict(title="Warning")
+
+    pointer: str
+    code: Literal["out_of_training_range", "unseen_category"]
+
+
+class TopEntry(_Document):
+    """One of the strongest contributions to one instance's outputs."""
+
+    feature: str
+    value: Scalar | None
+    contribution: float
+    output: str
+
+
+class Links(_Document):
+    """Where the explanation is read again."""
+
+    self_: Annotated[str, Field(alias="self")]
+
+
+class ExplanationBody(_Document):
+    """Attributions of N instances over F columns and C outputs; null arrays until complete.
+
+    values + base_values add up to outputs in output_space, within additivity_error (per instance).
+    """
+
+    model_config = ConfigDict(title="Explanation")
+
+    status: Status
+    reason: str | None
+    lane: Lane | None
+    method: Method | None
+    engine: Engine | None
+    exact: bool | None
+    output_space: OutputSpace
+    link: Link
+    output_names: list[str]
+    feature_names: list[str]
+    values: PerFeature | None
+    base_values: PerOutput | None
+    outputs: PerOutput | None
+    standard_errors: PerFeature | None
+    additivity_error: list[float] | None
+    top: list[list[TopEntry]] | None
+    background_digest: str | None
+    seed: list[int] | None
+    model_evaluations: int | None
+    duration_seconds: float | None
+    caveat: str
+    links: Links
+
+    @model_validator(mode="after")
+    def _agrees_with_status(self) -> Self:
+        is_complete = self.status == "complete"
+        for name in _COMPUTED:
+            is_null = getattr(self, name) is None
+            if is_complete and is_null and name not in _OPTIONAL_WHEN_COMPLETE:
+                raise ValueError(f"{name} must not be null once complete")
+            if not is_complete and not is_null:
+                raise ValueError(f"{name} must be null until complete")
+        if self.status in {"failed", "skipped"} and self.reason is None:
+            raise ValueError("reason must say why there is no explanation")
+        if is_complete and self.exact != (self.seed is None):
+            raise ValueError("seed is null exactly when the explanation is exact")
+        return self
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> Self:
+        features, outputs = len(self.feature_names), len(self.output_names)
+        for cube in (self.values, self.standard_errors):
+            if cube is not None and not all(_is_matrix(rows, features, outputs) for rows in cube):
+                raise ValueError("values and standard_errors must have the shape (N, F, C)")
+        for matrix in (self.base_values, self.outputs):
+            if matrix is not None and not _is_matrix(matrix, len(matrix), outputs):
+                raise ValueError("base_values and outputs must have the shape (N, C)")
+        per_instance = (
+            self.values,
+            self.standard_errors,
+            self.base_values,
+            self.outputs,
+            self.additivity_error,
+            self.top,
+            self.seed,
+        )
+        if len({len(array) for array in per_instance if array is not None}) > 1:
+            raise ValueError("arrays must agree on the number of instances")
+        return self
+
+
+class Answer(_Document):
+    """The answer to POST /predict; explanation is null unless asked for."""
+
+    schema_version: Literal["1"]
+    request_id: str
+    model: ModelReference
+    predictions: list[Prediction]
+    warnings: list[RowWarning]
+    explanation: ExplanationBody | None
+
+
+class Provenance(_Document):
+    """Where a record's numbers come from."""
+
+    model_digest: str
+    artifact_digest: str
+    schema_digest: str
+    background_digest: str | None
+    explainer_config_digest: str | None
+    library_versions: dict[str, str]
+    service_version: str
+    seed: list[int] | None
+    lane: Lane | None
+    worker: str | None
+    received_at: AwareDatetime
+    completed_at: AwareDatetime | None
+    principal: str
+
+
+class Record(_Document):
+    """The answer to GET /explanations/{request_id}."""
+
+    request_id: str
+    received_at: AwareDatetime
+    model: ModelReference
+    instances: list[dict[str, Scalar | None]]
+    predictions: list[Prediction]
+    explanation: ExplanationBody | None
+    provenance: Provenance
+
+
+class RecordSummary(_Document):
+    """One line of a record listing; status and lane are null where nothing was explained."""
+
+    request_id: str
+    received_at: AwareDatetime
+    model: ModelReference
+    status: Status | None
+    lane: Lane | None
+
+
+class RecordPage(_Document):
+    """The answer to GET /explanations, newest first; next_cursor is null on the last page."""
+
+    items: list[RecordSummary]
+    next_cursor: str | None
+
+
+class PredictRequest(_Document):
+    """The body of POST /predict, whatever the model."""
+
+    instances: Annotated[list[dict[str, Scalar | None]], Field(min_length=1)]
+    subjects: list[Annotated[str, Field(min_length=1, max_length=256)] | None] | None = None
+
+
+class ModelInfo(_Document):
+    """The answer to GET /models/{name}."""
+
+    name: str
+    serving_version: int
+    versions: list[int]
+    task: Task
+    json_schema: dict[str, object]
+    output_space: OutputSpace
+    method: Method | None
+    cost_seconds_per_instance: float | None
+    sample_request: PredictRequest
+
+
+class ModelList(_Document):
+    """The answer to GET /models."""
+
+    items: list[ModelInfo]
+
+
+def _is_matrix(rows: list[list[float]], n_rows: int, n_columns: int) -> bool:
+    return len(rows) == n_rows and all(len(row) == n_columns for row in rows)

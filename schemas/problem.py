@@ -1,0 +1,51 @@
+"""What the API says when it refuses: RFC 9457 problems and the violations they list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+MAX_VIOLATIONS = 100
+"""A problem lists at most this many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing wrong with a request's content; never quotes what the client sent."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    pointer: str
+    """RFC 6901 pointer into the request body."""
+
+    detail: str
+    code: str
+    """Stable word for machines, such as missing_column or not_a_number."""
+
+
+class InvalidContentError(Exception):
+    """Strict JSON whose content the model cannot take; errors says what and where."""
+
+    def __init__(self, errors: Sequence[Violation]) -> None:
+        super().__init__(f"{len(errors)} violations")
+        self.errors = tuple(errors)
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details, `application/problem+json`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[Violation]
+
+
+def json_pointer(*tokens: str | int) -> str:
+    """RFC 6901 pointer through these member names and indices."""
+    return "".join("/" + str(token).replace("~", "~0").replace("/", "~1") for token in tokens)

@@ -1,0 +1,170 @@
+"""The composition root: builds the runtime in one lifespan and hands it to the routes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from schemas import Violation, json_pointer
+from service.auth import Authenticator
+from service.errors import (
+    CommandError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    ServiceError,
+    UnavailableError,
+)
+from service.evidence import EvidenceError, EvidenceLog
+from service.http import Edge, context_of, problem_response
+from service.logs import log
+from service.metrics import Metrics
+from service.predicting import PredictService
+from service.registry import Registry
+from service.routes import documents, explanations, health, models
+from service.routes.predict import PredictEndpoint
+from service.runtime import Runtime
+from service.secrets import Keyring
+from service.serving import ServedModels
+from service.settings import Settings
+
+FOLLOW_SECONDS = 1.0
+NO_DEFAULT_PAGES: dict[str, Any] = {
+    "openapi_url": None,
+    "docs_url": None,
+    "redoc_url": None,
+    "redirect_slashes": False,
+}
+METHOD_NOT_ALLOWED = 405
+NOT_FOUND = 404
+
+
+def create_app(
+    settings: Settings, *, customise: Callable[[Runtime], None] | None = None
+) -> FastAPI:
+    """The service as an ASGI application.
+
+    customise sees the runtime before the first request: where tests put failing parts.
+    """
+    metrics = Metrics()
+    authenticator = Authenticator(settings.api_keys_file)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            runtime = app.state.runtime = await _start(settings, metrics, authenticator)
+        except CommandError as error:
+            app.state.startup_error = error  # the server only says that start-up failed
+            raise
+        if customise is not None:
+            customise(runtime)
+        async with _running(runtime):
+            yield
+
+    app = FastAPI(version=version("explaind"), lifespan=lifespan, **NO_DEFAULT_PAGES)
+    app.add_middleware(Edge, metrics=metrics, checks_host=not authenticator.needs_keys)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    _add_routes(app)
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    endpoint = PredictEndpoint()
+    for path in ("/predict", "/models/{name}/predict"):
+        app.router.routes.append(Route(path, endpoint, methods=["POST"]))
+    for router in (explanations.router, models.router, health.router, documents.router):
+        app.include_router(router)
+
+
+async def _start(settings: Settings, metrics: Metrics, authenticator: Authenticator) -> Runtime:
+    keyring = Keyring.open(settings.secret_file)
+    served = ServedModels(
+        Registry(settings.registry),
+        metrics,
+        default=settings.model,
+        retention_days=settings.retention_days,
+    )
+    await asyncio.to_thread(served.refresh)
+    try:
+        evidence = await EvidenceLog.open(settings.database_url, observer=_Observer(metrics))
+    except EvidenceError as error:
+        raise UnavailableError(f"evidence store: {error}") from error
+    service = PredictService(served, evidence, keyring, settings.max_instances)
+    return Runtime(settings, metrics, served, evidence, service, authenticator)
+
+
+@asynccontextmanager
+async def _running(runtime: Runtime) -> AsyncIterator[None]:
+    """Follow registry and keys until the end, then let in-flight records reach the disk."""
+    follower = asyncio.create_task(_follow(runtime))
+    try:
+        yield
+    finally:
+        runtime.is_stopping = True
+        follower.cancel()
+        with suppress(asyncio.CancelledError):
+            await follower
+        runtime.predicting.close()
+        await runtime.evidence.close()
+
+
+async def _follow(runtime: Runtime) -> None:
+    """Each second: promotions in the registry, changes of the keys file."""
+    while True:
+        await asyncio.sleep(FOLLOW_SECONDS)
+        for refresh in (runtime.models.refresh, runtime.authenticator.refresh):
+            try:
+                await asyncio.to_thread(refresh)
+            except (CommandError, OSError) as error:
+                log.error("refresh_failed", error=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _Observer:
+    """Turns the evidence writer's reports into metrics."""
+
+    metrics: Metrics
+
+    def on_commit(self, rows: int, seconds: float) -> None:
+        self.metrics.audit_writes.labels("sql", "ok").inc(rows)
+        self.metrics.audit_write_duration.labels("sql").observe(seconds)
+
+    def on_failure(self, rows: int) -> None:
+        self.metrics.audit_writes.labels("sql", "error").inc(rows)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own refusals, as problems."""
+    assert isinstance(error, HTTPException)
+    kinds: dict[int, type[ServiceError]] = {
+        NOT_FOUND: NotFoundError,
+        METHOD_NOT_ALLOWED: MethodNotAllowedError,
+    }
+    problem = kinds.get(error.status_code, InvalidRequestError)()
+    response = problem_response(problem, context_of(request.scope).request_id)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    """A query parameter that does not fit; the value itself is not repeated."""
+    assert isinstance(error, RequestValidationError)
+    violations = [
+        Violation(
+            pointer=json_pointer(*item["loc"]),
+            detail="does not fit this parameter",
+            code=item["type"],
+        )
+        for item in error.errors()
+    ]
+    problem = InvalidRequestError("see errors", errors=violations)
+    return problem_response(problem, context_of(request.scope).request_id)

@@ -1,0 +1,234 @@
+"""One batch per event-loop tick: predict, explain and encode all that arrived together."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+
+from explainers.base import FloatArray
+from schemas import DecodedBody
+from service import answers
+from service.answers import Facts, Fragments
+from service.auth import Caller
+from service.errors import PredictionError
+from service.evidence import DecisionEvent, Lane, Status
+from service.explaining import Explained, ExplainedPart, explain_rows
+from service.logs import log
+from service.models.base import Served
+from service.serving import ServedModel
+
+LOOP_BUDGET_SECONDS = 0.002
+"""Work above this leaves the event loop for a thread; the kernels release the GIL."""
+
+MOST_ROWS = 512
+MOST_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ask:
+    """One validated request."""
+
+    request_id: str
+    caller: Caller
+    received_at: datetime
+    body: DecodedBody
+    explain: bool
+    top: int
+    fingerprint: str
+    subjects: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """The answer, and the event that must be durable before it leaves."""
+
+    answer: bytes
+    event: DecisionEvent
+    explained: ExplainedPart | None
+    explanation_size: int
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    ask: Ask
+    future: "asyncio.Future[Prepared]"
+
+
+@dataclass(slots=True, eq=False)
+class Batcher:
+    """The pending requests of one served version."""
+
+    served: ServedModel
+    executor: ThreadPoolExecutor
+    waiting: list[_Waiting] = field(default_factory=list)
+    threads: int = 0
+    scheduled: bool = False
+
+    def submit(self, ask: Ask) -> "asyncio.Future[Prepared]":
+        """Queue a request for the flush of this tick."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Prepared] = loop.create_future()
+        self.waiting.append(_Waiting(ask, future))
+        if not self.scheduled:
+            self.scheduled = True
+            loop.call_soon(self._flush)
+        return future
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is queued or running."""
+        return not self.waiting and not self.threads
+
+    def _flush(self) -> None:
+        self.scheduled = False
+        while self.waiting:
+            batch = self._next_batch()
+            if self._seconds(batch) <= LOOP_BUDGET_SECONDS:
+                del self.waiting[: len(batch)]
+                _resolve(batch, run(self.served, [w.ask for w in batch]))
+            elif self.threads < MOST_THREADS:
+                del self.waiting[: len(batch)]
+                self._start_thread(batch)
+            else:
+                return  # a finishing thread flushes again
+
+    def _next_batch(self) -> list[_Waiting]:
+        rows = 0
+        for count, waiting in enumerate(self.waiting):
+            rows += len(waiting.ask.body.rows)
+            if rows > MOST_ROWS and count:
+                return self.waiting[:count]
+        return self.waiting[:]
+
+    def _seconds(self, batch: Sequence[_Waiting]) -> float:
+        cost = self.served.model.manifest.cost
+        seconds = cost.predict_row
+        for waiting in batch:
+            if waiting.ask.explain:
+                seconds += len(waiting.ask.body.rows) * cost.explain_row_in_batch
+        return seconds
+
+    def _start_thread(self, batch: list[_Waiting]) -> None:
+        self.threads += 1
+        work = asyncio.get_running_loop().run_in_executor(
+            self.executor, run, self.served, [w.ask for w in batch]
+        )
+        work.add_done_callback(lambda done: self._finish(batch, done.result()))
+
+    def _finish(self, batch: list[_Waiting], results: list[Prepared | PredictionError]) -> None:
+        self.threads -= 1
+        _resolve(batch, results)
+        self._flush()
+
+
+def _resolve(batch: Sequence[_Waiting], results: Sequence[Prepared | PredictionError]) -> None:
+    for waiting, result in zip(batch, results, strict=True):
+        if waiting.future.done():
+            continue  # the client went away
+        if isinstance(result, PredictionError):
+            waiting.future.set_exception(result)
+        else:
+            waiting.future.set_result(result)
+
+
+def run(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:
+    """Answer a batch; if the model fails on it, each request alone, so that one bad row (or one
+    library bug) fails only its own request.
+    """
+    try:
+        return _run_together(served, asks)
+    except Exception as error:  # noqa: BLE001 - whatever the native library raises
+        if len(asks) > 1:
+            return [result for ask in asks for result in run(served, [ask])]
+        log.error("prediction_failed", request_id=asks[0].request_id, error=repr(error))
+        served.metrics.errors("predict", type(error).__name__).inc()
+        return [PredictionError()]
+
+
+def _run_together(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:
+    # Rows to explain come first, so that they are one contiguous block.
+    order = sorted(range(len(asks)), key=lambda i: not asks[i].explain)
+    rows: list[Sequence[float]] = []
+    spans = {}
+    for i in order:
+        spans[i] = slice(len(rows), len(rows) + len(asks[i].body.codes))
+        rows += asks[i].body.codes
+    X = np.array(rows, dtype=np.float64)
+    output = served.model.native.predict(X)
+    explained = _explain(served, X, output, sum(len(a.body.codes) for a in asks if a.explain))
+    if explained is not None and explained.explanation is None and len(asks) > 1:
+        return [result for ask in asks for result in run(served, [ask])]
+    return [_prepare(served, ask, spans[i], output, explained) for i, ask in enumerate(asks)]
+
+
+def _explain(served: ServedModel, X: FloatArray, output: Served, count: int) -> Explained | None:
+    explainer = served.model.explainer
+    if not count or explainer is None:
+        return None
+    head = Served(output.outputs[:count], output.scores[:count])
+    return explain_rows(served.model, explainer, X[:count], head)
+
+
+def _prepare(
+    served: ServedModel, ask: Ask, rows: slice, output: Served, explained: Explained | None
+) -> Prepared:
+    part = Served(output.outputs[rows], output.scores[rows])
+    own = explained.part(rows) if explained is not None and ask.explain else None
+    status, explanation = _explanation(served, ask, own)
+    codec = served.model.codec
+    fragments = Fragments(
+        predictions=answers.encode_predictions(served.templates, part.scores),
+        warnings=answers.encode_warnings(codec.warnings(ask.body, served.model.seen)),
+        explanation=explanation,
+        instances=codec.instances_json(ask.body.rows),
+    )
+    answer, ranges = answers.encode_answer(served.templates, ask.request_id, fragments)
+    completed = datetime.now(UTC)
+    lane: Lane | None = "inline" if own is not None else None
+    provenance = answers.encode_provenance(
+        served.templates,
+        lane=lane,
+        received_at=ask.received_at,
+        completed_at=completed,
+        principal=ask.caller.principal,
+    )
+    facts = Facts(provenance, ask.fingerprint, ask.body.codes, part)
+    payload, parts = answers.encode_payload(answer, ranges, fragments, facts)
+    event = DecisionEvent(
+        template=served.header,
+        request_id=ask.request_id,
+        received_at=ask.received_at,
+        completed_at=completed,
+        status=status,
+        lane=lane,
+        payload=payload,
+        parts=parts,
+        tenant=ask.caller.tenant,
+        actor=ask.caller.principal,
+        auth_method=ask.caller.auth_method,
+        subjects=ask.subjects,
+    )
+    return Prepared(answer, event, own, len(explanation))
+
+
+def _explanation(
+    served: ServedModel, ask: Ask, own: ExplainedPart | None
+) -> tuple[Status | None, bytes]:
+    """Status and bytes of the explanation of one request."""
+    if not ask.explain:
+        return None, b"null"
+    if own is None:
+        reason = f"no exact explainer: {served.model.manifest.explainer.reason}"
+        return "skipped", answers.encode_unexplained(
+            served.model, "skipped", reason, lane=None, request_id=ask.request_id
+        )
+    if own.reason is not None:
+        return "failed", answers.encode_unexplained(
+            served.model, "failed", own.reason, lane="inline", request_id=ask.request_id
+        )
+    return "complete", answers.encode_explanation(
+        served.templates, own, ask.body.rows, top=ask.top, request_id=ask.request_id
+    )

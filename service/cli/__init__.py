@@ -1,0 +1,19 @@
+"""The `explaind` command. Bodies import what they need, so that --help stays fast."""
+
+import typer
+
+from service.cli import demo, keys, models, records, register, serve
+
+app = typer.Typer(
+    name="explaind",
+    help="Predictions with exact explanations, stored and fetched by request ID.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("register")(register.register)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.command("get")(records.get)
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")

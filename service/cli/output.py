@@ -1,0 +1,31 @@
+"""Results go to stdout, progress and text for people to stderr."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Data directory (default ./explaind-data, or EXPLAIND_DATA_DIR)."),
+]
+RegistryDir = Annotated[Path | None, typer.Option("--registry", help="Registry directory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(f"· {text}", file=sys.stderr, flush=True)  # noqa: T201 - this is the command line
+
+
+def print_text(text: str) -> None:
+    """A line of the result."""
+    print(text, flush=True)  # noqa: T201
+
+
+def print_json(document: object) -> None:
+    """The result as one JSON document."""
+    import orjson
+
+    print_text(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())

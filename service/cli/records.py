@@ -1,0 +1,29 @@
+"""`explaind get`."""
+
+from typing import Annotated
+
+import typer
+
+from service.cli.output import DataDir, print_text
+
+
+def get(
+    request_id: Annotated[str, typer.Argument(help="Request ID of a past prediction.")],
+    tenant: Annotated[str, typer.Option(help="Tenant the record belongs to.")] = "default",
+    data_dir: DataDir = None,
+) -> None:
+    """Print a stored record, the same bytes the API serves."""
+    from service.errors import UnavailableError, UnknownError
+    from service.evidence import EvidenceError, EvidenceStore
+    from service.records import record_document
+    from service.settings import Settings
+
+    settings = Settings.load(data_dir=data_dir)
+    try:
+        with EvidenceStore.open(settings.database_url) as store:
+            stored = store.get(tenant, request_id)
+    except EvidenceError as error:
+        raise UnavailableError(str(error)) from error
+    if stored is None:
+        raise UnknownError(f"there is no record of request {request_id}")
+    print_text(record_document(stored).decode())

@@ -1,0 +1,43 @@
+"""What routes ask for: the runtime, and a caller with the scope the route needs."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from service.auth import Caller, Scope
+from service.http import RequestContext, context_of
+from service.runtime import Runtime
+
+
+async def runtime_of(request: Request) -> Runtime:
+    """The running service."""
+    return cast("Runtime", request.app.state.runtime)
+
+
+async def request_context(request: Request) -> RequestContext:
+    """What the outermost layer found out about this request."""
+    return context_of(request.scope)
+
+
+RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
+ContextDep = Annotated[RequestContext, Depends(request_context)]
+
+
+async def caller_of(runtime: RuntimeDep, context: ContextDep) -> Caller:
+    """The authenticated principal."""
+    return runtime.authenticator.caller(context.header(b"authorization"))
+
+
+CallerDep = Annotated[Caller, Depends(caller_of)]
+
+
+def requires(scope: Scope) -> Callable[[CallerDep], Awaitable[Caller]]:
+    """A dependency that lets only callers with this scope through; tests read its `scope`."""
+
+    async def check(caller: CallerDep) -> Caller:
+        caller.require(scope)
+        return caller
+
+    check.scope = scope  # type: ignore[attr-defined]
+    return check

@@ -1,0 +1,182 @@
+"""Every error the service raises on purpose; the class carries status and title.
+
+ServiceError
+├── 400 BadHeaderError, NotJsonError
+├── 401 UnauthenticatedError          403 ForbiddenError
+├── 404 NotFoundError                 405 MethodNotAllowedError
+├── 409 ConflictError, InProgressError
+├── 413 BodyTooLargeError             415 NotJsonTypeError
+├── 421 MisdirectedError
+├── 422 InvalidRequestError
+├── 500 PredictionError, InternalError
+└── 503 StoreAwayError, NotReadyError
+CommandError (exit code on the class)
+├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from schemas import Violation
+
+
+class ServiceError(Exception):
+    """The request could not be answered."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    retry_after_seconds: ClassVar[int | None] = None
+
+    def __init__(self, detail: str = "", *, errors: Sequence[Violation] = ()) -> None:
+        super().__init__(detail or self.title())
+        self.errors = tuple(errors)
+
+    @classmethod
+    def title(cls) -> str:
+        """The docstring's first line is the problem's title."""
+        return (cls.__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+class BadHeaderError(ServiceError):
+    """A header is malformed."""
+
+    status = 400
+    code = "bad_header"
+
+
+class NotJsonError(ServiceError):
+    """The body is not strict JSON."""
+
+    status = 400
+    code = "not_strict_json"
+
+
+class UnauthenticatedError(ServiceError):
+    """A valid API key is needed."""
+
+    status = 401
+    code = "unauthenticated"
+
+
+class ForbiddenError(ServiceError):
+    """The API key lacks the scope this call needs."""
+
+    status = 403
+    code = "forbidden"
+
+
+class NotFoundError(ServiceError):
+    """There is nothing here under this name."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowedError(ServiceError):
+    """This path does not answer that method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class ConflictError(ServiceError):
+    """The request ID already names another request."""
+
+    status = 409
+    code = "request_id_conflict"
+
+
+class InProgressError(ServiceError):
+    """The same request is still being answered."""
+
+    status = 409
+    code = "in_progress"
+    retry_after_seconds = 1
+
+
+class BodyTooLargeError(ServiceError):
+    """The body is larger than this service accepts."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class NotJsonTypeError(ServiceError):
+    """The body must be application/json."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class MisdirectedError(ServiceError):
+    """This host name is not served here."""
+
+    status = 421
+    code = "misdirected"
+
+
+class InvalidRequestError(ServiceError):
+    """The content does not fit the model's schema."""
+
+    status = 422
+    code = "invalid_content"
+
+
+class InternalError(ServiceError):
+    """Something failed here; it has been logged under the request ID."""
+
+
+class PredictionError(ServiceError):
+    """The model failed on this input; it has been logged under the request ID."""
+
+    code = "prediction_failed"
+
+
+class StoreAwayError(ServiceError):
+    """The evidence store cannot take the record; nothing was decided."""
+
+    status = 503
+    code = "store_unavailable"
+    retry_after_seconds = 2
+
+
+class NotReadyError(ServiceError):
+    """The service is starting or stopping."""
+
+    status = 503
+    code = "not_ready"
+    retry_after_seconds = 2
+
+
+class CommandError(Exception):
+    """A command line that ends with a sentence and an exit code."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class CheckFailedError(CommandError):
+    """A check said no."""
+
+
+class UsageError(CommandError):
+    """The command or a setting is wrong."""
+
+    exit_code = 2
+
+
+class UnknownError(CommandError):
+    """What was named does not exist."""
+
+    exit_code = 3
+
+
+class InvalidInputError(CommandError):
+    """A file or its content cannot be used; the message says what to do."""
+
+    exit_code = 4
+
+
+class UnavailableError(CommandError):
+    """Something needed is not there now: a port, a database, a directory."""
+
+    exit_code = 5

@@ -1,0 +1,100 @@
+"""The evidence log of a running service: append durably, read without waiting for the writer."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Self, TypeVar
+
+from service.evidence.errors import StoreUnavailableError
+from service.evidence.events import DecisionEvent, seal
+from service.evidence.reading import EVERY_DECISION, DecisionFilter, Page, StoredDecision
+from service.evidence.store import AppendOutcome, EvidenceStore
+from service.evidence.writer import CommitObserver, GroupWriter
+
+_READERS = 4
+_PROBE_SECONDS = 2.0
+
+Result = TypeVar("Result")
+
+
+class EvidenceLog:
+    """Events of one database, for one event loop."""
+
+    def __init__(self, store: EvidenceStore, writer: GroupWriter) -> None:
+        self._store = store
+        self._writer = writer
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="evidence-reader")
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        observer: CommitObserver | None = None,
+        queue_limit: int = 4096,
+        busy_timeout_seconds: float = 3.0,
+    ) -> Self:
+        """Open the database at a SQLAlchemy URL (made if missing) and start the writer.
+
+        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL.
+        """
+        store = await asyncio.to_thread(
+            EvidenceStore.open, url, readers=_READERS, busy_timeout_seconds=busy_timeout_seconds
+        )
+        loop = asyncio.get_running_loop()
+        writer = GroupWriter(store.insert, loop=loop, queue_limit=queue_limit, observer=observer)
+        return cls(store, writer)
+
+    async def close(self, *, timeout_seconds: float = 10.0) -> None:
+        """Commit what was appended and finish reads, each within the timeout, then let go."""
+        await self._writer.close(timeout_seconds=timeout_seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.to_thread(self._readers.shutdown), timeout_seconds)
+        await asyncio.to_thread(self._store.close)
+
+    async def append(self, event: DecisionEvent) -> AppendOutcome:
+        """Return once the event is durable (STORED), or its request ID is taken (CONFLICT).
+
+        Cancelled while it waits, the event is stored all the same. The same event appended again
+        is STORED again, once. Raises StoreBusyError at once, StoreUnavailableError when the store
+        did not confirm it.
+        """
+        return await self._writer.submit(seal(event))
+
+    async def get(self, tenant: str, request_id: str) -> StoredDecision | None:
+        """The decision of that request, None if there is none. Raises StoreUnavailableError."""
+        return await self._read(partial(self._store.get, tenant, request_id))
+
+    async def list(
+        self,
+        tenant: str,
+        *,
+        matching: DecisionFilter = EVERY_DECISION,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """As `EvidenceStore.list`."""
+        call = partial(self._store.list, tenant, matching=matching, limit=limit, cursor=cursor)
+        return await self._read(call)
+
+    async def is_writable(self) -> bool:
+        """A commit works now. Cost: one commit; False after 2 s without an answer."""
+        if not self._writer.is_alive():
+            return False
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self._read(self._store.probe)
+        except (StoreUnavailableError, TimeoutError):
+            return False
+        return True
+
+    def backlog(self) -> int:
+        """How many events wait for the writer."""
+        return self._writer.backlog()
+
+    async def _read(self, call: Callable[[], Result]) -> Result:
+        if not self._writer.is_alive():
+            raise StoreUnavailableError("the evidence log is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, call)

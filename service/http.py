@@ -1,0 +1,207 @@
+"""The outermost ASGI layer: request ID, host check, metrics, problems; and reading bodies."""
+
+import asyncio
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import cast
+
+import orjson
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import (
+    BadHeaderError,
+    BodyTooLargeError,
+    InternalError,
+    MisdirectedError,
+    NotJsonTypeError,
+    ServiceError,
+)
+from service.logs import log
+from service.metrics import Metrics
+from service.uuid7 import uuid7
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+PROBLEM_TYPE = "application/problem+json"
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+UNAUTHENTICATED = 401
+UNMATCHED = "unmatched"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+LINGER_SECONDS = 0.5
+LINGER_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class RequestContext:
+    """What this layer found out about a request; routes read it from the scope."""
+
+    request_id: str
+    chosen_by_client: bool
+    headers: dict[bytes, bytes]
+    status: int = 0
+
+    def header(self, name: bytes) -> str | None:
+        """A header's value, None when absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+
+def context_of(scope: Scope) -> RequestContext:
+    """The context `Edge` put into the scope."""
+    return cast("RequestContext", scope["explaind"])
+
+
+@dataclass(slots=True, eq=False)
+class Edge:
+    """Wraps the application: every answer carries X-Request-ID, every error is a problem."""
+
+    app: ASGIApp
+    metrics: Metrics
+    checks_host: bool
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; lifespan messages pass through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = dict(scope["headers"])
+        context = scope["explaind"] = RequestContext(
+            uuid7(), chosen_by_client=False, headers=headers
+        )
+        method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        active = self.metrics.http_active.labels(method)
+        active.inc()
+        try:
+            await self._serve(scope, receive, send, context)
+        finally:
+            active.dec()
+            route = getattr(scope.get("route"), "path", UNMATCHED)
+            self.metrics.http_duration.labels(method, route, context.status).observe(
+                time.perf_counter() - started
+            )
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, context: RequestContext
+    ) -> None:
+        async def send_marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                context.status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", context.request_id.encode()),
+                ]
+            await send(message)
+
+        try:
+            self._admit(context)
+            await self.app(scope, receive, send_marked)
+        except ServiceError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - the last handler: nobody sees a stack trace
+            log.exception("unhandled_error", request_id=context.request_id)
+            self.metrics.errors.labels("", "predict", type(error).__name__).inc()
+            failure = InternalError()
+        else:
+            return
+        if context.status == 0:
+            response = problem_response(failure, context.request_id)
+            await respond(response, scope, receive, send_marked)
+
+    def _admit(self, context: RequestContext) -> None:
+        chosen = context.header(b"x-request-id")
+        if chosen is not None:
+            context.request_id = check_request_id(chosen)
+            context.chosen_by_client = True
+        if self.checks_host:
+            host = (context.header(b"host") or "").lower()
+            name = host if host.endswith("]") else host.rpartition(":")[0] or host
+            if name not in LOOPBACK_HOSTS:
+                raise MisdirectedError("without API keys only this machine's own names are served")
+
+
+def check_request_id(value: str) -> str:
+    """A client's X-Request-ID; BadHeaderError when it is not 8 to 64 of [A-Za-z0-9._-]."""
+    if not REQUEST_ID.fullmatch(value):
+        raise BadHeaderError("X-Request-ID must be 8 to 64 of A-Z a-z 0-9 . _ -")
+    return value
+
+
+def problem_response(error: ServiceError, request_id: str) -> Response:
+    """RFC 9457; holds nothing the client sent but the request ID it is told."""
+    document = {
+        "type": f"urn:explaind:problem:{error.code}",
+        "title": error.title(),
+        "status": error.status,
+        "detail": str(error),
+        "instance": f"urn:explaind:request:{request_id}",
+        "request_id": request_id,
+        "errors": error.errors,
+    }
+    headers = {"Cache-Control": "no-store"}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.status == UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, BodyTooLargeError):
+        headers["Connection"] = "close"
+    return Response(orjson.dumps(document), error.status, headers, media_type=PROBLEM_TYPE)
+
+
+async def respond(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a response; after one that closes the connection, let the client finish sending.
+
+    Closing while bytes are still arriving resets the connection, and the client would lose the
+    answer it is about to read; so a bounded amount is thrown away first.
+    """
+    if response.headers.get("connection") != "close":
+        await response(scope, receive, send)
+        return
+    start = {
+        "type": "http.response.start",
+        "status": response.status_code,
+        "headers": response.raw_headers,
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": response.body, "more_body": True})
+    with suppress(TimeoutError):
+        await asyncio.wait_for(_discard(receive), LINGER_SECONDS)
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _discard(receive: Receive) -> None:
+    discarded = 0
+    while discarded < LINGER_BYTES:
+        message = await receive()
+        discarded += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+
+
+async def read_json_body(context: RequestContext, receive: Receive, *, limit: int) -> bytes:
+    """The body's bytes, counted as they arrive.
+
+    Raises NotJsonTypeError for another media type and BodyTooLargeError at the first byte over
+    the limit (or at once when Content-Length says so).
+    """
+    media_type = (context.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise NotJsonTypeError
+    declared = context.headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise BodyTooLargeError(f"at most {limit} bytes")
+    chunks = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        chunks += message.get("body", b"")
+        more = message.get("more_body", False)
+        _check_size(len(chunks), limit)
+    return bytes(chunks)
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise BodyTooLargeError(f"at most {limit} bytes")

@@ -1,0 +1,193 @@
+"""Every metric of the service, in one registry per application, prebound for the hot path."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
+EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
+ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
+SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
+
+LANES = ("inline", "queued")
+OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
+PREDICTION_OUTCOMES = ("ok", "invalid", "error")
+STAGES = ("validate", "load", "predict", "explain", "store", "queue")
+INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden")
+ROLE = "serving"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetrics:
+    """The children one model's requests touch, bound once (0.3 us instead of 1.1 us a call)."""
+
+    predictions: dict[str, Counter]
+    wanted: dict[str, Counter]
+    explanations: dict[tuple[str, str], Counter]
+    duration: dict[str, Histogram]
+    payload_size: dict[str, Histogram]
+    checks: dict[str, Counter]
+    error_ratio: Histogram
+    invariant_failures: dict[str, Counter]
+    cpu_seconds: Counter
+    errors: Callable[[str, str], Counter]
+
+
+@dataclass(slots=True)
+class Metrics:
+    """All families, named and labelled as the contract fixes them."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    http_duration: Histogram = field(init=False)
+    http_active: Gauge = field(init=False)
+    predictions: Counter = field(init=False)
+    wanted: Counter = field(init=False)
+    explanations: Counter = field(init=False)
+    duration: Histogram = field(init=False)
+    errors: Counter = field(init=False)
+    checks: Counter = field(init=False)
+    error_ratio: Histogram = field(init=False)
+    invariant_failures: Counter = field(init=False)
+    payload_size: Histogram = field(init=False)
+    cpu_seconds: Counter = field(init=False)
+    model_evaluations: Counter = field(init=False)
+    audit_writes: Counter = field(init=False)
+    audit_reads: Counter = field(init=False)
+    audit_write_duration: Histogram = field(init=False)
+    audit_backlog: Gauge = field(init=False)
+    build_info: Gauge = field(init=False)
+    model_info: Gauge = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._make_http()
+        self._make_explanations()
+        self._make_checks()
+        self._make_audit()
+        self.build_info.labels(version("explaind"), platform.python_version()).set(1)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: tuple[float, ...], *labels: str
+    ) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
+    def _make_http(self) -> None:
+        self.http_duration = self._histogram(
+            "http_server_request_duration_seconds",
+            "Time from the request's first byte to the answer's last",
+            LATENCY_BUCKETS,
+            "http_request_method",
+            "http_route",
+            "http_response_status_code",
+        )
+        self.http_active = self._gauge(
+            "http_server_active_requests", "Requests being answered", "http_request_method"
+        )
+        self.predictions = self._counter(
+            "explain_predictions", "Prediction requests by outcome", "model", "outcome"
+        )
+
+    def _make_explanations(self) -> None:
+        self.wanted = self._counter(
+            "explain_explanations_wanted",
+            "Explanations asked for or required, counted on asking",
+            *("model", "role", "lane"),
+        )
+        self.explanations = self._counter(
+            "explain_explanations",
+            "Explanations by final outcome",
+            *("model", "role", "lane", "outcome"),
+        )
+        self.duration = self._histogram(
+            "explain_explanation_duration_seconds",
+            "From asking for an explanation to its delivery",
+            EXPLANATION_BUCKETS,
+            *("model", "method", "lane", "role"),
+        )
+        self.payload_size = self._histogram(
+            "explain_payload_size_bytes", "Explanation bytes per instance", SIZE_BUCKETS, "lane"
+        )
+        self.cpu_seconds = self._counter(
+            "explain_cpu_seconds", "CPU time spent on explanations", "model", "method", "lane"
+        )
+        self.model_evaluations = self._counter(
+            "explain_model_evaluations",
+            "Model rows evaluated for explanations",
+            *("model", "method", "lane"),
+        )
+
+    def _make_checks(self) -> None:
+        self.errors = self._counter(
+            "explain_errors", "Errors by stage and type", "model", "stage", "type"
+        )
+        self.checks = self._counter(
+            "explain_additivity_checks",
+            "Explanations checked against the served output",
+            *("model", "method", "outcome"),
+        )
+        self.error_ratio = self._histogram(
+            "explain_additivity_error_ratio",
+            "Additivity error as a share of the tolerance; over 1 fails",
+            ERROR_RATIO_BUCKETS,
+            *("model", "method"),
+        )
+        self.invariant_failures = self._counter(
+            "explain_invariant_failures",
+            "Invariants an explanation broke",
+            *("model", "method", "invariant"),
+        )
+
+    def _make_audit(self) -> None:
+        self.audit_writes = self._counter(
+            "explain_audit_writes", "Evidence records written", "backend", "outcome"
+        )
+        self.audit_reads = self._counter(
+            "explain_audit_reads", "Evidence records read", "backend", "outcome"
+        )
+        self.audit_write_duration = self._histogram(
+            "explain_audit_write_duration_seconds",
+            "One evidence commit, all its records together",
+            LATENCY_BUCKETS,
+            "backend",
+        )
+        self.audit_backlog = self._gauge(
+            "explain_audit_backlog_records", "Records waiting to be written", "backend"
+        )
+        self.build_info = self._gauge(
+            "explain_build_info", "What is running", "version", "python_version"
+        )
+        self.model_info = self._gauge(
+            "explain_model_info",
+            "The versions being served",
+            *("model", "version", "alias", "method", "digest"),
+        )
+
+    def bind(self, model: str, method: str) -> ModelMetrics:
+        """Every child of one model, created at zero so that rates exist from the first scrape."""
+        return ModelMetrics(
+            predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
+            wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},
+            explanations={
+                (lane, outcome): self.explanations.labels(model, ROLE, lane, outcome)
+                for lane in LANES
+                for outcome in OUTCOMES
+            },
+            duration={lane: self.duration.labels(model, method, lane, ROLE) for lane in LANES},
+            payload_size={lane: self.payload_size.labels(lane) for lane in LANES},
+            checks={o: self.checks.labels(model, method, o) for o in ("ok", "failed")},
+            error_ratio=self.error_ratio.labels(model, method),
+            invariant_failures={
+                name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
+            },
+            cpu_seconds=self.cpu_seconds.labels(model, method, "inline"),
+            errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
+        )

@@ -1,0 +1,224 @@
+"""LightGBM models: the served numbers from the library, the trees from its dump."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from explainers.base import (
+    FloatArray,
+    IdentityDerivation,
+    Level,
+    Link,
+    MalformedModelError,
+    OutputSpace,
+    UnsupportedModelError,
+)
+from explainers.tree.lightgbm import parse_lightgbm
+from service.models.base import InputColumns, Served, Task, TreeForm, binary_scores
+from service.models.columns import Levels, StoredColumns, chosen_names, input_columns, typed
+from service.models.errors import ModelLoadError, UnknownCategoriesError
+from service.models.lightgbm_text import ModelText, read_model_text
+
+LINKS: dict[str, tuple[Task, OutputSpace, Link]] = {
+    "binary": ("binary", "log_odds", "logit"),
+    "cross_entropy": ("regression", "log_odds", "logit"),
+    "fair": ("regression", "raw", "identity"),
+    "gamma": ("regression", "log", "log"),
+    "huber": ("regression", "raw", "identity"),
+    "lambdarank": ("regression", "raw", "identity"),
+    "mape": ("regression", "raw", "identity"),
+    "multiclass": ("multiclass", "margin", "softmax"),
+    "poisson": ("regression", "log", "log"),
+    "quantile": ("regression", "raw", "identity"),
+    "rank_xendcg": ("regression", "raw", "identity"),
+    "regression": ("regression", "raw", "identity"),
+    "regression_l1": ("regression", "raw", "identity"),
+    "tweedie": ("regression", "log", "log"),
+}
+CUSTOM = LINKS["regression"]
+"""The library serves the raw score when it does not know the objective."""
+ADVICE = {
+    "cross_entropy_lambda": "its scores are no probabilities; train with cross_entropy",
+    "multiclassova": "its class scores do not sum to one; train with multiclass",
+}
+
+
+@dataclass(eq=False)
+class LightGBMModel:
+    """A loaded Booster behind `NativeModel`; serves all trees in the file."""
+
+    booster: Any
+    columns: InputColumns
+    task: Task
+    n_classes: int
+    output_space: OutputSpace
+    link: Link
+    iterations: int
+    averaged: bool
+    trees_used: int | None
+    library: str = "lightgbm"
+    format: str = "txt"
+    classes: tuple[Level, ...] | None = None
+    is_float32: bool = False
+
+    def predict(self, X: FloatArray) -> Served:
+        """Served numbers of (N, F) raw rows: float64."""
+        outputs = self.margin(X)
+        if self.link == "identity" and not self.averaged:
+            return Served(outputs, outputs)
+        value: FloatArray = self.booster.predict(X, num_threads=1)
+        if self.task == "binary":
+            return Served(outputs, binary_scores(value))
+        return Served(outputs, value.reshape(len(X), -1))
+
+    def margin(self, X: FloatArray) -> FloatArray:
+        """(N, C) raw scores; a random forest's are averaged over its iterations."""
+        raw: FloatArray = self.booster.predict(X, num_threads=1, raw_score=True)
+        margin = raw.reshape(len(X), -1)
+        return margin / self.iterations if self.averaged else margin
+
+    def form(self) -> TreeForm:
+        """The trees that are served; UnsupportedModelError for linear trees."""
+        return self._parsed
+
+    @cached_property
+    def _parsed(self) -> TreeForm:
+        try:
+            dump = self.booster.dump_model()
+        except RecursionError as error:
+            raise UnsupportedModelError("the trees are too deep for LightGBM's dump") from error
+        except ValueError as error:
+            raise MalformedModelError(f"LightGBM dumps no JSON for this model: {error}") from error
+        ensemble = parse_lightgbm(dump)
+        return TreeForm(ensemble, IdentityDerivation.over(ensemble.n_columns))
+
+
+def load_lightgbm(
+    data: bytes,
+    *,
+    names: tuple[str, ...] | None = None,
+    categories: Mapping[str, Levels] | None = None,
+) -> LightGBMModel:
+    """Load a model text. names and categories serve where it stores none.
+
+    ModelLoadError for broken files, UnsupportedModelError for objectives that cannot be served.
+    """
+    text = read_model_text(data)
+    task, output_space, link = _link(text)
+    booster = _booster(data)
+    stored = _stored_columns(text, booster, names=names, categories=categories or {})
+    return LightGBMModel(
+        booster=booster,
+        columns=input_columns(stored, categories=categories or {}, unknown="missing"),
+        task=task,
+        n_classes={"binary": 2, "multiclass": text.n_outputs, "regression": 1}[task],
+        output_space=output_space,
+        link=link,
+        iterations=text.n_trees // text.n_outputs,
+        averaged=text.averaged,
+        trees_used=text.n_trees,
+    )
+
+
+def dump_lightgbm(model: object) -> tuple[bytes, tuple[Level, ...] | None]:
+    """A Booster or a scikit-learn wrapper as text up to its best iteration, and its classes."""
+    from lightgbm import Booster, LGBMModel
+    from sklearn.exceptions import NotFittedError
+
+    if isinstance(model, Booster):
+        return model.model_to_string().encode(), None
+    if not isinstance(model, LGBMModel):
+        raise ModelLoadError(f"{type(model).__qualname__} is no LightGBM model")
+    try:
+        booster = model.booster_
+    except NotFittedError as error:
+        raise ModelLoadError(f"the model is not fitted: {error}") from error
+    classes = getattr(model, "classes_", None)
+    return booster.model_to_string().encode(), None if classes is None else tuple(classes.tolist())
+
+
+def _link(text: ModelText) -> tuple[Task, OutputSpace, Link]:
+    if not text.objective:
+        if text.n_outputs > 1:
+            raise UnsupportedModelError("a custom objective with several outputs has no link")
+        return CUSTOM
+    name, *options = text.objective
+    if name not in LINKS:
+        advice = ADVICE.get(name, f"known are {', '.join(LINKS)}")
+        raise UnsupportedModelError(f"objective {name!r} cannot be served: {advice}")
+    if "sqrt" in options:
+        raise UnsupportedModelError("reg_sqrt squares the sum of the trees; train without it")
+    for option in options:
+        key, _, value = option.partition(":")
+        if key == "sigmoid" and float(value) != 1.0:
+            raise UnsupportedModelError(f"sigmoid={value} rescales the log-odds; train with 1")
+    return LINKS[name]
+
+
+def _booster(data: bytes) -> Any:  # noqa: ANN401  # lightgbm.Booster
+    from lightgbm import Booster
+    from lightgbm.basic import LightGBMError
+
+    try:
+        return Booster(model_str=data.decode("utf-8"))
+    except (LightGBMError, ValueError) as error:
+        raise ModelLoadError(f"LightGBM refuses the file: {error}") from error
+
+
+def _stored_columns(
+    text: ModelText,
+    booster: Any,  # noqa: ANN401  # lightgbm.Booster
+    *,
+    names: tuple[str, ...] | None,
+    categories: Mapping[str, Levels],
+) -> StoredColumns:
+    chosen = _names(text.names, names)
+    trained = booster.params.get("categorical_feature", [])
+    indexes = {index for index in trained if isinstance(index, int)}
+    is_category = tuple(
+        codes is not None or index in indexes for index, codes in enumerate(text.codes_seen)
+    )
+    lists = [tuple(levels) for levels in booster.pandas_categorical or []]
+    columns = [index for index, flag in enumerate(is_category) if flag]
+    levels: list[Levels | None] = [None] * len(chosen)
+    if len(lists) == len(columns):
+        for column, known in zip(columns, lists, strict=True):
+            _check_codes(chosen[column], text.codes_seen[column] or (), known)
+            levels[column] = known
+    else:
+        _check_order(lists, [categories[name] for name in chosen if name in categories])
+    return StoredColumns(
+        names=chosen,
+        levels=tuple(levels),
+        is_category=is_category,
+        why_no_levels="the artifact stores no level names for it",
+    )
+
+
+def _names(stored: tuple[str, ...], given: tuple[str, ...] | None) -> tuple[str, ...]:
+    default = tuple(f"Column_{index}" for index in range(len(stored)))
+    if given is not None and tuple("_".join(name.split(" ")) for name in given) == stored:
+        # LightGBM stores blanks as underscores.
+        return given
+    return chosen_names(None if stored == default else stored, given=given, default=default)
+
+
+def _check_codes(column: str, codes: tuple[int, ...], levels: Levels) -> None:
+    if max(codes, default=-1) >= len(levels):
+        raise UnknownCategoriesError(
+            column, reason=f"the model knows more codes than the {len(levels)} levels stored"
+        )
+
+
+def _check_order(stored: list[Levels], given: list[Levels]) -> None:
+    # The text does not say whose lists they are: ordered pandas categories have one but are split
+    # like numbers, integer codes are split by sets but have none.
+    remaining = iter([typed(levels) for levels in given])
+    for levels in stored:
+        if typed(levels) not in remaining:
+            raise UnknownCategoriesError(
+                f"with levels {list(levels)}",
+                reason="the artifact does not say which column these are of; name the levels of "
+                "every category column, ordered ones too",
+            )

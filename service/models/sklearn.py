@@ -1,0 +1,228 @@
+"""scikit-learn estimators and pipelines, read from skops files."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from explainers.base import (
+    Derivation,
+    FloatArray,
+    IdentityDerivation,
+    Level,
+    Link,
+    OutputSpace,
+    RawColumns,
+)
+from explainers.preprocess import PipelineDerivation, PreparedFrame, input_names
+from explainers.steps import Encoding, StepTrace, trace_steps
+from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm, Unknown
+from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
+from service.models.errors import ModelLoadError
+from service.models.sklearn_forms import Estimator, FinalStep, final_step, named
+from service.models.tree_soundness import check_trees
+
+TRUSTED = (
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
+)
+"""Types beyond those skops trusts by itself. Reading them runs no code of the file; trees are
+checked after reading, since scikit-learn's C code does not check where they lead."""
+
+CONVERT = "save the model with skops.io.dump(model, 'model.skops')"
+
+
+@dataclass(eq=False)
+class SklearnModel:
+    """A loaded estimator or pipeline behind `NativeModel`."""
+
+    steps: Any
+    """The fitted transformers before the last step, None without any."""
+
+    final: FinalStep
+    columns: InputColumns
+    encoded: RawColumns
+    """The columns with only those levels that the steps' encoders know as such."""
+
+    classes: tuple[Level, ...] | None
+    format: str = "skops"
+
+    def __post_init__(self) -> None:
+        self._prepare = None if self.steps is None else PreparedFrame(self.steps, self.encoded)
+        self.n_classes = 1 if self.classes is None else len(self.classes)
+        self.task = _task(self.n_classes)
+        self.library: str = self.final.traits.library
+        self.output_space: OutputSpace = self.final.traits.output_space
+        self.link: Link = self.final.traits.link
+        self.is_float32: bool = self.final.traits.is_float32
+        self.trees_used: int | None = self.final.traits.trees_used
+
+    def predict(self, X: FloatArray) -> Served:
+        """Served numbers of (N, F) raw rows; ValueError for missing where it is not accepted."""
+        refused = (np.isnan(X) & ~np.array(self.columns.accepts_missing)).any(axis=0)
+        if refused.any():
+            name = self.columns.raw.names[int(np.argmax(refused))]
+            raise ValueError(f"column {name!r} may not be missing")
+        if self._prepare is None:
+            return self.final.serve(X)
+        if not self._prepare.trace.refusals:
+            return self.final.serve(self._prepare(X))
+        # Steps that mix columns use BLAS, whose last bits depend on the batch.
+        parts = [self.final.serve(self._prepare(X[row : row + 1])) for row in range(len(X))]
+        return Served(
+            np.concatenate([part.outputs for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+        )
+
+    def form(self) -> TreeForm | LinearForm:
+        """What an exact explainer works on; UnsupportedModelError names why there is none."""
+        return self.final.form(self._derivation())
+
+    def _derivation(self) -> Derivation:
+        if self.steps is None:
+            return IdentityDerivation.over(len(self.encoded))
+        return PipelineDerivation(self.steps, self.encoded, absent=self.final.traits.absent)
+
+
+def load_sklearn(
+    data: bytes,
+    *,
+    names: tuple[str, ...] | None = None,
+    categories: Mapping[str, Levels] | None = None,
+) -> SklearnModel:
+    """Read a fitted estimator or pipeline from a skops file.
+
+    names serve where it was fitted on an unnamed array. categories name the levels of columns that
+    reach the model as codes; columns with an encoder have theirs from it (a constant that an
+    imputer fills in counts as one). ModelLoadError for files that are not trusted or not sound.
+    Cost: one prediction per column, to learn where the library takes missing values.
+    """
+    model = _read(data)
+    steps, estimator = _split(model)
+    final = final_step(estimator)
+    n_columns = int(model.n_features_in_)
+    trace = StepTrace() if steps is None else trace_steps(steps, n_columns)
+    default = tuple(f"x{index}" for index in range(n_columns))
+    stored = StoredColumns(
+        names=chosen_names(input_names(model), given=names, default=default),
+        levels=tuple(_levels(trace, column) for column in range(n_columns)),
+        is_category=(False,) * n_columns,
+    )
+    raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
+    encoded = RawColumns(stored.names, stored.levels)
+    return SklearnModel(
+        steps=steps,
+        final=final,
+        columns=InputColumns(
+            raw=raw,
+            accepts_missing=_accepts_missing(steps, estimator, encoded),
+            unknown=tuple(_unknown(trace, raw, column) for column in range(n_columns)),
+        ),
+        encoded=encoded,
+        classes=_classes(model),
+    )
+
+
+def dump_sklearn(model: object) -> tuple[bytes, tuple[Level, ...] | None]:
+    """A fitted estimator or pipeline as a skops file, and its classes."""
+    from skops.io import dumps
+    from skops.io.exceptions import UnsupportedTypeException
+
+    try:
+        return dumps(model), _classes(model)
+    except (UnsupportedTypeException, TypeError) as error:
+        raise ModelLoadError(f"skops cannot store the model: {error}") from error
+
+
+def _read(data: bytes) -> Estimator:
+    from skops.io import get_untrusted_types, loads
+
+    if not data.startswith(b"PK"):
+        raise ModelLoadError(
+            f"not a skops file, and pickle or joblib run code when read: {CONVERT}"
+        )
+    try:
+        strangers = sorted(set(get_untrusted_types(data=data)) - set(TRUSTED))
+        model = None if strangers else loads(data, trusted=list(TRUSTED))
+    except Exception as error:
+        # skops, numpy and the classes themselves raise whatever a broken file leads them to.
+        raise ModelLoadError(f"broken skops file: {error!r}") from error
+    if strangers:
+        raise ModelLoadError(f"the file holds types that are not trusted: {', '.join(strangers)}")
+    if not hasattr(model, "predict") or not hasattr(model, "n_features_in_"):
+        raise ModelLoadError(f"{type(model).__qualname__} is not a fitted estimator")
+    check_trees(model)
+    return model
+
+
+def _split(model: Estimator) -> tuple[Any, Estimator]:
+    from sklearn.pipeline import Pipeline
+
+    if not isinstance(model, Pipeline):
+        return None, model
+    return model[:-1] if len(model.steps) > 1 else None, model.steps[-1][1]
+
+
+def _levels(trace: StepTrace, column: int) -> Levels | None:
+    encodings = trace.encodings.get(column, [])
+    # Encoders that ignore what they do not know leave any number open to the other readers.
+    if not encodings or (column in trace.as_numbers and _ignores_unknown(encodings)):
+        return None
+    strict = [encoding for encoding in encodings if not encoding.ignores_unknown]
+    known_to_all = [set(_known_levels(encoding)) for encoding in strict]
+    union = dict.fromkeys(chain.from_iterable(_known_levels(encoding) for encoding in encodings))
+    return tuple(level for level in union if all(level in known for known in known_to_all))
+
+
+def _known_levels(encoding: Encoding) -> list[Level]:
+    # None is missing, and so is NaN, the one value that differs from itself.
+    levels = encoding.categories.tolist()
+    return [level for level in levels if level is not None and level == level]  # noqa: PLR0124
+
+
+def _unknown(trace: StepTrace, raw: RawColumns, column: int) -> Unknown:
+    encodings = trace.encodings.get(column, [])
+    is_ignored = raw.levels[column] is not None and encodings and _ignores_unknown(encodings)
+    return "ignore" if is_ignored else "refuse"
+
+
+def _ignores_unknown(encodings: list[Encoding]) -> bool:
+    return all(encoding.ignores_unknown for encoding in encodings)
+
+
+def _accepts_missing(steps: Any, estimator: Estimator, encoded: RawColumns) -> tuple[bool, ...]:  # noqa: ANN401
+    prepare = None if steps is None else PreparedFrame(steps, encoded)
+
+    def is_taken(row: FloatArray) -> bool:
+        try:
+            estimator.predict(named(estimator, row if prepare is None else prepare(row)))
+        except (ValueError, TypeError):
+            return False
+        return True
+
+    only_one_missing = np.where(np.eye(len(encoded), dtype=np.bool_), np.nan, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tuple(is_taken(row[None, :]) for row in only_one_missing)
+
+
+def _task(n_classes: int) -> Task:
+    if n_classes == 1:
+        return "regression"
+    return "binary" if n_classes == 2 else "multiclass"
+
+
+def _classes(model: object) -> tuple[Level, ...] | None:
+    classes = getattr(model, "classes_", None)
+    return None if classes is None else tuple(np.asarray(classes).tolist())

@@ -1,0 +1,344 @@
+"""The last step of a scikit-learn model: how it serves prepared rows, and what explains it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainers.base import Derivation, FloatArray, Link, OutputSpace, UnsupportedModelError
+from explainers.preprocess import dense
+from explainers.tree.sklearn import parse_sklearn
+from service.models.base import LinearForm, NativeModel, Served, TreeForm, binary_scores
+from service.models.errors import ModelLoadError
+
+Estimator = Any
+"""A fitted estimator of scikit-learn, or one that follows its conventions."""
+
+Matrix = Any
+"""Prepared rows as a pipeline hands them to its last step: array, DataFrame or sparse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What `NativeModel` declares of a model, as far as its last step decides."""
+
+    output_space: OutputSpace
+    link: Link
+    library: str = "scikit-learn"
+    is_float32: bool = False
+    trees_used: int | None = None
+    absent: float = 0.0
+    """What the estimator reads where a sparse matrix stores nothing."""
+
+
+class FinalStep(Protocol):
+    """The estimator behind the preprocessing."""
+
+    @property
+    def traits(self) -> Traits:
+        """Units and origin of what it serves."""
+        ...
+
+    def serve(self, matrix: Matrix) -> Served:
+        """What the library returns for prepared rows; each row gets what it gets alone."""
+        ...
+
+    def form(self, derivation: Derivation) -> TreeForm | LinearForm:
+        """The explainable form; UnsupportedModelError when there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AveragedTrees:
+    """A tree or a forest: the mean of its trees' class shares or values."""
+
+    traits: Traits
+    estimator: Estimator
+    trees: tuple[Any, ...]
+    is_classifier: bool
+
+    def serve(self, matrix: Matrix) -> Served:
+        """Adds the trees in order, as the library does with n_jobs=1 (else its order varies)."""
+        rows = as_float32(matrix)
+        total = self.trees[0].predict(rows)
+        for tree in self.trees[1:]:
+            total += tree.predict(rows)
+        total /= len(self.trees)
+        return classified(total) if self.is_classifier else Served(total, total)
+
+    def form(self, derivation: Derivation) -> TreeForm:
+        """The trees."""
+        return TreeForm(parse_sklearn(self.estimator), derivation)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoostedTrees:
+    """Gradient boosting: the raw sum, and the loss's own link to class probabilities."""
+
+    traits: Traits
+    estimator: Estimator
+    is_classifier: bool
+
+    def serve(self, matrix: Matrix) -> Served:
+        """Both from one pass over the trees, where predict_proba would make a second."""
+        raw = self.estimator._raw_predict(as_float32(matrix))  # noqa: SLF001
+        if not self.is_classifier:
+            return Served(raw, raw)
+        flat = raw.ravel() if raw.shape[1] == 1 else raw
+        return Served(raw, self.estimator._loss.predict_proba(flat))  # noqa: SLF001
+
+    def form(self, derivation: Derivation) -> TreeForm:
+        """The trees."""
+        return TreeForm(parse_sklearn(self.estimator), derivation)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Linear:
+    """coef_ and intercept_ behind a link."""
+
+    traits: Traits
+    estimator: Estimator
+    scores_of: Callable[[Matrix], Matrix]
+    """From the (1, C) outputs of one row to its (1, K) scores."""
+
+    def serve(self, matrix: Matrix) -> Served:
+        """One product per row: a batch's product has other last bits than its rows' products."""
+        rows = matrix if hasattr(matrix, "tocsr") else np.asarray(matrix)
+        weights = self.estimator.coef_.T
+        intercept = self.estimator.intercept_
+        outputs, scores = [], []
+        for index in range(rows.shape[0]):
+            output = np.reshape(rows[index : index + 1] @ weights + intercept, (1, -1))
+            outputs.append(output)
+            scores.append(self.scores_of(output))
+        return Served(
+            np.concatenate(outputs).astype(np.float64), np.concatenate(scores).astype(np.float64)
+        )
+
+    def form(self, derivation: Derivation) -> LinearForm:
+        """Coefficients (P, C) and intercept (C,) in float64."""
+        coefficients = np.atleast_2d(self.estimator.coef_).T.astype(np.float64)
+        intercept = np.broadcast_to(self.estimator.intercept_, coefficients.shape[1:])
+        return LinearForm(coefficients, intercept.astype(np.float64), derivation)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Booster:
+    """An XGBoost or LightGBM model that reads derived columns, behind its own adapter."""
+
+    traits: Traits
+    model: NativeModel
+
+    def serve(self, matrix: Matrix) -> Served:
+        """What the booster returns for the derived rows."""
+        return self.model.predict(dense(matrix, absent=self.traits.absent))
+
+    def form(self, derivation: Derivation) -> TreeForm | LinearForm:
+        """The booster's trees over the derived columns."""
+        form = self.model.form()
+        if isinstance(form, TreeForm):
+            return TreeForm(form.ensemble, derivation)
+        return LinearForm(form.coefficients, form.intercept, derivation)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opaque:
+    """Any other estimator: served through its public methods, never explained exactly."""
+
+    traits: Traits
+    estimator: Estimator
+    is_classifier: bool
+    why: str
+
+    def serve(self, matrix: Matrix) -> Served:
+        """One call per row, since nothing is known about how the rows of a batch interact."""
+        rows = named(self.estimator, matrix)
+        predict = self.estimator.predict_proba if self.is_classifier else self.estimator.predict
+        served = [predict(rows[index : index + 1]) for index in range(rows.shape[0])]
+        answers = np.concatenate(served).astype(np.float64).reshape(rows.shape[0], -1)
+        return classified(answers) if self.is_classifier else Served(answers, answers)
+
+    def form(self, derivation: Derivation) -> TreeForm | LinearForm:
+        """Raises UnsupportedModelError."""
+        del derivation
+        raise UnsupportedModelError(self.why)
+
+
+def final_step(estimator: Estimator) -> FinalStep:
+    """Choose how the estimator is served and explained.
+
+    ModelLoadError when it serves neither class probabilities nor one number per row.
+    """
+    from sklearn.base import is_classifier, is_regressor
+
+    name = type(estimator).__qualname__
+    if not is_classifier(estimator) and not is_regressor(estimator):
+        raise ModelLoadError(f"{name} is neither a classifier nor a regressor")
+    if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
+        raise ModelLoadError(f"{name} has no predict_proba; wrap it in CalibratedClassifierCV")
+    if is_classifier(estimator) and len(estimator.classes_) < 2:
+        raise ModelLoadError(f"{name} knows a single class")
+    if _target_count(estimator) > 1:
+        raise ModelLoadError(f"{name}: several targets; register one model per target")
+    makers = (_wrapped_booster, _averaged_trees, _boosted_trees, _linear)
+    found = (make(estimator) for make in makers)
+    return next((step for step in found if step is not None), None) or _opaque(
+        estimator, f"{name} has no exact explainer"
+    )
+
+
+def classified(probabilities: FloatArray) -> Served:
+    """Probabilities (N, K) as scores and, of the positive class or of each class, as outputs."""
+    is_binary = probabilities.shape[1] == 2
+    return Served(probabilities[:, 1:] if is_binary else probabilities, probabilities)
+
+
+def named(estimator: Estimator, matrix: Matrix) -> Matrix:
+    """The matrix under the column names the estimator was fitted on, if any."""
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None or not isinstance(matrix, np.ndarray):
+        return matrix
+    import pandas as pd
+
+    return pd.DataFrame(matrix, columns=names)
+
+
+def as_float32(matrix: Matrix) -> NDArray[np.float32]:
+    """Prepared rows as scikit-learn's trees read them; ValueError where float32 overflows."""
+    with np.errstate(over="ignore"):
+        rows = dense(matrix).astype(np.float32)
+    if np.isinf(rows).any():
+        raise ValueError("a derived value is infinite, or too large for float32")
+    return rows
+
+
+def _target_count(estimator: Estimator) -> int:
+    if isinstance(getattr(estimator, "classes_", None), list):
+        return len(estimator.classes_)
+    coefficients = np.shape(getattr(estimator, "coef_", ()))
+    if not hasattr(estimator, "classes_") and len(coefficients) == 2:
+        return int(coefficients[0])
+    return int(getattr(estimator, "n_outputs_", 1))
+
+
+def _opaque(estimator: Estimator, why: str) -> Opaque:
+    is_classifier = hasattr(estimator, "classes_")
+    space: OutputSpace = "probability" if is_classifier else "raw"
+    return Opaque(Traits(space, "identity"), estimator, is_classifier, why)
+
+
+def _wrapped_booster(estimator: Estimator) -> FinalStep | None:
+    family = type(estimator).__module__.partition(".")[0]
+    if family == "xgboost":
+        from service.models.xgboost import dump_xgboost, load_xgboost
+
+        # XGBoost reads what a sparse matrix does not store as missing, LightGBM as zero.
+        return _booster(load_xgboost(dump_xgboost(estimator)[0], format="ubj"), absent=np.nan)
+    if family == "lightgbm":
+        from service.models.lightgbm import dump_lightgbm, load_lightgbm
+
+        return _booster(load_lightgbm(dump_lightgbm(estimator)[0]), absent=0.0)
+    return None
+
+
+def _booster(model: NativeModel, *, absent: float) -> Booster:
+    traits = Traits(
+        model.output_space, model.link, model.library, model.is_float32, model.trees_used, absent
+    )
+    return Booster(traits, model)
+
+
+def _averaged_trees(estimator: Estimator) -> FinalStep | None:
+    from sklearn import ensemble, tree
+
+    single = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor)
+    forests = (
+        ensemble.RandomForestClassifier,
+        ensemble.RandomForestRegressor,
+        ensemble.ExtraTreesClassifier,
+        ensemble.ExtraTreesRegressor,
+    )
+    if not isinstance(estimator, (*single, *forests)):
+        return None
+    members = [estimator] if isinstance(estimator, single) else estimator.estimators_
+    is_classifier = hasattr(estimator, "classes_")
+    space: OutputSpace = "probability" if is_classifier else "raw"
+    trees = tuple(member.tree_ for member in members)
+    return AveragedTrees(
+        Traits(space, "identity", trees_used=len(trees)), estimator, trees, is_classifier
+    )
+
+
+def _boosted_trees(estimator: Estimator) -> FinalStep | None:
+    from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+
+    if isinstance(estimator, GradientBoostingRegressor):
+        traits = Traits("raw", "identity", trees_used=estimator.estimators_.size)
+        return BoostedTrees(traits, estimator, is_classifier=False)
+    if not isinstance(estimator, GradientBoostingClassifier):
+        return None
+    if estimator.loss != "log_loss":
+        why = f"GradientBoostingClassifier with loss={estimator.loss!r} has no exact explainer"
+        return _opaque(estimator, why)
+    space, link = _classifier_units(estimator)
+    traits = Traits(space, link, trees_used=estimator.estimators_.size)
+    return BoostedTrees(traits, estimator, is_classifier=True)
+
+
+def _linear(estimator: Estimator) -> FinalStep | None:
+    from sklearn import linear_model
+    from sklearn.linear_model._base import LinearModel
+
+    if isinstance(estimator, linear_model.LogisticRegression | linear_model.LogisticRegressionCV):
+        return _logistic(estimator)
+    if isinstance(estimator, linear_model.SGDClassifier):
+        # Of several classes it normalises one-vs-rest probabilities, which no link undoes.
+        is_logistic = estimator.loss == "log_loss" and len(estimator.classes_) == 2
+        return _logistic(estimator) if is_logistic else None
+    generalised = (
+        linear_model.PoissonRegressor,
+        linear_model.GammaRegressor,
+        linear_model.TweedieRegressor,
+    )
+    if isinstance(estimator, generalised):
+        return _generalised(estimator)
+    if isinstance(estimator, LinearModel):
+        return Linear(_linear_traits(estimator, "raw", "identity"), estimator, np.asarray)
+    return None
+
+
+def _logistic(estimator: Estimator) -> Linear:
+    space, link = _classifier_units(estimator)
+    scores_of = _expit if link == "logit" else _softmax
+    return Linear(_linear_traits(estimator, space, link), estimator, scores_of)
+
+
+def _generalised(estimator: Estimator) -> Linear | None:
+    link = type(estimator._base_loss.link).__name__  # noqa: SLF001
+    if link == "LogLink":
+        return Linear(_linear_traits(estimator, "log", "log"), estimator, np.exp)
+    if link == "IdentityLink":
+        return Linear(_linear_traits(estimator, "raw", "identity"), estimator, np.asarray)
+    return None
+
+
+def _linear_traits(estimator: Estimator, space: OutputSpace, link: Link) -> Traits:
+    return Traits(space, link, is_float32=estimator.coef_.dtype == np.float32)
+
+
+def _classifier_units(estimator: Estimator) -> tuple[OutputSpace, Link]:
+    return ("log_odds", "logit") if len(estimator.classes_) == 2 else ("margin", "softmax")
+
+
+def _expit(log_odds: Matrix) -> Matrix:
+    from scipy.special import expit
+
+    return binary_scores(expit(log_odds[:, 0]))
+
+
+def _softmax(margins: Matrix) -> Matrix:
+    # In the order of scikit-learn's own softmax, for the same last bits.
+    shares = np.exp(margins - margins.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)

@@ -1,0 +1,255 @@
+"""Predict, explain if asked, store, answer: the use case behind every transport."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import perf_counter
+
+import orjson
+
+from schemas import DecodedBody, InvalidContentError, NotStrictJsonError
+from service.auth import Caller
+from service.batching import MOST_THREADS, Ask, Batcher, Prepared
+from service.errors import (
+    ConflictError,
+    InProgressError,
+    InternalError,
+    InvalidRequestError,
+    NotJsonError,
+    PredictionError,
+    ServiceError,
+    StoreAwayError,
+)
+from service.evidence import (
+    AppendOutcome,
+    EvidenceLog,
+    StoreBusyError,
+    StoredDecision,
+    StoreUnavailableError,
+)
+from service.explaining import count
+from service.secrets import Keyring
+from service.serving import ServedModel, ServedModels
+from service.uuid7 import uuid7
+
+TWIN_WAIT_SECONDS = 2.0
+DEFAULT_TOP = 5
+LARGE_BODY_BYTES = 65536
+"""A body above this is decoded in a thread: a hostile one keeps the decoder busy for 0.3 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictCall:
+    """One POST /predict as the transport understood it; request_id None: make one."""
+
+    model: str | None
+    body: bytes
+    explain: bool
+    top: int | None
+    request_id: str | None
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True)
+class PredictReply:
+    """The answer's bytes; a replay is the first answer's, with no counter moved.
+
+    timings: seconds by phase, for Server-Timing.
+    """
+
+    body: bytes
+    request_id: str
+    is_replay: bool
+    timings: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class PredictService:
+    """Shared by all transports; one per process."""
+
+    models: ServedModels
+    evidence: EvidenceLog
+    keyring: Keyring
+    max_instances: int
+    executor: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="predict")
+    )
+    _batchers: dict[str, Batcher] = field(default_factory=dict)
+    _in_flight: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
+
+    async def predict(self, call: PredictCall) -> PredictReply:
+        """The stored answer to a call, new or replayed.
+
+        Raises the ServiceError the transport turns into a status; nothing is answered before its
+        record is durable.
+        """
+        received_at, started = datetime.now(UTC), perf_counter()
+        call.caller.require("predict")
+        if call.explain:
+            call.caller.require("explain")
+        served = self.models.resolve(call.model)
+        try:
+            if len(call.body) > LARGE_BODY_BYTES:
+                ask = await asyncio.to_thread(self._ask, served, call, received_at)
+            else:
+                ask = self._ask(served, call, received_at)
+        except ServiceError:
+            served.metrics.predictions["invalid"].inc()
+            served.metrics.errors("validate", "content").inc()
+            raise
+        parsed = perf_counter() - started
+        if call.request_id is None:
+            return await self._answer(served, ask, started, parsed)
+        return await self._answer_once(served, ask, started, parsed)
+
+    def _ask(self, served: ServedModel, call: PredictCall, received_at: datetime) -> Ask:
+        model = served.model
+        columns = len(model.schema.columns)
+        if call.top is not None and not 0 <= call.top <= columns:
+            raise InvalidRequestError(f"top must be between 0 and {columns}")
+        top = min(DEFAULT_TOP, columns) if call.top is None else call.top
+        try:
+            body = model.codec.decode(call.body, max_instances=self.max_instances)
+        except NotStrictJsonError as error:
+            raise NotJsonError(str(error)) from None
+        except InvalidContentError as error:
+            raise InvalidRequestError("see errors", errors=error.errors) from None
+        return Ask(
+            request_id=call.request_id or uuid7(),
+            caller=call.caller,
+            received_at=received_at,
+            body=body,
+            explain=call.explain,
+            top=top,
+            fingerprint=self._fingerprint(served, call, top, body),
+            subjects=self._keyed_subjects(call.caller.tenant, body.subjects),
+        )
+
+    def _fingerprint(
+        self, served: ServedModel, call: PredictCall, top: int, body: DecodedBody
+    ) -> str:
+        """What makes two requests under one ID the same request; keyed, so it reveals nothing."""
+        model = served.model
+        message = orjson.dumps([model.name, call.explain, top, body.subjects])
+        rows = model.codec.instances_json(body.rows)
+        return self.keyring.digest(call.caller.tenant, "fingerprint", message + rows)
+
+    def _keyed_subjects(self, tenant: str, subjects: list[str | None] | None) -> str | None:
+        if subjects is None:
+            return None
+        keyed = [
+            None if name is None else self.keyring.digest(tenant, "subject", name.encode())
+            for name in subjects
+        ]
+        return orjson.dumps(keyed).decode()
+
+    async def _answer_once(
+        self, served: ServedModel, ask: Ask, started: float, parsed: float
+    ) -> PredictReply:
+        """Answer under an ID the client chose: the first answer again if there is one."""
+        key = (ask.caller.tenant, ask.request_id)
+        await self._await_twin(key)
+        done = self._in_flight[key] = asyncio.Event()
+        try:
+            stored = await self._stored(ask)
+            if stored is not None:
+                return _replay(stored, ask)
+            return await self._answer(served, ask, started, parsed)
+        finally:
+            del self._in_flight[key]
+            done.set()
+
+    async def _await_twin(self, key: tuple[str, str]) -> None:
+        """Wait for the same ID in flight in this process; InProgressError when it takes long."""
+        deadline = perf_counter() + TWIN_WAIT_SECONDS
+        while (twin := self._in_flight.get(key)) is not None:
+            try:
+                await asyncio.wait_for(twin.wait(), max(0.0, deadline - perf_counter()))
+            except TimeoutError:
+                raise InProgressError from None
+
+    async def _stored(self, ask: Ask) -> StoredDecision | None:
+        try:
+            return await self.evidence.get(ask.caller.tenant, ask.request_id)
+        except StoreUnavailableError:
+            raise StoreAwayError from None
+
+    async def _answer(
+        self, served: ServedModel, ask: Ask, started: float, parsed: float
+    ) -> PredictReply:
+        lane = "inline"
+        if ask.explain:
+            served.metrics.wanted[lane].inc()
+        computing = perf_counter()
+        try:
+            prepared = await self._batcher(served).submit(ask)
+            computed = perf_counter()
+            outcome = await self.evidence.append(prepared.event)
+        except (PredictionError, StoreBusyError, StoreUnavailableError) as error:
+            raise _count_failure(served, ask, error) from None
+        if outcome is AppendOutcome.CONFLICT:
+            stored = await self._stored(ask)
+            if stored is None:
+                raise InternalError("the record that took this ID cannot be found")
+            return _replay(stored, ask)
+        now = perf_counter()
+        _count_success(served, ask, prepared, now - started)
+        timings = (
+            ("parse", parsed),
+            ("predict", computed - computing),
+            ("explain", prepared.explained.duration_seconds if prepared.explained else 0.0),
+            ("evidence", now - computed),
+        )
+        return PredictReply(prepared.answer, ask.request_id, is_replay=False, timings=timings)
+
+    def _batcher(self, served: ServedModel) -> Batcher:
+        name = served.model.name
+        batcher = self._batchers.get(name)
+        if batcher is None or batcher.served is not served:
+            batcher = self._batchers[name] = Batcher(served, self.executor)
+        return batcher
+
+    def close(self) -> None:
+        """Stop the threads; called when no request is in flight any more."""
+        self.executor.shutdown(wait=True)
+
+
+def _replay(stored: StoredDecision, ask: Ask) -> PredictReply:
+    """The first answer's bytes; ConflictError for another request or principal."""
+    same = (
+        stored.actor == ask.caller.principal
+        and orjson.loads(stored.part("fingerprint")) == ask.fingerprint
+    )
+    if not same:
+        raise ConflictError
+    return PredictReply(stored.part("answer"), ask.request_id, is_replay=True)
+
+
+def _count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:
+    metrics = served.metrics
+    metrics.predictions["error"].inc()
+    if ask.explain:
+        metrics.explanations["inline", "failed"].inc()
+    if isinstance(error, ServiceError):
+        return error
+    metrics.errors("store", type(error).__name__).inc()
+    return StoreAwayError(str(error))
+
+
+def _count_success(served: ServedModel, ask: Ask, prepared: Prepared, seconds: float) -> None:
+    metrics, explained = served.metrics, prepared.explained
+    metrics.predictions["ok"].inc()
+    if not ask.explain:
+        return
+    if explained is None:
+        metrics.explanations["inline", "rejected"].inc()
+        return
+    tolerance = served.model.manifest.explainer.tolerance
+    count(metrics, explained, tolerance)
+    metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
+    if explained.reason is None:
+        metrics.explanations["inline", "served"].inc()
+        metrics.duration["inline"].observe(seconds, {"request_id": ask.request_id})
+    else:
+        metrics.explanations["inline", "failed"].inc()

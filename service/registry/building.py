@@ -1,0 +1,57 @@
+"""From a loaded model to its explainer, over any background."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from explainers.base import Background, Explainer, IntArray, Naming
+from explainers.linear import LinearExplainer
+from explainers.tree.explainer import TreeExplainer
+from service.models.base import LinearForm, NativeModel, TreeForm
+
+TOLERANCE = {True: 1e-5, False: 1e-9}
+"""Largest additivity error that passes: wider where model or served output is float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplainerFactory:
+    """Builds the same explainer over different backgrounds (the oracle plays many)."""
+
+    form: TreeForm | LinearForm
+    naming: Naming
+    tolerance: float
+
+    @classmethod
+    def for_model(cls, native: NativeModel, naming: Naming) -> "ExplainerFactory":
+        """Raises UnsupportedModelError when the model has no exact explainer."""
+        return cls(native.form(), naming, TOLERANCE[native.is_float32])
+
+    def unused_columns(self, n_columns: int) -> IntArray:
+        """Raw columns in no split and without a coefficient."""
+        form = self.form
+        if isinstance(form, TreeForm):
+            tested = form.ensemble.column
+            derived = np.unique(tested[tested >= 0]).astype(np.int64)
+        else:
+            derived = np.flatnonzero(form.coefficients.any(axis=1))
+        return np.setdiff1d(np.arange(n_columns), form.derivation.players[derived])
+
+    def build(self, background: Background) -> Explainer:
+        """An explainer over this background."""
+        form = self.form
+        if isinstance(form, TreeForm):
+            return TreeExplainer(
+                form.ensemble,
+                background,
+                form.derivation,
+                naming=self.naming,
+                tolerance=self.tolerance,
+            )
+        return LinearExplainer(
+            form.coefficients,
+            form.intercept,
+            background,
+            form.derivation,
+            naming=self.naming,
+            tolerance=self.tolerance,
+        )

@@ -1,0 +1,96 @@
+"""What a registered version says of itself; the digest of this file is the version's digest."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from explainers.base import Engine, Level, Link, Method, OutputSpace
+from service.models.base import Task
+from service.models.formats import Format
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Part):
+    """A file of the version directory, as it was when written."""
+
+    sha256: str
+    size: int
+
+
+class ArtifactEntry(_Part):
+    """The model's own file and what is needed to read it."""
+
+    file: str
+    format: Format
+    library: str
+    digest: str
+    trees_used: int | None
+    names: tuple[str, ...]
+    categories: dict[str, tuple[Level, ...]]
+
+
+class ExplainerEntry(_Part):
+    """How this version is explained; method None and a reason when it cannot be, exactly."""
+
+    method: Method | None
+    engine: Engine | None
+    reason: str | None
+    output_space: OutputSpace
+    link: Link
+    output_names: tuple[str, ...]
+    tolerance: float
+    config_digest: str
+
+
+class BackgroundEntry(_Part):
+    """How the reference rows were drawn."""
+
+    digest: str
+    rows: int
+    seed: int
+    drawn_from_rows: int
+
+
+class CostEntry(_Part):
+    """Calibrated on the registering machine, one thread, seconds."""
+
+    predict_row: float
+    explain_row: float
+    explain_row_in_batch: float
+
+
+class ProofEntry(_Part):
+    """What was checked at registration, and the worst that was seen (relative)."""
+
+    data_rows: int
+    edge_rows: int
+    parse_gap: float | None
+    oracle_gap: float | None
+    oracle_rows: int
+
+
+class Manifest(_Part):
+    """Everything that identifies a version."""
+
+    schema_version: Literal["1"] = "1"
+    name: str
+    version: int
+    created_at: datetime
+    task: Task
+    classes: tuple[Level, ...] | None
+    artifact: ArtifactEntry
+    explainer: ExplainerEntry
+    background: BackgroundEntry
+    schema_digest: str
+    feature_names_digest: str
+    category_map_digest: str
+    libraries: dict[str, str]
+    service_version: str
+    cost: CostEntry
+    proof: ProofEntry
+    warnings: tuple[str, ...]
+    files: dict[str, FileEntry]

@@ -1,0 +1,127 @@
+"""The files of a new version."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version as installed_version
+
+import orjson
+
+from service.registry import proof
+from service.registry.building import TOLERANCE
+from service.registry.inference import baseline_of, instances_of, synthetic_sample
+from service.registry.layout import sha256_of
+from service.registry.manifest import (
+    ArtifactEntry,
+    BackgroundEntry,
+    CostEntry,
+    ExplainerEntry,
+    FileEntry,
+    Manifest,
+    ProofEntry,
+)
+from service.registry.registered import golden_of
+from service.registry.work import Work
+
+LIBRARIES = ("numpy", "numba", "pandas", "scikit-learn", "xgboost-cpu", "lightgbm", "skops")
+
+
+def version_files(work: Work) -> dict[str, bytes]:
+    """Everything but the card and the manifest, by file name."""
+    native, schema = work.source.native, work.schema
+    golden_rows = proof.spread_rows(work.rows, native.predict(work.rows).outputs, proof.GOLDEN_ROWS)
+    golden = golden_of(instances_of(schema, golden_rows), golden_rows, native, work.explainer)
+    return {
+        f"model.{work.source.artifact.format}": work.source.artifact.data,
+        "schema.json": orjson.dumps(schema.to_json(), option=orjson.OPT_INDENT_2),
+        "background.json": work.background_bytes,
+        "golden.json": orjson.dumps(golden),
+        "baseline.json": orjson.dumps(baseline_of(schema, work.rows, work.scores)),
+        "sample.json": orjson.dumps(synthetic_sample(schema, work.rows)),
+    }
+
+
+def file_entries(contents: Mapping[str, bytes]) -> dict[str, FileEntry]:
+    """Digest and size of each file."""
+    return {
+        name: FileEntry(sha256=sha256_of(data), size=len(data)) for name, data in contents.items()
+    }
+
+
+def manifest_of(
+    name: str, number: int, work: Work, cost: CostEntry, contents: Mapping[str, bytes]
+) -> Manifest:
+    """Everything that identifies the version."""
+    native, schema = work.source.native, work.schema
+    artifact = _artifact_entry(work)
+    return Manifest(
+        name=name,
+        version=number,
+        created_at=datetime.now(UTC),
+        task=native.task,
+        classes=work.classes,
+        artifact=artifact,
+        explainer=_explainer_entry(work),
+        background=BackgroundEntry(
+            digest=work.background.digest,
+            rows=len(work.background.rows),
+            seed=work.options.seed,
+            drawn_from_rows=len(work.rows),
+        ),
+        schema_digest=schema.digest(),
+        feature_names_digest=schema.feature_names_digest(),
+        category_map_digest=_digest(artifact.categories),
+        libraries={library: installed_version(library) for library in LIBRARIES},
+        service_version=installed_version("explaind"),
+        cost=cost,
+        proof=ProofEntry(
+            data_rows=len(work.rows),
+            edge_rows=proof.EDGE_ROWS,
+            parse_gap=work.proven.get("parse_gap"),
+            oracle_gap=work.proven.get("oracle_gap"),
+            oracle_rows=int(work.proven.get("oracle_rows") or 0),
+        ),
+        warnings=tuple(work.warnings),
+        files=file_entries(contents),
+    )
+
+
+def _artifact_entry(work: Work) -> ArtifactEntry:
+    native, artifact = work.source.native, work.source.artifact
+    raw = native.columns.raw
+    return ArtifactEntry(
+        file=f"model.{artifact.format}",
+        format=artifact.format,
+        library=native.library,
+        digest=sha256_of(artifact.data),
+        trees_used=native.trees_used,
+        names=raw.names,
+        categories={
+            column: levels
+            for column, levels in zip(raw.names, raw.levels, strict=True)
+            if levels is not None
+        },
+    )
+
+
+def _explainer_entry(work: Work) -> ExplainerEntry:
+    explainer, native = work.explainer, work.source.native
+    config = {
+        "method": explainer.method if explainer else None,
+        "output_space": native.output_space,
+        "background": work.background.digest,
+        "trees_used": native.trees_used,
+    }
+    return ExplainerEntry(
+        method=explainer.method if explainer else None,
+        engine=explainer.engine if explainer else None,
+        reason=work.reason,
+        output_space=native.output_space,
+        link=native.link,
+        output_names=work.naming.outputs,
+        tolerance=TOLERANCE[native.is_float32],
+        config_digest=_digest(config),
+    )
+
+
+def _digest(document: object) -> str:
+    return sha256_of(orjson.dumps(document))

@@ -1,0 +1,161 @@
+"""One version, loaded and checked: everything a request needs, swapped as one object."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+
+from explainers.base import Background, Explainer, FloatArray, IntArray, Level, Naming
+from schemas import ModelSchema, RowCodec, SeenRanges
+from service.models.base import NativeModel
+from service.models.formats import Artifact, load_model
+from service.registry.building import ExplainerFactory
+from service.registry.errors import DamagedVersionError, GoldenMismatchError
+from service.registry.inference import rows_of
+from service.registry.layout import Layout, read_files, sha256_of
+from service.registry.manifest import Manifest
+
+GOLDEN_TOLERANCE = {True: 1e-5, False: 1e-9}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegisteredModel:
+    """Predictor, explainer, row type and digests of one version; never mixed with another's.
+
+    explainer is None, with manifest.explainer.reason saying why, when no exact one exists.
+    """
+
+    manifest: Manifest
+    digest: str
+    schema: ModelSchema
+    codec: RowCodec
+    native: NativeModel
+    explainer: Explainer | None
+    background: Background
+    unused_columns: IntArray
+    """Columns the model cannot react to: their values must be exactly 0."""
+    seen: SeenRanges
+    sample: Mapping[str, Level | None]
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.manifest.version
+
+
+def naming_of(manifest: Manifest, schema: ModelSchema) -> Naming:
+    """What the axes of this version's explanations are called."""
+    return Naming(
+        tuple(column.name for column in schema.columns),
+        manifest.explainer.output_names,
+        manifest.explainer.output_space,
+    )
+
+
+def load_version(layout: Layout, name: str, version: int) -> RegisteredModel:
+    """Read, check every digest, rebuild the explainer and compare with the golden values.
+
+    Raises DamagedVersionError or GoldenMismatchError; nothing unchecked is ever returned.
+    """
+    manifest_bytes, contents = read_files(layout.folder(name, version))
+    manifest = Manifest.model_validate_json(manifest_bytes)
+    if (manifest.name, manifest.version) != (name, version):
+        raise DamagedVersionError(f"{name}/{version} holds {manifest.name}/{manifest.version}")
+    schema = ModelSchema.from_json(contents["schema.json"])
+    native = load_model(
+        Artifact(contents[manifest.artifact.file], manifest.artifact.format),
+        names=manifest.artifact.names,
+        categories=manifest.artifact.categories,
+    )
+    background = Background(
+        rows_of(schema, orjson.loads(contents["background.json"])),
+        sha256_of(contents["background.json"]),
+    )
+    explainer, unused = None, np.empty(0, dtype=np.int64)
+    if manifest.explainer.method is not None:
+        factory = ExplainerFactory.for_model(native, naming_of(manifest, schema))
+        explainer, unused = factory.build(background), factory.unused_columns(len(schema.columns))
+    baseline = orjson.loads(contents["baseline.json"])
+    model = RegisteredModel(
+        manifest=manifest,
+        digest=sha256_of(manifest_bytes),
+        schema=schema,
+        codec=RowCodec(schema),
+        native=native,
+        explainer=explainer,
+        background=background,
+        unused_columns=unused,
+        seen=SeenRanges.of(schema, seen_ranges(baseline)),
+        sample=orjson.loads(contents["sample.json"]),
+    )
+    check_golden(model, orjson.loads(contents["golden.json"]))
+    return model
+
+
+def seen_ranges(
+    baseline: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> dict[str, tuple[float, float]]:
+    """Smallest and largest number seen at registration, per numeric column."""
+    return {
+        name: (entry["minimum"], entry["maximum"])
+        for name, entry in baseline["columns"].items()
+        if "minimum" in entry
+    }
+
+
+def golden_of(
+    instances: list[dict[str, Level | None]],
+    rows: FloatArray,
+    native: NativeModel,
+    explainer: Explainer | None,
+) -> dict[str, object]:
+    """Numbers a loaded version must come back to."""
+    served = native.predict(rows)
+    golden: dict[str, object] = {
+        "instances": instances,
+        "outputs": served.outputs.tolist(),
+        "scores": served.scores.tolist(),
+    }
+    if explainer is not None:
+        explanation = explainer.explain(rows)
+        golden["values"] = explanation.values.tolist()
+        golden["base_values"] = explanation.base_values.tolist()
+    return golden
+
+
+def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:
+    """Compare with the stored numbers; this also warms every path a request takes.
+
+    Catches what additivity cannot: a swapped background, permuted names, a library whose numbers
+    moved. GoldenMismatchError names the array and the gap.
+    """
+    instances = golden["instances"]
+    assert isinstance(instances, list)
+    rows = rows_of(model.schema, instances)
+    now = golden_of(instances, rows, model.native, model.explainer)
+    tolerance = GOLDEN_TOLERANCE[model.native.is_float32]
+    for name in ("outputs", "scores", "values", "base_values"):
+        if (name in golden) != (name in now):
+            raise GoldenMismatchError(
+                f"{model.name}/{model.version}: golden {name} cannot be compared"
+            )
+        if name not in now:
+            continue
+        expected, found = np.asarray(golden[name]), np.asarray(now[name])
+        scale = float(np.abs(expected).max(initial=0.0)) or 1.0
+        gap = (
+            float(np.abs(expected - found).max(initial=0.0))
+            if expected.shape == found.shape
+            else np.inf
+        )
+        if not gap <= tolerance * scale:
+            raise GoldenMismatchError(
+                f"{model.name}/{model.version}: {name} differ from the golden values by "
+                f"{gap / scale:.2g} (allowed {tolerance:g}); the version is not served"
+            )

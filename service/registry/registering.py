@@ -1,0 +1,203 @@
+"""Making a version: infer, prove, measure, write. Nothing is written before all of it passed."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import orjson
+
+from explainers.base import Background, FloatArray, Level, Naming, UnsupportedModelError
+from service.errors import InvalidInputError
+from service.registry import card, proof
+from service.registry.building import TOLERANCE, ExplainerFactory
+from service.registry.classes import check_mapping, class_indices, resolve_classes
+from service.registry.inference import (
+    check_schema,
+    draw_background,
+    infer_schema,
+    instances_of,
+    known_rows,
+)
+from service.registry.layout import MANIFEST, Layout, sha256_of, write_files
+from service.registry.manifest import CostEntry
+from service.registry.naming import output_names
+from service.registry.recording import file_entries, manifest_of, version_files
+from service.registry.tables import encode_frame
+from service.registry.work import Options, Report, Source, Work
+
+SMALLEST_TABLE = 10
+
+
+def register_version(
+    layout: Layout, name: str, source: Source, options: Options, say: Callable[[str], None]
+) -> tuple[int, Report]:
+    """Write the next version of a name and return its number.
+
+    Raises InvalidInputError with what to do for anything that could be read wrongly: unknown
+    classes or category maps, data that do not fit the model.
+    """
+    work = _prepare(source, options, say)
+    _choose_explainer(work)
+    cost = _calibrate(work)
+    strongest = _strongest(work)
+    with layout.draft(name) as draft:
+        versions = layout.versions(name)
+        number = versions[-1] + 1 if versions else 1
+        contents = version_files(work)
+        manifest = manifest_of(name, number, work, cost, contents)
+        report = Report(
+            name=name,
+            version=number,
+            quality=work.quality,
+            ignored_columns=_ignored(source),
+            strongest=strongest,
+            warnings=manifest.warnings,
+        )
+        contents["card.md"] = card.model_card(manifest, report, work.schema).encode()
+        manifest = manifest.model_copy(update={"files": file_entries(contents)})
+        contents[MANIFEST] = orjson.dumps(
+            manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2
+        )
+        write_files(draft, contents)
+        with layout.lock():
+            layout.publish(draft, number)
+    return number, report
+
+
+def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Work:
+    native = source.native
+    unknown = dict(zip(native.columns.raw.names, native.columns.unknown, strict=True))
+    rows = encode_frame(source.frame, native.columns.raw, unknown=unknown)
+    if len(rows) < SMALLEST_TABLE:
+        raise InvalidInputError(f"{len(rows)} rows are too few to register with")
+    schema = options.schema or infer_schema(native.columns, rows, source.frame)
+    check_schema(schema, native.columns)
+    say(f"predicting {len(rows)} rows")
+    served = native.predict(rows)
+    if not np.all(np.isfinite(served.outputs)) or not np.all(np.isfinite(served.scores)):
+        raise InvalidInputError("the model's predictions on the data are not all finite")
+    classes, quality, warnings = _judge(source, options, served.scores)
+    usable = known_rows(schema, rows)
+    if not len(usable):
+        raise InvalidInputError("no row of the data has only levels the schema lists")
+    drawn = draw_background(usable, options.background_rows, options.seed)
+    background_bytes = orjson.dumps(instances_of(schema, drawn))
+    outputs = output_names(native, classes)
+    return Work(
+        source=source,
+        options=options,
+        say=say,
+        schema=schema,
+        rows=usable,
+        scores=served.scores,
+        classes=classes,
+        quality=quality,
+        background=Background(drawn, sha256_of(background_bytes)),
+        background_bytes=background_bytes,
+        naming=Naming(native.columns.raw.names, outputs, native.output_space),
+        warnings=warnings,
+    )
+
+
+def _judge(
+    source: Source, options: Options, scores: FloatArray
+) -> tuple[tuple[Level, ...] | None, str, list[str]]:
+    """Classes, a sentence on how well the model fits the data, and warnings."""
+    native, labels = source.native, source.labels
+    if native.task == "regression":
+        if options.classes is not None:
+            raise InvalidInputError("--classes is for classifiers; this model is a regression")
+        try:
+            truth = labels.to_numpy(dtype=np.float64)
+        except (TypeError, ValueError):
+            raise InvalidInputError("the target of a regression must be numbers") from None
+        share = 1.0 - float(np.mean((truth - scores[:, 0]) ** 2)) / (float(truth.var()) or 1.0)
+        poor = ["the model predicts these data worse than their mean does"] if share < 0 else []
+        return None, f"R2 on the data {share:.4f}", poor
+    classes = resolve_classes(native.classes, options.classes, labels, native.n_classes)
+    indices = class_indices(classes, labels)
+    loss = check_mapping(scores, indices, classes)
+    hits = float(np.mean(scores.argmax(axis=1) == indices))
+    return classes, f"log-loss on the data {loss:.4f}, accuracy {hits:.4f}", []
+
+
+def _choose_explainer(work: Work) -> None:
+    """The exact explainer if the model has one and it proves itself; else a reason."""
+    native = work.source.native
+    try:
+        work.factory = ExplainerFactory.for_model(native, work.naming)
+        work.say("compiling the explainer")
+        work.explainer = work.factory.build(work.background)
+        _prove(work)
+    except UnsupportedModelError as error:
+        work.factory = work.explainer = None
+        work.reason = str(error)
+        work.warnings.append(f"no exact explainer: {error}; explain=true answers `skipped`")
+
+
+def _prove(work: Work) -> None:
+    """Parse, base values and oracle; UnsupportedModelError when one of them disagrees."""
+    native, explainer, factory = work.source.native, work.explainer, work.factory
+    assert explainer is not None
+    assert factory is not None
+    work.say(f"proving predictions on {len(work.rows)} given and {proof.EDGE_ROWS} edge rows")
+    hard = proof.hard_rows(factory, work.schema, work.rows)
+    gap = proof.parse_gap(explainer, native, np.vstack([work.rows, hard]))
+    if gap > proof.PARSE_TOLERANCE[native.is_float32]:
+        raise UnsupportedModelError(
+            f"our reading of the model is {gap:.2g} off the library's predictions"
+        )
+    base_gap = proof.base_value_gap(explainer, native, work.background)
+    if base_gap > TOLERANCE[native.is_float32]:
+        raise UnsupportedModelError(f"base values are {base_gap:.2g} off the library's mean")
+    oracle = proof.run_oracle(
+        factory,
+        native,
+        work.background,
+        work.rows,
+        lambda done, total: work.say(f"comparing with brute force: row {done} of {total}"),
+    )
+    if oracle.gap > proof.ORACLE_TOLERANCE:
+        raise UnsupportedModelError(f"values are {oracle.gap:.2g} off brute force")
+    work.proven = {"parse_gap": gap, "oracle_gap": oracle.gap, "oracle_rows": oracle.rows}
+
+
+def _calibrate(work: Work) -> CostEntry:
+    """Seconds a row on this machine: the median of repeated calls."""
+    native, explainer = work.source.native, work.explainer
+    one, many = work.rows[:1], np.resize(work.rows, (64, work.rows.shape[1]))
+    predict = _median_seconds(lambda: native.predict(one))
+    if explainer is None:
+        return CostEntry(predict_row=predict, explain_row=0.0, explain_row_in_batch=0.0)
+    return CostEntry(
+        predict_row=predict,
+        explain_row=_median_seconds(lambda: explainer.explain(one)),
+        explain_row_in_batch=_median_seconds(lambda: explainer.explain(many)) / len(many),
+    )
+
+
+def _median_seconds(call: Callable[[], object]) -> float:
+    call()
+    times = []
+    for _ in range(15):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times))
+
+
+def _strongest(work: Work) -> tuple[tuple[str, float], ...]:
+    """Columns by their share of all |value| over the background."""
+    if work.explainer is None:
+        return ()
+    values = work.explainer.explain(work.background.rows).values
+    weight = np.abs(values).sum(axis=(0, 2))
+    shares = weight / (weight.sum() or 1.0)
+    order = np.argsort(-shares, kind="stable")[:10]
+    return tuple((work.naming.features[i], float(shares[i])) for i in order)
+
+
+def _ignored(source: Source) -> tuple[str, ...]:
+    return tuple(
+        str(name) for name in source.frame.columns if name not in source.native.columns.raw.names
+    )

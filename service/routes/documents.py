@@ -1,0 +1,28 @@
+"""GET /openapi.json and GET /docs."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+
+from service.auth import Caller
+from service.deps import RuntimeDep, requires
+from service.openapi import docs_page, openapi_document
+
+router = APIRouter(include_in_schema=False)
+Predicting = Annotated[Caller, Depends(requires("predict"))]
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request, runtime: RuntimeDep, _: Predicting) -> dict[str, Any]:
+    """The contract with the columns of the models being served."""
+    return await asyncio.to_thread(openapi_document, request.app, runtime.models)
+
+
+@router.get("/docs")
+async def docs(request: Request, runtime: RuntimeDep, _: Predicting) -> HTMLResponse:
+    """The same as a page; nothing is loaded from elsewhere."""
+    document = await asyncio.to_thread(openapi_document, request.app, runtime.models)
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    return HTMLResponse(docs_page(document), headers={"Content-Security-Policy": policy})

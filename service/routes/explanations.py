@@ -1,0 +1,84 @@
+"""GET /explanations and GET /explanations/{request_id}."""
+
+import hashlib
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from schemas import Record, RecordPage
+from service.auth import Caller
+from service.deps import CallerDep, ContextDep, RuntimeDep, requires
+from service.errors import InvalidRequestError, NotFoundError, StoreAwayError
+from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Status, StoredDecision
+from service.records import list_document, record_document
+
+router = APIRouter(prefix="/explanations", tags=["evidence"])
+MOST_ITEMS = 200
+
+
+@router.get("/{request_id}", response_model=Record)
+async def read(
+    request_id: str, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
+) -> Response:
+    """The record of one request, the same bytes every time. Scope: audit, or who made it."""
+    reads = runtime.metrics.audit_reads
+    try:
+        stored = await runtime.evidence.get(caller.tenant, request_id)
+    except EvidenceError:
+        reads.labels("sql", "error").inc()
+        raise StoreAwayError from None
+    if stored is None or not _may_read(caller, stored):
+        reads.labels("sql", "not_found").inc()
+        raise NotFoundError("no record of this request ID can be read by this caller")
+    reads.labels("sql", "ok").inc()
+    document = record_document(stored)
+    etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Vary": "Accept, Authorization", "Cache-Control": "private, no-cache"}
+    if etag in (context.header(b"if-none-match") or ""):
+        return Response(status_code=304, headers=headers)
+    return Response(document, headers=headers, media_type="application/json")
+
+
+def _may_read(caller: Caller, stored: StoredDecision) -> bool:
+    return "audit" in caller.scopes or stored.actor == caller.principal
+
+
+class ListQuery(BaseModel):
+    """Which records, and how many at once."""
+
+    model: str | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    status: Status | None = None
+    limit: int = Field(50, ge=1, le=MOST_ITEMS)
+    cursor: str | None = None
+
+
+@router.get("", response_model=RecordPage)
+async def list_records(
+    request: Request,
+    query: Annotated[ListQuery, Query()],
+    runtime: RuntimeDep,
+    caller: Annotated[Caller, Depends(requires("audit"))],
+) -> Response:
+    """Records newest first, a page at a time; `next_cursor` and Link lead on."""
+    matching = DecisionFilter(
+        model=query.model, status=query.status, since=query.since, until=query.until
+    )
+    try:
+        page = await runtime.evidence.list(
+            caller.tenant, matching=matching, limit=query.limit, cursor=query.cursor
+        )
+    except BadCursorError as error:
+        raise InvalidRequestError(str(error)) from None
+    except EvidenceError:
+        raise StoreAwayError from None
+    headers = {"Cache-Control": "no-store"}
+    if page.next_cursor is not None:
+        following = request.url.include_query_params(cursor=page.next_cursor)
+        headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
+    body = orjson.dumps(list_document(page), option=orjson.OPT_UTC_Z)
+    return Response(body, headers=headers, media_type="application/json")

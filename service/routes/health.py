@@ -1,0 +1,64 @@
+"""GET /livez, /readyz and /metrics."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Depends
+from fastapi.responses import Response
+from prometheus_client import exposition
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from service.auth import Caller
+from service.deps import ContextDep, RuntimeDep, requires
+from service.runtime import Runtime
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """200 while the process runs."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+async def readyz(runtime: RuntimeDep) -> Response:
+    """200 when a model is loaded, its golden values agreed and the evidence store is writable."""
+    reason = await _unready_reason(runtime)
+    body: dict[str, object] = {"status": "ready" if reason is None else "unready"}
+    if reason is not None:
+        body["reason"] = reason
+    elif runtime.models.refused:
+        # An older version still answers; the one that was promoted could not be loaded.
+        body = {"status": "degraded", "refused_models": sorted(runtime.models.refused)}
+    return Response(
+        orjson.dumps(body),
+        200 if reason is None else 503,
+        {"Cache-Control": "no-store"},
+        media_type="application/json",
+    )
+
+
+async def _unready_reason(runtime: Runtime) -> str | None:
+    if runtime.is_stopping:
+        return "stopping"
+    if not runtime.models.all:
+        return "no model is loaded"
+    if not await runtime.evidence.is_writable():
+        return "the evidence store is not writable"
+    return None
+
+
+@router.get("/metrics")
+async def metrics(
+    runtime: RuntimeDep,
+    context: ContextDep,
+    _: Annotated[Caller, Depends(requires("metrics"))],
+) -> Response:
+    """Prometheus text, or OpenMetrics (with exemplars) where the Accept header asks for it."""
+    runtime.metrics.audit_backlog.labels("sql").set(runtime.evidence.backlog())
+    registry = runtime.metrics.registry
+    if "application/openmetrics-text" in (context.header(b"accept") or ""):
+        body = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        return Response(body, media_type=openmetrics.CONTENT_TYPE_LATEST)
+    return Response(exposition.generate_latest(registry), media_type=exposition.CONTENT_TYPE_LATEST)

@@ -1,0 +1,61 @@
+"""Keys for everything keyed: derived from one secret file, per tenant and purpose."""
+
+import hmac
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from service.errors import UnavailableError
+
+SECRET_BYTES = 32
+
+
+class Keyring:
+    """HKDF-SHA256 keys of 32 bytes; the same secret file gives the same keys on every replica."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != SECRET_BYTES:
+            raise UnavailableError(
+                f"the secret file must hold exactly {SECRET_BYTES} bytes, found {len(secret)}"
+            )
+        self.key = lru_cache(maxsize=1024)(self._derive)
+        self._secret = secret
+
+    @classmethod
+    def open(cls, path: Path) -> "Keyring":
+        """Read the secret, making it (mode 0600) if the file does not exist yet."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return cls(_read_or_create(path))
+        except OSError as error:
+            raise UnavailableError(f"secret file {path}: {error.strerror}") from error
+
+    def _derive(self, tenant: str, purpose: str) -> bytes:
+        info = b"explaind/1/" + purpose.encode() + b"/" + tenant.encode()
+        return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._secret)
+
+    def digest(self, tenant: str, purpose: str, message: bytes) -> str:
+        """HMAC-SHA256 under the tenant's key for the purpose, in hexadecimal."""
+        return hmac.digest(self.key(tenant, purpose), message, "sha256").hex()
+
+
+def _read_or_create(path: Path) -> bytes:
+    if path.exists():
+        return path.read_bytes()
+    # A hard link makes the file appear whole or not at all, and only one starter wins.
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(os.urandom(SECRET_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_bytes()

@@ -1,0 +1,147 @@
+"""The models being served: loaded, bound to metrics, and following the registry."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+from service.answers import AnswerTemplates
+from service.errors import CommandError, NotFoundError
+from service.evidence import HeaderConstants, HeaderTemplate
+from service.logs import log
+from service.metrics import Metrics, ModelMetrics
+from service.registry import RegisteredModel, Registry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedModel:
+    """One version with everything a request to it touches, swapped as a whole."""
+
+    model: RegisteredModel
+    templates: AnswerTemplates
+    header: HeaderTemplate
+    metrics: ModelMetrics
+
+    @classmethod
+    def of(cls, model: RegisteredModel, metrics: Metrics, *, retention_days: int) -> Self:
+        """Bind a loaded version."""
+        header = HeaderTemplate.of(
+            _header_constants(model), retention=timedelta(days=retention_days)
+        )
+        method = model.manifest.explainer.method or "none"
+        return cls(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method))
+
+
+def _header_constants(model: RegisteredModel) -> HeaderConstants:
+    manifest = model.manifest
+    explainer, artifact = manifest.explainer, manifest.artifact
+    return HeaderConstants(
+        service_version=manifest.service_version,
+        git_revision=None,
+        policy_version=None,
+        retention_class="default",
+        model=manifest.name,
+        version=manifest.version,
+        artifact_digest=artifact.digest,
+        artifact_format=artifact.format,
+        schema_digest=manifest.schema_digest,
+        feature_names_digest=manifest.feature_names_digest,
+        category_maps_digest=manifest.category_map_digest,
+        trees_used=artifact.trees_used,
+        library_versions=manifest.libraries,
+        method=explainer.method,
+        engine=explainer.engine,
+        config_digest=explainer.config_digest,
+        background_digest=manifest.background.digest,
+        output_space=explainer.output_space,
+        link=explainer.link,
+        exact=None if explainer.method is None else True,
+    )
+
+
+class ServedModels:
+    """The serving version of every registered name.
+
+    A request takes one ServedModel and keeps it: a swap in between changes the next request.
+    """
+
+    def __init__(
+        self, registry: Registry, metrics: Metrics, *, default: str | None, retention_days: int
+    ) -> None:
+        self.registry = registry
+        self._metrics = metrics
+        self.default = default
+        self._retention_days = retention_days
+        self._served: dict[str, ServedModel] = {}
+        self._refused: dict[str, int] = {}
+
+    @property
+    def all(self) -> Mapping[str, ServedModel]:
+        """Name to served version."""
+        return self._served
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Names whose serving version could not be loaded; an older one may be answering."""
+        return self._refused
+
+    def resolve(self, name: str | None) -> ServedModel:
+        """The version that answers for a name, or for /predict; NotFoundError says what to do."""
+        if name is None:
+            return self._resolve_default()
+        served = self._served.get(name)
+        if served is None:
+            raise NotFoundError("no model of this name is served")
+        return served
+
+    def _resolve_default(self) -> ServedModel:
+        if self.default is not None:
+            return self.resolve(self.default)
+        if len(self._served) == 1:
+            return next(iter(self._served.values()))
+        if not self._served:
+            raise NotFoundError("no model is registered yet; `explaind register` makes one")
+        raise NotFoundError(
+            "several models are served and none is the default: "
+            "use /models/{name}/predict, or set EXPLAIND_MODEL"
+        )
+
+    def refresh(self) -> None:
+        """Load every serving version that changed. A version that fails leaves the old one."""
+        wanted = self.registry.serving_versions()
+        for name, version in wanted.items():
+            old = self._served.get(name)
+            if old is not None and old.model.version == version:
+                self._refused.pop(name, None)
+            elif self._refused.get(name) != version:
+                self._load(name, version)
+        for name in [name for name in self._served if name not in wanted]:
+            self._retire(self._served.pop(name))
+        for name in [name for name in self._refused if name not in wanted]:
+            del self._refused[name]
+
+    def _load(self, name: str, version: int) -> None:
+        try:
+            model = self.registry.load(name, version)
+        except (CommandError, ValueError) as error:
+            log.error("model_refused", model=name, version=version, error=str(error))
+            self._metrics.errors.labels(name, "load", type(error).__name__).inc()
+            self._refused[name] = version
+            return
+        served = ServedModel.of(model, self._metrics, retention_days=self._retention_days)
+        old = self._served.get(name)
+        self._served[name] = served
+        self._refused.pop(name, None)
+        if old is not None:
+            self._retire(old)
+        self._metrics.model_info.labels(*_info(served)).set(1)
+        log.info("model_served", model=name, version=version, digest=model.digest)
+
+    def _retire(self, served: ServedModel) -> None:
+        self._metrics.model_info.remove(*_info(served))
+
+
+def _info(served: ServedModel) -> tuple[str, str, str, str, str]:
+    model = served.model
+    method = model.manifest.explainer.method or "none"
+    return model.name, str(model.version), "serving", method, model.digest

@@ -1,0 +1,95 @@
+"""Every setting of the service: from EXPLAIND_* environment variables, overridden by flags."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import UsageError
+
+PREFIX = "EXPLAIND_"
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Settings(BaseModel):
+    """Defaults serve one person on one machine; production sets URLs, keys and a host."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        Path("explaind-data"), description="Where evidence, registry and secret live."
+    )
+    registry_dir: Path | None = Field(
+        None, alias="registry", description="Registered models (default: DATA_DIR/registry)."
+    )
+    model: str | None = Field(
+        None, description="Model of /predict (default: the only one registered)."
+    )
+    database_url_or_none: str | None = Field(
+        None, alias="database_url", description="Evidence database (default: SQLite in DATA_DIR)."
+    )
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; others need an API-keys file."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    inline_budget_seconds: float = Field(
+        0.1, gt=0, description="Largest calibrated cost of an explanation computed in the answer."
+    )
+    max_body_bytes: int = Field(1024 * 1024, gt=0, description="Largest request body, counted.")
+    max_instances: int = Field(1000, gt=0, description="Most instances in one request.")
+    api_keys_file: Path | None = Field(
+        None, description="API keys (see `explaind keys`); unset: loopback only, no keys."
+    )
+    secret_file_or_none: Path | None = Field(
+        None,
+        alias="secret_file",
+        description="32 random bytes, the same on every replica (default: DATA_DIR/secret, made at "
+        "first start).",
+    )
+    retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
+
+    @property
+    def registry(self) -> Path:
+        """The directory of registered models."""
+        return self.registry_dir or self.data_dir / "registry"
+
+    @property
+    def secret_file(self) -> Path:
+        """The file the keyed hashes derive from."""
+        return self.secret_file_or_none or self.data_dir / "secret"
+
+    @property
+    def database_url(self) -> str:
+        """The evidence database as an SQLAlchemy URL."""
+        return self.database_url_or_none or f"sqlite:///{self.data_dir.absolute()}/evidence.db"
+
+    @property
+    def binds_loopback(self) -> bool:
+        """Only this machine can connect."""
+        return self.host in LOOPBACK
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **flags: object) -> Self:
+        """Environment first, then every flag that is not None; UsageError names a bad value."""
+        environ = os.environ if environ is None else environ
+        values: dict[str, object] = {
+            name: environ[PREFIX + name.upper()]
+            for name in cls.names()
+            if environ.get(PREFIX + name.upper())
+        }
+        values.update({name: value for name, value in flags.items() if value is not None})
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = PREFIX + str(first["loc"][0]).upper()
+            raise UsageError(f"{name}: {first['msg']}") from None
+
+    @classmethod
+    def names(cls) -> dict[str, str]:
+        """Setting name (lower case, without prefix) to its description."""
+        return {
+            field.alias or name: field.description or "" for name, field in cls.model_fields.items()
+        }

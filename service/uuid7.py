@@ -1,0 +1,44 @@
+"""UUID version 7 (RFC 9562), which Python 3.11 lacks."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+
+class Uuid7Source:
+    """Makes UUIDs that sort by the time of their making, strictly within one source.
+
+    The 48-bit millisecond and the 12 bits after the version (RFC 9562 section 6.2, method 3:
+    a fraction of the millisecond) form one counter that never stands still or goes back, whatever
+    the clock does; 60 bits are random (the two below the variant are zero: one hexadecimal digit
+    that needs no arithmetic). Safe to call from several threads.
+    """
+
+    __slots__ = ("_clock_nanoseconds", "_last", "_lock", "_random_bytes")
+
+    def __init__(
+        self,
+        *,
+        clock_nanoseconds: Callable[[], int] = time.time_ns,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._clock_nanoseconds = clock_nanoseconds
+        self._random_bytes = random_bytes
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def __call__(self) -> str:
+        """The next UUID in its 36-character lower-case form. Cost: about 1 us."""
+        ticks = (self._clock_nanoseconds() << 12) // 1_000_000
+        with self._lock:
+            if ticks <= self._last:
+                ticks = self._last + 1
+            self._last = ticks
+        head = f"{ticks:015x}"
+        tail = self._random_bytes(8).hex()
+        return f"{head[:8]}-{head[8:12]}-7{head[12:]}-8{tail[:3]}-{tail[3:15]}"
+
+
+uuid7 = Uuid7Source()
+"""The process's own source."""

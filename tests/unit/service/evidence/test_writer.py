@@ -1,0 +1,164 @@
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from service.evidence import AppendOutcome, StoreBusyError, StoreUnavailableError
+from service.evidence.events import Row
+from service.evidence.store import Outcome
+from service.evidence.writer import BATCH_ROWS, CommitObserver, GroupWriter, Insert
+
+STORED = AppendOutcome.STORED
+
+
+class Database:
+    """An insert that waits at its gate and then does what `behaviour` says."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Event()
+        self.batches: list[list[Row]] = []
+        self.error: Exception | None = None
+
+    def insert(self, rows: Sequence[Row]) -> list[Outcome]:
+        self.entered.set()
+        assert self.gate.wait(10)
+        if self.error is not None:
+            raise self.error
+        self.batches.append(list(rows))
+        return [STORED] * len(rows)
+
+
+class BrokenObserver:
+    def on_commit(self, rows: int, seconds: float) -> None:
+        raise RuntimeError(f"{rows} rows, {seconds} s")
+
+    def on_failure(self, rows: int) -> None:
+        raise RuntimeError(f"{rows} rows")
+
+
+def writer_of(
+    insert: Insert, *, limit: int = 5000, observer: CommitObserver | None = None
+) -> GroupWriter:
+    loop = asyncio.get_running_loop()
+    return GroupWriter(insert, loop=loop, queue_limit=limit, observer=observer)
+
+
+async def blocked(database: Database, writer: GroupWriter) -> asyncio.Future[AppendOutcome]:
+    database.gate.clear()
+    first = writer.submit(("first",))
+    await asyncio.to_thread(database.entered.wait, 10)
+    return first
+
+
+async def test_what_arrives_during_a_commit_goes_into_the_next_ones_whole() -> None:
+    database = Database()
+    writer = writer_of(database.insert)
+    first = await blocked(database, writer)
+    rest = [writer.submit((n,)) for n in range(BATCH_ROWS + 3)]
+    assert writer.backlog() == BATCH_ROWS + 3
+    database.gate.set()
+    await asyncio.gather(first, *rest)
+    await writer.close(timeout_seconds=10)
+    assert [len(batch) for batch in database.batches] == [1, BATCH_ROWS, 3]
+    rows = [row for batch in database.batches for row in batch]
+    assert rows == [("first",), *((n,) for n in range(BATCH_ROWS + 3))]
+
+
+async def test_the_queue_is_bounded_and_opens_again() -> None:
+    database = Database()
+    writer = writer_of(database.insert, limit=2)
+    first = await blocked(database, writer)
+    waiting = [writer.submit((n,)) for n in range(2)]
+    with pytest.raises(StoreBusyError, match="2 events"):
+        writer.submit(("one too many",))
+    database.gate.set()
+    await asyncio.gather(first, *waiting)
+    assert await writer.submit(("again",)) is STORED
+    await writer.close(timeout_seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(StoreUnavailableError("disk full"), "disk full"), (ZeroDivisionError("bug"), "failed")],
+)
+async def test_a_failed_batch_fails_all_its_rows_and_the_next_one_works(
+    error: Exception, reason: str
+) -> None:
+    database = Database()
+    writer = writer_of(database.insert)
+    first = await blocked(database, writer)
+    second = writer.submit(("second",))
+    database.error = error
+    database.gate.set()
+    for answer in (first, second):
+        with pytest.raises(StoreUnavailableError, match=reason):
+            await answer
+    database.error = None
+    assert await writer.submit(("third",)) is STORED
+    await writer.close(timeout_seconds=10)
+    assert database.batches == [[("third",)]]
+
+
+async def test_a_broken_observer_costs_no_answer() -> None:
+    writer = writer_of(Database().insert, observer=BrokenObserver())
+    assert await writer.submit(("one",)) is STORED
+    assert await writer.submit(("two",)) is STORED
+    assert writer.is_alive()
+    await writer.close(timeout_seconds=10)
+
+
+async def test_closing_commits_what_waits_and_refuses_what_comes_after() -> None:
+    database = Database()
+    writer = writer_of(database.insert)
+    first = await blocked(database, writer)
+    waiting = [writer.submit((n,)) for n in range(5)]
+    closing = asyncio.ensure_future(writer.close(timeout_seconds=10))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        writer.submit(("late",))
+    database.gate.set()
+    await closing
+    assert await asyncio.gather(first, *waiting) == [STORED] * 6
+    assert not writer.is_alive()
+
+
+async def test_closing_is_bounded_and_fails_what_was_not_taken() -> None:
+    database = Database()
+    writer = writer_of(database.insert)
+    first = await blocked(database, writer)
+    waiting = writer.submit(("waiting",))
+    await writer.close(timeout_seconds=0.01)
+    with pytest.raises(StoreUnavailableError, match="closed before"):
+        await waiting
+    database.gate.set()
+    assert await first is STORED
+    await writer.close(timeout_seconds=10)
+    assert database.batches == [[("first",)]]
+
+
+def test_rows_are_committed_although_their_loop_is_gone() -> None:
+    gate, finished = threading.Event(), threading.Event()
+    committed: list[Row] = []
+
+    def insert(rows: Sequence[Row]) -> list[Outcome]:
+        assert gate.wait(10)
+        committed.extend(rows)
+        if ("last",) in rows:
+            finished.set()
+        return [STORED] * len(rows)
+
+    async def leave() -> GroupWriter:
+        writer = writer_of(insert)
+        for n in range(BATCH_ROWS + 1):
+            writer.submit((n,))
+        writer.submit(("last",))
+        return writer
+
+    writer = asyncio.run(leave())
+    gate.set()
+    assert finished.wait(10)
+    assert len(committed) == BATCH_ROWS + 2
+    assert writer.is_alive()
