@@ -1,90 +1,40 @@
-"""Random tree models that use every kind of node, for tests of what works on tree ensembles."""
+"""Fixtures every level shares: compiled kernels cached once, a registry made once a session."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import shutil
+import tempfile
+from pathlib import Path
 
-import numpy as np
 import pytest
+from random_ensembles import random_rows, random_trees
+from tables import breast_cancer
 
-from explainers.base import FloatArray
-from explainers.tree.ensemble import TreeEnsemble
+from service.compiling import choose_kernel_cache
 
-THRESHOLDS = (-1.0, 0.0, 0.3, 0.5, 1.0, 1.5)
-CELLS = (-2.0, -0.5, 0.0, 1e-36, 0.3, 0.5, 1.0, 1.5, 2.0, 33.0, 70.0, float("nan"))
+__all__ = ["random_rows", "random_trees"]
 
-RandomTrees = Callable[..., TreeEnsemble]
-RandomRows = Callable[[int, tuple[int, int]], FloatArray]
-
-
-@dataclass
-class _Nodes:
-    rng: np.random.Generator
-    n_columns: int
-    width: int
-    rows: list[tuple[float, ...]] = field(default_factory=list)
-    leaf_values: list[FloatArray] = field(default_factory=list)
-
-    def grow(self, depth: int) -> int:
-        node = len(self.rows)
-        self.rows.append((-1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0))
-        self.leaf_values.append(np.zeros(self.width))
-        if depth == 0 or self.rng.random() < 0.1:
-            self.leaf_values[node] = self.rng.normal(size=self.width).astype(np.float32)
-            return node
-        left, right = self.grow(depth - 1), self.grow(depth - 1)
-        column = int(self.rng.integers(self.n_columns))
-        flags = self.rng.random(5) < (0.5, 0.3, 0.3, 0.3, 0.5)
-        start, words = int(self.rng.integers(3)), int(self.rng.integers(1, 3))
-        threshold = float(self.rng.choice(THRESHOLDS))
-        self.rows[node] = (left, right, column, threshold, *flags, start, words)
-        return node
+choose_kernel_cache(Path(tempfile.gettempdir()) / "explaind-tests")
 
 
 @pytest.fixture(scope="session")
-def random_trees() -> RandomTrees:
-    """(seed, n_columns, n_trees, depth, n_outputs, vector_leaves, **options) to an ensemble."""
-    return _random_trees
+def demo_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with `breast_cancer`: XGBoost over 30 numeric columns. Copy it to change it."""
+    from xgboost import XGBClassifier
 
+    from service.registry import Registry
+    from service.registry.work import Options
 
-@pytest.fixture(scope="session")
-def random_rows() -> RandomRows:
-    """(seed, shape) to rows that lie on thresholds, next to them, on level codes, or are NaN."""
-    return lambda seed, shape: np.random.default_rng(seed).choice(CELLS, size=shape)
-
-
-def _random_trees(
-    seed: int,
-    *,
-    n_columns: int = 5,
-    n_trees: int = 4,
-    depth: int = 4,
-    n_outputs: int = 1,
-    vector_leaves: bool = False,
-    **options: float,
-) -> TreeEnsemble:
-    rng = np.random.default_rng(seed)
-    nodes = _Nodes(rng, n_columns, n_outputs if vector_leaves else 1)
-    roots = [nodes.grow(depth) for _ in range(n_trees)]
-    columns = np.array(nodes.rows, dtype=np.float64).T
-    left, right, column, start, words = columns[[0, 1, 2, 9, 10]].astype(np.int32)
-    missing_left, nan_is_zero, zero_is_missing, is_category, member_left = columns[4:9] != 0
-    return TreeEnsemble(
-        roots=np.array(roots, dtype=np.int32),
-        left=left,
-        right=right,
-        column=column,
-        threshold=columns[3].copy(),
-        missing_left=missing_left,
-        nan_is_zero=nan_is_zero,
-        zero_is_missing=zero_is_missing,
-        is_category=is_category,
-        member_left=member_left,
-        category_start=start,
-        category_words=words,
-        category_bits=rng.integers(1 << 32, size=4, dtype=np.uint32),
-        leaf_values=np.array(nodes.leaf_values),
-        tree_output=np.arange(n_trees, dtype=np.int32) % n_outputs,
-        base=rng.normal(size=n_outputs).astype(np.float32).astype(np.float64),
-        n_columns=n_columns,
-        **options,
+    X, y = breast_cancer()
+    model = XGBClassifier(n_estimators=40, max_depth=4, learning_rate=0.2, n_jobs=1).fit(X, y)
+    path = tmp_path_factory.mktemp("registry")
+    names = {0: "malignant", 1: "benign"}
+    Registry(path).register(
+        "breast_cancer", model, X, y.map(names), options=Options(classes=tuple(names.values()))
     )
+    return path
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, demo_registry: Path) -> Path:
+    """A data directory of its own, serving `breast_cancer`."""
+    shutil.copytree(demo_registry, tmp_path / "registry")
+    return tmp_path

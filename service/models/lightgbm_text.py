@@ -9,18 +9,9 @@ from explainers.base import FloatArray, MalformedModelError
 from explainers.tree.build import EnsembleBuilder, TreeNodes
 from service.models.errors import ModelLoadError
 
-PER_SPLIT = (
-    "split_feature",
-    "split_gain",
-    "threshold",
-    "decision_type",
-    "left_child",
-    "right_child",
-    "internal_value",
-    "internal_weight",
-    "internal_count",
-)
-PER_LEAF = ("leaf_value", "leaf_weight", "leaf_count")
+SPLIT_ARRAYS = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
+SPLIT_STATISTICS = ("split_gain", "internal_value", "internal_weight", "internal_count")
+LEAF_STATISTICS = ("leaf_weight", "leaf_count")
 PARAMETER = re.compile(r"\[\w+: .*\]")
 CATEGORY_FLAG = 1
 """The bit of decision_type that marks a split by category set."""
@@ -117,8 +108,11 @@ def _check_parameters(lines: list[str]) -> None:
 
 def _nodes(fields: dict[str, str]) -> TreeNodes:
     n_leaves, n_categories = int(fields["num_leaves"]), int(fields["num_cat"])
-    splits = {name: _numbers(fields, name, n_leaves - 1) for name in PER_SPLIT}
-    leaves = {name: _numbers(fields, name, n_leaves) for name in PER_LEAF}
+    splits = {name: _numbers(fields, name, n_leaves - 1) for name in SPLIT_ARRAYS}
+    leaf_values = _numbers(fields, "leaf_value", n_leaves)
+    _check_statistics(fields, n_leaves)
+    if np.any(np.isnan(splits["threshold"])):
+        raise ValueError("a threshold is no number")
     _check_categories(fields, splits, n_categories)
     # A leaf k is written ~k; here leaves follow the splits.
     left, right = (
@@ -126,14 +120,21 @@ def _nodes(fields: dict[str, str]) -> TreeNodes:
         for side in (splits[name].astype(np.int64) for name in ("left_child", "right_child"))
     )
     padding = np.zeros(n_leaves)
-    values = np.concatenate([np.zeros(n_leaves - 1), leaves["leaf_value"]])
     return TreeNodes(
         left=left,
         right=right,
         column=np.concatenate([splits["split_feature"], padding]),
         threshold=np.concatenate([splits["threshold"], padding]),
-        leaf_values=values,
+        leaf_values=np.concatenate([np.zeros(n_leaves - 1), leaf_values]),
     )
+
+
+def _check_statistics(fields: dict[str, str], n_leaves: int) -> None:
+    # Older versions leave some out, and a tree that is one leaf has none.
+    for names, count in ((SPLIT_STATISTICS, n_leaves - 1), (LEAF_STATISTICS, n_leaves)):
+        for name in names:
+            if name in fields and n_leaves > 1:
+                _numbers(fields, name, count)
 
 
 def _check_categories(
@@ -156,6 +157,4 @@ def _numbers(fields: dict[str, str], name: str, count: int) -> FloatArray:
     numbers = np.array(fields[name].split(), dtype=np.float64)
     if len(numbers) != count:
         raise ValueError(f"{name} has {len(numbers)} entries instead of {count}")
-    if not np.all(np.isfinite(numbers)):
-        raise ValueError(f"{name} is not finite")
     return numbers

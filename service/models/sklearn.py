@@ -31,6 +31,10 @@ TRUSTED = (
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
+    "sklearn._loss.loss.HalfTweedieLoss",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
     "xgboost.core.Booster",
@@ -118,6 +122,7 @@ def load_sklearn(
         names=chosen_names(input_names(model), given=names, default=default),
         levels=tuple(_levels(trace, column) for column in range(n_columns)),
         is_category=(False,) * n_columns,
+        why_no_levels="no encoder reads it",
     )
     raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
     encoded = RawColumns(stored.names, stored.levels)
@@ -137,11 +142,10 @@ def load_sklearn(
 def dump_sklearn(model: object) -> tuple[bytes, tuple[Level, ...] | None]:
     """A fitted estimator or pipeline as a skops file, and its classes."""
     from skops.io import dumps
-    from skops.io.exceptions import UnsupportedTypeException
 
     try:
         return dumps(model), _classes(model)
-    except (UnsupportedTypeException, TypeError) as error:
+    except TypeError as error:
         raise ModelLoadError(f"skops cannot store the model: {error}") from error
 
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explainers.base import Background, Explainer, IntArray, Naming
-from explainers.linear import LinearExplainer
-from explainers.tree.explainer import TreeExplainer
+from explainers.choose import build_explainer
 from service.models.base import LinearForm, NativeModel, TreeForm
 
 TOLERANCE = {True: 1e-5, False: 1e-9}
@@ -39,19 +38,7 @@ class ExplainerFactory:
     def build(self, background: Background) -> Explainer:
         """An explainer over this background."""
         form = self.form
-        if isinstance(form, TreeForm):
-            return TreeExplainer(
-                form.ensemble,
-                background,
-                form.derivation,
-                naming=self.naming,
-                tolerance=self.tolerance,
-            )
-        return LinearExplainer(
-            form.coefficients,
-            form.intercept,
-            background,
-            form.derivation,
-            naming=self.naming,
-            tolerance=self.tolerance,
+        parts = form.ensemble if isinstance(form, TreeForm) else (form.coefficients, form.intercept)
+        return build_explainer(
+            parts, background, form.derivation, naming=self.naming, tolerance=self.tolerance
         )

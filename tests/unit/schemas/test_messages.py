@@ -57,6 +57,8 @@ RECORD: dict[str, Any] = {
         "background_digest": "sha256:02",
         "explainer_config_digest": None,
         "library_versions": {"xgboost": "3.2.0"},
+        "service_version": "0.1.0",
+        "artifact_digest": "sha256:" + "a" * 64,
         "seed": None,
         "lane": "inline",
         "worker": None,

@@ -1,0 +1,54 @@
+"""The whole service as its users meet it: processes, HTTP, signals."""
+
+from pathlib import Path
+
+from servers import explaind, running_server, start_server
+from tables import breast_cancer, instances_of
+
+
+def test_explained_prediction_is_stored_and_fetched_again_after_a_restart(data_dir: Path) -> None:
+    instances = instances_of(breast_cancer()[0].iloc[:3])
+    with running_server(data_dir) as server:
+        answer = server.client().predict(instances)
+        assert answer.status == 200
+        assert answer.headers["evidence"] == "stored"
+        explanation = answer.json()["explanation"]
+        assert explanation["status"] == "complete"
+        for values, base, output in zip(
+            explanation["values"], explanation["base_values"], explanation["outputs"], strict=True
+        ):
+            assert abs(sum(v[0] for v in values) + base[0] - output[0]) < 1e-4
+        first = server.client().get(explanation["links"]["self"])
+    with running_server(data_dir) as server:
+        again = server.client().get(explanation["links"]["self"])
+    assert again.status == 200
+    assert again.body == first.body
+    assert again.headers["etag"] == first.headers["etag"]
+    assert again.json()["explanation"] == explanation
+    assert again.json()["instances"] == instances
+
+
+def test_sigterm_ends_with_exit_code_zero(data_dir: Path) -> None:
+    assert start_server(data_dir).stop() == 0
+
+
+def test_a_taken_port_is_one_clear_line_and_exit_code_5(data_dir: Path) -> None:
+    with running_server(data_dir) as server:
+        port = server.url.rpartition(":")[2]
+        second = explaind("serve", "--port", port, "--data-dir", str(data_dir))
+    assert second.returncode == 5
+    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_foreign_address_without_keys_is_refused(data_dir: Path) -> None:
+    refused = explaind("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(data_dir))
+    assert refused.returncode == 2
+    assert "API keys" in refused.stderr
+
+
+def test_demo_shows_an_explained_prediction_and_stops(tmp_path: Path) -> None:
+    demo = explaind("demo", "--once", "--port", "0", "--data-dir", str(tmp_path))
+    assert demo.returncode == 0, demo.stderr
+    assert "prediction  benign" in demo.stdout
+    assert "fetch it again:" in demo.stdout

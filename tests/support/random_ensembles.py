@@ -1,0 +1,90 @@
+"""Random tree models that use every kind of node, for tests of what works on tree ensembles."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from explainers.base import FloatArray
+from explainers.tree.ensemble import TreeEnsemble
+
+THRESHOLDS = (-1.0, 0.0, 0.3, 0.5, 1.0, 1.5)
+CELLS = (-2.0, -0.5, 0.0, 1e-36, 0.3, 0.5, 1.0, 1.5, 2.0, 33.0, 70.0, float("nan"))
+
+RandomTrees = Callable[..., TreeEnsemble]
+RandomRows = Callable[[int, tuple[int, int]], FloatArray]
+
+
+@dataclass
+class _Nodes:
+    rng: np.random.Generator
+    n_columns: int
+    width: int
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    leaf_values: list[FloatArray] = field(default_factory=list)
+
+    def grow(self, depth: int) -> int:
+        node = len(self.rows)
+        self.rows.append((-1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0))
+        self.leaf_values.append(np.zeros(self.width))
+        if depth == 0 or self.rng.random() < 0.1:
+            self.leaf_values[node] = self.rng.normal(size=self.width).astype(np.float32)
+            return node
+        left, right = self.grow(depth - 1), self.grow(depth - 1)
+        column = int(self.rng.integers(self.n_columns))
+        flags = self.rng.random(5) < (0.5, 0.3, 0.3, 0.3, 0.5)
+        start, words = int(self.rng.integers(3)), int(self.rng.integers(1, 3))
+        threshold = float(self.rng.choice(THRESHOLDS))
+        self.rows[node] = (left, right, column, threshold, *flags, start, words)
+        return node
+
+
+@pytest.fixture(scope="session")
+def random_trees() -> RandomTrees:
+    """(seed, n_columns, n_trees, depth, n_outputs, vector_leaves, **options) to an ensemble."""
+    return _random_trees
+
+
+@pytest.fixture(scope="session")
+def random_rows() -> RandomRows:
+    """(seed, shape) to rows that lie on thresholds, next to them, on level codes, or are NaN."""
+    return lambda seed, shape: np.random.default_rng(seed).choice(CELLS, size=shape)
+
+
+def _random_trees(
+    seed: int,
+    *,
+    n_columns: int = 5,
+    n_trees: int = 4,
+    depth: int = 4,
+    n_outputs: int = 1,
+    vector_leaves: bool = False,
+    **options: float,
+) -> TreeEnsemble:
+    rng = np.random.default_rng(seed)
+    nodes = _Nodes(rng, n_columns, n_outputs if vector_leaves else 1)
+    roots = [nodes.grow(depth) for _ in range(n_trees)]
+    columns = np.array(nodes.rows, dtype=np.float64).T
+    left, right, column, start, words = columns[[0, 1, 2, 9, 10]].astype(np.int32)
+    missing_left, nan_is_zero, zero_is_missing, is_category, member_left = columns[4:9] != 0
+    return TreeEnsemble(
+        roots=np.array(roots, dtype=np.int32),
+        left=left,
+        right=right,
+        column=column,
+        threshold=columns[3].copy(),
+        missing_left=missing_left,
+        nan_is_zero=nan_is_zero,
+        zero_is_missing=zero_is_missing,
+        is_category=is_category,
+        member_left=member_left,
+        category_start=start,
+        category_words=words,
+        category_bits=rng.integers(1 << 32, size=4, dtype=np.uint32),
+        leaf_values=np.array(nodes.leaf_values),
+        tree_output=np.arange(n_trees, dtype=np.int32) % n_outputs,
+        base=rng.normal(size=n_outputs).astype(np.float32).astype(np.float64),
+        n_columns=n_columns,
+        **options,
+    )
