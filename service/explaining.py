@@ -126,3 +126,5 @@ def count(metrics: ModelMetrics, part: ExplainedPart, tolerance: float) -> None:
     if not passed:
         metrics.errors("explain", "explainer" if part.explanation is None else "invariant").inc()
     metrics.cpu_seconds.inc(part.cpu_seconds)
+    if part.explanation is not None and part.explanation.model_evaluations:
+        metrics.model_evaluations.inc(part.explanation.model_evaluations)

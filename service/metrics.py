@@ -19,6 +19,7 @@ PREDICTION_OUTCOMES = ("ok", "invalid", "error")
 STAGES = ("validate", "load", "predict", "explain", "store", "queue")
 INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden")
 ROLE = "serving"
+BACKEND = "sql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class ModelMetrics:
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
     cpu_seconds: Counter
+    model_evaluations: Counter
     errors: Callable[[str, str], Counter]
 
 
@@ -162,6 +164,12 @@ class Metrics:
         self.audit_backlog = self._gauge(
             "explain_audit_backlog_records", "Records waiting to be written", "backend"
         )
+        for family in (self.audit_writes, self.audit_reads):
+            for outcome in ("ok", "error"):
+                family.labels(BACKEND, outcome)
+        self.audit_reads.labels(BACKEND, "not_found")
+        self.audit_write_duration.labels(BACKEND)
+        self.audit_backlog.labels(BACKEND)
         self.build_info = self._gauge(
             "explain_build_info", "What is running", "version", "python_version"
         )
@@ -189,5 +197,6 @@ class Metrics:
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
             cpu_seconds=self.cpu_seconds.labels(model, method, "inline"),
+            model_evaluations=self.model_evaluations.labels(model, method, "inline"),
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )

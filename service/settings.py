@@ -35,7 +35,10 @@ class Settings(BaseModel):
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     inline_budget_seconds: float = Field(
-        0.1, gt=0, description="Largest calibrated cost of an explanation computed in the answer."
+        0.1,
+        gt=0,
+        description="Calibrated cost up to which an explanation is part of the answer; for now "
+        "costlier exact ones are too, computed in a thread.",
     )
     max_body_bytes: int = Field(1024 * 1024, gt=0, description="Largest request body, counted.")
     max_instances: int = Field(1000, gt=0, description="Most instances in one request.")

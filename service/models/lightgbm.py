@@ -151,7 +151,7 @@ def _link(text: ModelText) -> tuple[Task, OutputSpace, Link]:
         raise UnsupportedModelError("reg_sqrt squares the sum of the trees; train without it")
     for option in options:
         key, _, value = option.partition(":")
-        if key == "sigmoid" and float(value) != 1.0:
+        if key == "sigmoid" and value != "1":
             raise UnsupportedModelError(f"sigmoid={value} rescales the log-odds; train with 1")
     return LINKS[name]
 

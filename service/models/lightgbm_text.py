@@ -91,6 +91,8 @@ def _check_trees(trees: bytes, sizes: list[int], *, n_columns: int) -> bytes:
         block = trees[start : start + size]
         if size <= 0 or not block.startswith(b"Tree=%d\n" % index):
             raise ValueError(f"tree {index} is not where tree_sizes says")
+        if any(line and b"=" not in line for line in block.split(b"\n")):
+            raise ValueError(f"tree {index} has a line that is no field")
         builder.add_tree(_nodes(_fields(block)))
         start += size
     if not trees[start:].startswith(b"end of trees"):

@@ -105,7 +105,7 @@ class Linear:
 
     def serve(self, matrix: Matrix) -> Served:
         """One product per row: a batch's product has other last bits than its rows' products."""
-        rows = matrix if hasattr(matrix, "tocsr") else np.asarray(matrix)
+        rows = _compact(matrix)
         weights = self.estimator.coef_.T
         intercept = self.estimator.intercept_
         outputs, scores = [], []
@@ -135,12 +135,11 @@ class Booster:
         """What the booster returns for the derived rows."""
         return self.model.predict(dense(matrix, absent=self.traits.absent))
 
-    def form(self, derivation: Derivation) -> TreeForm | LinearForm:
+    def form(self, derivation: Derivation) -> TreeForm:
         """The booster's trees over the derived columns."""
         form = self.model.form()
-        if isinstance(form, TreeForm):
-            return TreeForm(form.ensemble, derivation)
-        return LinearForm(form.coefficients, form.intercept, derivation)
+        assert isinstance(form, TreeForm)
+        return TreeForm(form.ensemble, derivation)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,10 +153,12 @@ class Opaque:
 
     def serve(self, matrix: Matrix) -> Served:
         """One call per row, since nothing is known about how the rows of a batch interact."""
-        rows = named(self.estimator, matrix)
         predict = self.estimator.predict_proba if self.is_classifier else self.estimator.predict
-        served = [predict(rows[index : index + 1]) for index in range(rows.shape[0])]
-        answers = np.concatenate(served).astype(np.float64).reshape(rows.shape[0], -1)
+        n_rows = matrix.shape[0]
+        # A copy, because a row that is a view of its batch reaches other code in BLAS.
+        rows = (matrix[index : index + 1].copy() for index in range(n_rows))
+        served = [predict(named(self.estimator, row)) for row in rows]
+        answers = np.concatenate(served).astype(np.float64).reshape(n_rows, -1)
         return classified(answers) if self.is_classifier else Served(answers, answers)
 
     def form(self, derivation: Derivation) -> TreeForm | LinearForm:
@@ -212,6 +213,13 @@ def as_float32(matrix: Matrix) -> NDArray[np.float32]:
     if np.isinf(rows).any():
         raise ValueError("a derived value is infinite, or too large for float32")
     return rows
+
+
+def _compact(matrix: Matrix) -> Matrix:
+    if hasattr(matrix, "tocsr"):
+        return matrix
+    rows = np.ascontiguousarray(matrix)
+    return rows.astype(np.float64) if rows.dtype == object else rows
 
 
 def _target_count(estimator: Estimator) -> int:
@@ -315,13 +323,10 @@ def _logistic(estimator: Estimator) -> Linear:
     return Linear(_linear_traits(estimator, space, link), estimator, scores_of)
 
 
-def _generalised(estimator: Estimator) -> Linear | None:
-    link = type(estimator._base_loss.link).__name__  # noqa: SLF001
-    if link == "LogLink":
+def _generalised(estimator: Estimator) -> Linear:
+    if type(estimator._base_loss.link).__name__ == "LogLink":  # noqa: SLF001
         return Linear(_linear_traits(estimator, "log", "log"), estimator, np.exp)
-    if link == "IdentityLink":
-        return Linear(_linear_traits(estimator, "raw", "identity"), estimator, np.asarray)
-    return None
+    return Linear(_linear_traits(estimator, "raw", "identity"), estimator, np.asarray)
 
 
 def _linear_traits(estimator: Estimator, space: OutputSpace, link: Link) -> Traits:

@@ -25,13 +25,12 @@ def check_trees(model: object) -> None:
 
 
 def _check_tree(tree: Any) -> None:  # noqa: ANN401
-    state = tree.__getstate__()
-    nodes = state["nodes"]
-    inner = nodes["left_child"] != -1
-    _check_children(nodes["left_child"], nodes["right_child"], inner)
-    _check_columns(nodes["feature"][inner], tree.n_features)
-    if not len(state["values"]) == len(nodes) == tree.node_count:
-        raise ModelLoadError("a tree's nodes and values differ in number")
+    # First of all: the arrays below are views as long as node_count says, whatever is behind.
+    if tree.node_count > tree.capacity:
+        raise ModelLoadError("a tree claims more nodes than it has")
+    inner = tree.children_left != -1
+    _check_children(tree.children_left, tree.children_right, inner)
+    _check_columns(tree.feature[inner], tree.n_features)
 
 
 def _check_predictor(predictor: Any) -> None:  # noqa: ANN401

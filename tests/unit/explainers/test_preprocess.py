@@ -157,6 +157,16 @@ KNOWN_STEPS = {
         ),
         [0, 0, 0, 0, 3],
     ),
+    "an encoder behind an encoder": (
+        make_column_transformer((imputed(make_pipeline(ORDINAL, OneHotEncoder())), TEXT)),
+        [2, 2, 2],
+    ),
+    "half a union": (
+        make_column_transformer(
+            (make_union(MinMaxScaler(), "passthrough").set_params(minmaxscaler="drop"), ["grade"])
+        ),
+        [3],
+    ),
     "variance": (
         make_column_transformer((make_pipeline(one_hot(), VarianceThreshold(0.2)), ["is_old"])),
         [4, 4],
@@ -277,6 +287,22 @@ def test_state_that_contradicts_the_output_is_malformed() -> None:
     steps.named_transformers_["pipeline"][-1].n_bins_ = np.array([7])
     with pytest.raises(MalformedModelError, match=r"4 columns.* 8"):
         PipelineDerivation(steps, COLUMNS)(coded_rows())
+
+
+def test_steps_fitted_on_different_widths_are_malformed() -> None:
+    steps = fitted(make_column_transformer((make_pipeline(SimpleImputer()), NUMBERS)))
+    imputer = steps.named_transformers_["pipeline"][-1]
+    imputer.statistics_ = imputer.statistics_[:1]
+    with pytest.raises(MalformedModelError, match="fitted on 1 columns receives 2"):
+        PipelineDerivation(steps, COLUMNS)
+
+
+def test_an_imputer_of_none_gets_none() -> None:
+    frame = pd.DataFrame({"colour": pd.Series(["red", None, "red"], dtype=object)})
+    imputer = SimpleImputer(missing_values=None, strategy="most_frequent")
+    steps = make_pipeline(imputer, OneHotEncoder(sparse_output=False)).fit(frame)
+    derivation = PipelineDerivation(steps, RawColumns(("colour",), (("red",),)))
+    np.testing.assert_array_equal(derivation(np.array([[0.0], [np.nan]])), [[1.0], [1.0]])
 
 
 def test_columns_without_any_value_vanish() -> None:

@@ -314,7 +314,7 @@ def test_numbers_read_by_an_encoder_and_the_model_are_levels_only_if_it_is_stric
     [
         (tree.DecisionTreeClassifier(max_depth=3), True),
         (ensemble.RandomForestClassifier(5), True),
-        (ensemble.HistGradientBoostingClassifier(max_iter=3), True),
+        (ensemble.HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=4), True),
         (ensemble.GradientBoostingClassifier(n_estimators=3), False),
         (linear_model.LogisticRegression(max_iter=9000), False),
         (KNeighborsClassifier(algorithm="brute"), False),
@@ -328,6 +328,7 @@ def test_bare_estimator_accepts_missing_where_the_library_does(
     model = estimator.fit(X, y)
     adapter = loaded(model)
     assert adapter.columns.accepts_missing == (accepts,) * 4
+    X = X[::5]
     X[:, 2] = np.nan
     if accepts:
         assert_serves_the_librarys_numbers(model, X, X)
@@ -555,11 +556,44 @@ def test_trees_that_lead_astray_are_refused(
         load_sklearn(redirected(data, change))
 
 
+def test_a_tree_that_refers_to_a_set_it_does_not_have_is_refused() -> None:
+    def change(nodes: NDArray[Any]) -> None:
+        nodes["is_categorical"][0], nodes["bitset_idx"][0] = 1, 99
+
+    X, y = load_iris(return_X_y=True)
+    data, _ = dump_sklearn(ensemble.HistGradientBoostingClassifier(max_iter=2).fit(X, y))
+    with pytest.raises(ModelLoadError, match="category set"):
+        load_sklearn(redirected(data, change))
+
+
+def test_a_tree_that_claims_more_nodes_than_it_has_is_refused() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = tree.DecisionTreeClassifier(max_leaf_nodes=4).fit(X, y)
+    source = zipfile.ZipFile(io.BytesIO(dump_sklearn(model)[0]))
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as copy:
+        for name in source.namelist():
+            copy.writestr(name, source.read(name).replace(b'"content": "7"', b'"content": "9"'))
+    with pytest.raises(ModelLoadError, match="more nodes"):
+        load_sklearn(target.getvalue())
+
+
 def test_a_value_beyond_float32_is_refused() -> None:
     X, y = load_iris(return_X_y=True)
     adapter = loaded(FOREST.fit(X, y))
     with pytest.raises(ValueError, match="float32"):
         adapter.predict(np.full((1, 4), 1e300))
+
+
+def test_a_frame_between_the_steps_does_not_make_rows_depend_on_each_other(
+    frame: pd.DataFrame,
+) -> None:
+    steps = preprocessing().set_output(transform="pandas")
+    model = Pipeline([("prepare", steps), ("model", LOGISTIC)]).fit(frame, labels(frame))
+    adapter = loaded(model)
+    rows = unusual_rows(frame)[:40]
+    served = adapter.predict(coded(rows, adapter.columns.raw))
+    np.testing.assert_array_equal(served.scores, library_scores(model, rows))
 
 
 @pytest.mark.parametrize("final", [FOREST, BOOSTING, LOGISTIC], ids=name_of)

@@ -1,4 +1,3 @@
-import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,7 +8,6 @@ import xgboost
 
 from explainers.base import FloatArray, UnsupportedModelError
 from service.models.errors import ModelLoadError, UnknownCategoriesError
-from service.models.ubjson import read_ubjson
 from service.models.xgboost import XGBoostModel, dump_xgboost, load_xgboost
 
 COMMON = {"n_estimators": 15, "max_depth": 3, "n_jobs": 1, "random_state": 0}
@@ -332,88 +330,3 @@ def test_vector_leaves_are_refused_by_name(X: FloatArray, signal: FloatArray) ->
     model = xgboost.XGBClassifier(**options).fit(X, np.digitize(signal, [-0.3, 0.5]))
     with pytest.raises(UnsupportedModelError, match="multi_output_tree"):
         loaded(model)
-
-
-def test_both_formats_hold_the_same_document(category_classifier: Any) -> None:
-    booster = category_classifier.get_booster()
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(entry) for name, entry in value.items()}
-        if isinstance(value, list | np.ndarray):
-            return [plain(entry) for entry in value]
-        return pytest.approx(value, rel=1e-7) if isinstance(value, float) else value
-
-    from_json = json.loads(booster.save_raw("json"))
-    assert from_json == plain(read_ubjson(bytes(booster.save_raw("ubj"))))
-
-
-def test_truncated_files_are_refused(binary: Any) -> None:
-    booster = binary.get_booster()
-    for format_ in ("ubj", "json"):
-        data = bytes(booster.save_raw(format_))
-        for end in range(0, len(data), len(data) // 40):
-            with pytest.raises(ModelLoadError):
-                load_xgboost(data[:end], format=format_)
-
-
-@pytest.mark.parametrize("format_", ["ubj", "json"])
-@pytest.mark.parametrize(
-    "data", [b"", b"{}", b"[]", b"null", b"<html>", b"\x80\x04pickle", b"{" * 99]
-)
-def test_other_files_are_refused(data: bytes, format_: Any) -> None:
-    with pytest.raises(ModelLoadError):
-        load_xgboost(data, format=format_)
-
-
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        (("gradient_booster", "model", "tree_info"), [7] * 15),
-        (("gradient_booster", "model", "iteration_indptr"), [0]),
-        (("gradient_booster", "model", "trees", 3, "left_children"), [0] * 15),
-        (("gradient_booster", "model", "trees", 3, "split_indices"), [10**6] * 15),
-        (("attributes", "best_iteration"), "99"),
-        (("learner_model_param", "num_feature"), "2"),
-        (("learner_model_param", "num_class"), "many"),
-        (("feature_names",), ["one"]),
-        (("feature_types",), 3),
-    ],
-)
-def test_files_that_would_crash_the_library_are_refused(
-    binary: Any, place: tuple[Any, ...], value: Any
-) -> None:
-    document = json.loads(binary.get_booster().save_raw("json"))
-    *path, last = place
-    target = document["learner"]
-    for step in path:
-        target = target[step]
-    target[last] = value
-    with pytest.raises(ModelLoadError):
-        load_xgboost(json.dumps(document).encode(), format="json")
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"{i\x01ai\x05i\x01bSi\x02hi}", {"a": 5, "b": "hi"}),
-        (b"[TFZ]", [True, False, None]),
-        (b"[#i\x02i\x01U\xff", [1, 255]),
-        (b"[[]D\x3f\xf8\0\0\0\0\0\0]", [[], 1.5]),
-    ],
-)
-def test_ubjson_values_are_read(data: bytes, expected: object) -> None:
-    assert read_ubjson(data) == expected
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"[i\x01", b"[$i#i\x09\0", b"[$Z#i\x02", b"[#i\xff", b"[#l\x7f\xff\xff\xff", b"{S}",
-        b"Si\x01\xff",
-        b"i\x01i", b"?", b"Sd\0\0\0\0", b"[" * 80 + b"]" * 80,
-    ],
-)  # fmt: skip
-def test_broken_ubjson_is_refused(data: bytes) -> None:
-    with pytest.raises(ModelLoadError):
-        read_ubjson(data)

@@ -1,0 +1,42 @@
+# Build: a virtual environment from the hash-locked requirements, kernels compiled into it.
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /app
+COPY requirements/ requirements/
+RUN python -m venv /opt/explaind \
+ && /opt/explaind/bin/python -m pip install --no-cache-dir --require-hashes --only-binary=:all: \
+      -r requirements/uv.txt \
+ && /opt/explaind/bin/uv --no-config pip install --no-cache --no-build --compile-bytecode \
+      --require-hashes --python /opt/explaind/bin/python \
+      -r requirements/run.txt -r requirements/build.txt
+COPY pyproject.toml README.md ./
+COPY service/ service/
+COPY explainers/ explainers/
+COPY schemas/ schemas/
+ENV NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/explaind/share/explaind-kernels
+RUN /opt/explaind/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation --no-index . \
+ && mkdir -p "$NUMBA_CACHE_DIR" \
+ && /opt/explaind/bin/python -m service.compiling
+
+# Run: nothing but the environment, as a user without rights; mount the data directory at /data.
+FROM python:3.11-slim-bookworm
+RUN apt-get update \
+ && apt-get install --no-install-recommends -y libgomp1=12.* \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --uid 10001 --no-create-home explaind \
+ && install -d -o explaind -m 0700 /data
+COPY --from=build --chown=explaind /opt/explaind /opt/explaind
+# The path of the keys file is no secret.
+# hadolint ignore=DL3064
+ENV PATH=/opt/explaind/bin:$PATH \
+    NUMBA_CPU_NAME=generic \
+    NUMBA_CACHE_DIR=/opt/explaind/share/explaind-kernels \
+    EXPLAIND_DATA_DIR=/data \
+    EXPLAIND_HOST=0.0.0.0 \
+    EXPLAIND_API_KEYS_FILE=/data/keys.json
+USER 10001
+WORKDIR /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-c", \
+  "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/livez', timeout=2)"]
+ENTRYPOINT ["explaind"]
+CMD ["serve"]
