@@ -25,7 +25,11 @@ def list_document(page: Page) -> dict[str, object]:
             {
                 "request_id": item.request_id,
                 "received_at": item.received_at,
-                "model": {"name": item.model, "version": item.version},
+                "model": {
+                    "name": item.model,
+                    "version": item.version,
+                    "digest": item.model_digest,
+                },
                 "status": item.status,
                 "lane": item.lane,
             }

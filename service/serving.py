@@ -42,6 +42,7 @@ def _header_constants(model: RegisteredModel) -> HeaderConstants:
         retention_class="default",
         model=manifest.name,
         version=manifest.version,
+        model_digest=model.digest,
         artifact_digest=artifact.digest,
         artifact_format=artifact.format,
         schema_digest=manifest.schema_digest,

@@ -36,6 +36,7 @@ class HeaderConstants:
     retention_class: str
     model: str
     version: int
+    model_digest: str
     artifact_digest: str
     artifact_format: str
     schema_digest: str

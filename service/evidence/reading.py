@@ -27,6 +27,7 @@ _LISTED = (
     events.c.version,
     events.c.status,
     events.c.lane,
+    events.c.header,
 )
 
 
@@ -64,6 +65,7 @@ class ListedDecision:
     received_at: datetime
     model: str
     version: int
+    model_digest: str
     status: Status | None
     lane: Lane | None
 
@@ -170,6 +172,7 @@ def page_of(rows: Sequence[Row[tuple[object, ...]]], *, limit: int) -> Page:
                 EPOCH + timedelta(microseconds=row.received_us),
                 row.model,
                 row.version,
+                orjson.loads(row.header)["model_digest"],
                 row.status,
                 row.lane,
             )

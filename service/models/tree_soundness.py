@@ -25,9 +25,6 @@ def check_trees(model: object) -> None:
 
 
 def _check_tree(tree: Any) -> None:  # noqa: ANN401
-    # First of all: the arrays below are views as long as node_count says, whatever is behind.
-    if tree.node_count > tree.capacity:
-        raise ModelLoadError("a tree claims more nodes than it has")
     inner = tree.children_left != -1
     _check_children(tree.children_left, tree.children_right, inner)
     _check_columns(tree.feature[inner], tree.n_features)

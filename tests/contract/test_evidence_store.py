@@ -49,6 +49,7 @@ def template(model: str = "credit") -> HeaderTemplate:
         retention_class="default",
         model=model,
         version=3,
+        model_digest="sha256:" + "0" * 64,
         artifact_digest="sha256:aa",
         artifact_format="ubj",
         schema_digest="sha256:bb",

@@ -1,7 +1,3 @@
-import io
-import json
-import pickle
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +16,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
-    FunctionTransformer,
     OneHotEncoder,
     OrdinalEncoder,
     StandardScaler,
@@ -30,7 +25,6 @@ from sklearn.svm import SVC, SVR, LinearSVC
 from explainers.base import FloatArray, RawColumns, UnsupportedModelError
 from explainers.tree.ensemble import TreeEnsemble
 from service.models.base import LinearForm, Served, TreeForm
-from service.models.errors import ModelLoadError
 from service.models.sklearn import TRUSTED, SklearnModel, dump_sklearn, load_sklearn
 
 N_ROWS = 1000
@@ -419,165 +413,6 @@ def booster_of(library: str) -> Any:
     return LGBMClassifier(n_estimators=9, num_leaves=5, verbose=-1, n_jobs=1)
 
 
-def test_given_names_and_categories_serve_an_unnamed_array() -> None:
-    X, y = load_iris(return_X_y=True)
-    X[:, 3] = X[:, 3] > 1
-    adapter = loaded(FOREST.fit(X, y), names=tuple("abcd"), categories={"d": ("thin", "wide")})
-    assert adapter.columns.raw == RawColumns(tuple("abcd"), (None, None, None, ("thin", "wide")))
-    np.testing.assert_array_equal(adapter.predict(X).scores, FOREST.predict_proba(X))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"names": ("a", "b")}, "2 column names"),
-        ({"names": ("a", "a", "b", "c")}, "unique"),
-        ({"categories": {"colour": ("red",)}}, "colour"),
-    ],
-)
-def test_names_and_categories_that_do_not_fit_are_refused(
-    options: dict[str, Any], message: str
-) -> None:
-    X, y = load_iris(return_X_y=True)
-    with pytest.raises(ModelLoadError, match=message):
-        loaded(LOGISTIC.fit(X, y), **options)
-
-
-def test_categories_that_contradict_the_encoder_are_refused(frame: pd.DataFrame) -> None:
-    model = Pipeline([("prepare", preprocessing()), ("model", FOREST)]).fit(frame, labels(frame))
-    with pytest.raises(ModelLoadError, match="clinic"):
-        loaded(model, categories={"clinic": ("south", "north", "west")})
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (LinearSVC(), "LinearSVC has no predict_proba"),
-        (ensemble.IsolationForest(n_estimators=2), "IsolationForest is neither"),
-        (linear_model.LogisticRegression(), "not a fitted estimator"),
-        (StandardScaler(), "not a fitted estimator"),
-    ],
-    ids=["no probabilities", "outliers", "not fitted", "transformer"],
-)
-def test_models_that_cannot_be_served_are_refused_by_name(model: Any, message: str) -> None:
-    X, y = load_iris(return_X_y=True)
-    fitted = model if message.startswith("not a") else model.fit(X, y)
-    with pytest.raises(ModelLoadError, match=message):
-        loaded(fitted)
-
-
-@pytest.mark.parametrize("estimator", [linear_model.Ridge(), ensemble.RandomForestClassifier(2)])
-def test_several_targets_are_refused(estimator: Any) -> None:
-    X, y = load_iris(return_X_y=True)
-    with pytest.raises(ModelLoadError, match="several targets"):
-        loaded(estimator.fit(X, np.column_stack([y, y])))
-
-
-def test_a_single_class_is_refused() -> None:
-    X, _ = load_iris(return_X_y=True)
-    with pytest.raises(ModelLoadError, match="single class"):
-        loaded(tree.DecisionTreeClassifier().fit(X, np.zeros(len(X))))
-
-
-def test_pickle_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ModelLoadError, match=r"skops\.io\.dump"):
-        load_sklearn(pickle.dumps(linear_model.Ridge()))
-
-
-@pytest.mark.parametrize("data", [b"PK\x03\x04 cut off", b"PK", b""])
-def test_broken_files_are_refused(data: bytes) -> None:
-    with pytest.raises(ModelLoadError, match="skops file"):
-        load_sklearn(data)
-
-
-def test_untrusted_types_are_refused_by_name(frame: pd.DataFrame) -> None:
-    steps = FunctionTransformer(np.cumsum)
-    model = make_pipeline(steps, linear_model.Ridge()).fit(frame[["texture"]], frame["texture"])
-    with pytest.raises(ModelLoadError, match=r"not trusted: .*cumsum"):
-        load_sklearn(skops.io.dumps(model))
-
-
-def test_types_that_are_trusted_nowhere_are_refused_by_name() -> None:
-    X, y = load_iris(return_X_y=True)
-    data, _ = dump_sklearn(KNeighborsClassifier(algorithm="kd_tree").fit(X, y))
-    with pytest.raises(ModelLoadError, match="KDTree"):
-        load_sklearn(data)
-
-
-def test_what_skops_cannot_store_is_refused() -> None:
-    X, y = load_iris(return_X_y=True)
-    model = linear_model.Ridge().fit(X, y)
-    model.callback_ = (row for row in X)
-    with pytest.raises(ModelLoadError, match="skops cannot store"):
-        dump_sklearn(model)
-
-
-def redirected(data: bytes, change: Any) -> bytes:
-    """The file with one of its trees' node arrays changed."""
-    source = zipfile.ZipFile(io.BytesIO(data))
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as copy:
-        for name in source.namelist():
-            content = source.read(name)
-            if name.endswith(".npy"):
-                array = np.load(io.BytesIO(content))
-                if array.dtype.names and len(array) > 1:
-                    change(array)
-                    buffer = io.BytesIO()
-                    np.save(buffer, array)
-                    content = buffer.getvalue()
-            copy.writestr(name, content)
-    return target.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("estimator", "child", "column"),
-    [
-        (tree.DecisionTreeClassifier(max_depth=3), "left_child", "feature"),
-        (ensemble.AdaBoostClassifier(n_estimators=2), "left_child", "feature"),
-        (ensemble.HistGradientBoostingClassifier(max_iter=2), "left", "feature_idx"),
-    ],
-    ids=["tree", "nested", "histogram"],
-)
-@pytest.mark.parametrize("attack", ["outside", "cycle", "column"])
-def test_trees_that_lead_astray_are_refused(
-    estimator: Any, child: str, column: str, attack: str
-) -> None:
-    def change(nodes: NDArray[Any]) -> None:
-        if attack == "column":
-            nodes[column][0] = 10_000
-        else:
-            nodes[child][0] = len(nodes) if attack == "outside" else 0
-
-    X, y = load_iris(return_X_y=True)
-    data, _ = dump_sklearn(estimator.fit(X, y))
-    assert load_sklearn(redirected(data, lambda _: None)).n_classes == 3
-    with pytest.raises(ModelLoadError, match="tree"):
-        load_sklearn(redirected(data, change))
-
-
-def test_a_tree_that_refers_to_a_set_it_does_not_have_is_refused() -> None:
-    def change(nodes: NDArray[Any]) -> None:
-        nodes["is_categorical"][0], nodes["bitset_idx"][0] = 1, 99
-
-    X, y = load_iris(return_X_y=True)
-    data, _ = dump_sklearn(ensemble.HistGradientBoostingClassifier(max_iter=2).fit(X, y))
-    with pytest.raises(ModelLoadError, match="category set"):
-        load_sklearn(redirected(data, change))
-
-
-def test_a_tree_that_claims_more_nodes_than_it_has_is_refused() -> None:
-    X, y = load_iris(return_X_y=True)
-    model = tree.DecisionTreeClassifier(max_leaf_nodes=4).fit(X, y)
-    source = zipfile.ZipFile(io.BytesIO(dump_sklearn(model)[0]))
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as copy:
-        for name in source.namelist():
-            copy.writestr(name, source.read(name).replace(b'"content": "7"', b'"content": "9"'))
-    with pytest.raises(ModelLoadError, match="more nodes"):
-        load_sklearn(target.getvalue())
-
-
 def test_a_value_beyond_float32_is_refused() -> None:
     X, y = load_iris(return_X_y=True)
     adapter = loaded(FOREST.fit(X, y))
@@ -605,14 +440,6 @@ def test_eight_threads_get_the_numbers_of_one(frame: pd.DataFrame, final: Any) -
     with ThreadPoolExecutor(8) as pool:
         parts = list(pool.map(adapter.predict, np.array_split(X, 40)))
     np.testing.assert_array_equal(np.concatenate([part.scores for part in parts]), expected)
-
-
-def test_dump_gives_the_classes_beside_the_file() -> None:
-    X, y = load_iris(return_X_y=True)
-    data, classes = dump_sklearn(LOGISTIC.fit(X, np.array(["x", "y", "z"])[y]))
-    assert classes == ("x", "y", "z")
-    assert json.loads(zipfile.ZipFile(io.BytesIO(data)).read("schema.json"))
-    assert dump_sklearn(linear_model.Ridge().fit(X, y))[1] is None
 
 
 def test_support_vector_machine_with_probabilities_is_served() -> None:

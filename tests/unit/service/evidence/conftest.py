@@ -12,6 +12,7 @@ CONSTANTS = HeaderConstants(
     retention_class="default",
     model="credit",
     version=3,
+    model_digest="sha256:" + "0" * 64,
     artifact_digest="sha256:aa",
     artifact_format="ubj",
     schema_digest="sha256:bb",
