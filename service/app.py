@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from schemas import Violation, json_pointer
+from schemas import Violation
 from service.auth import Authenticator
 from service.errors import (
     CommandError,
@@ -151,7 +151,8 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     }
     problem = kinds.get(error.status_code, InvalidRequestError)()
     response = problem_response(problem, context_of(request.scope).request_id)
-    response.headers.update(error.headers or {})
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = f"{value}, HEAD" if (name, value) == ("Allow", "GET") else value
     return response
 
 
@@ -160,7 +161,7 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     violations = [
         Violation(
-            pointer=json_pointer(*item["loc"]),
+            pointer=f"?{item['loc'][-1]}",
             detail="does not fit this parameter",
             code=item["type"],
         )

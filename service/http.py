@@ -23,14 +23,20 @@ from service.logs import log
 from service.metrics import Metrics
 from service.uuid7 import uuid7
 
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
+SINGLE_HEADERS = (b"host", b"authorization", b"content-type", b"x-request-id")
 PROBLEM_TYPE = "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 UNAUTHENTICATED = 401
+CLIENT_GONE = 499
 UNMATCHED = "unmatched"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LINGER_SECONDS = 0.5
 LINGER_BYTES = 16 * 1024 * 1024
+
+
+class ClientGoneError(Exception):
+    """The client closed the connection before its request was complete; nobody is answered."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +47,7 @@ class RequestContext:
     chosen_by_client: bool
     headers: dict[bytes, bytes]
     status: int = 0
+    """Of the answer, once it started."""
 
     def header(self, name: bytes) -> str | None:
         """A header's value, None when absent."""
@@ -72,6 +79,8 @@ class Edge:
             uuid7(), chosen_by_client=False, headers=headers
         )
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
+        if method == "HEAD":  # the server drops the body of a HEAD by its own copy of the scope
+            scope = {**scope, "method": "GET"}
         active = self.metrics.http_active.labels(method)
         active.inc()
         try:
@@ -79,7 +88,8 @@ class Edge:
         finally:
             active.dec()
             route = getattr(scope.get("route"), "path", UNMATCHED)
-            self.metrics.http_duration.labels(method, route, context.status).observe(
+            status = context.status or CLIENT_GONE
+            self.metrics.http_duration.labels(method, route, status).observe(
                 time.perf_counter() - started
             )
 
@@ -96,8 +106,10 @@ class Edge:
             await send(message)
 
         try:
-            self._admit(context)
+            self._admit(scope, context)
             await self.app(scope, receive, send_marked)
+        except ClientGoneError:
+            return
         except ServiceError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - the last handler: nobody sees a stack trace
@@ -110,16 +122,23 @@ class Edge:
             response = problem_response(failure, context.request_id)
             await respond(response, scope, receive, send_marked)
 
-    def _admit(self, context: RequestContext) -> None:
+    def _admit(self, scope: Scope, context: RequestContext) -> None:
         chosen = context.header(b"x-request-id")
         if chosen is not None:
             context.request_id = check_request_id(chosen)
             context.chosen_by_client = True
-        if self.checks_host:
-            host = (context.header(b"host") or "").lower()
-            name = host if host.endswith("]") else host.rpartition(":")[0] or host
-            if name not in LOOPBACK_HOSTS:
-                raise MisdirectedError("without API keys only this machine's own names are served")
+        if len(context.headers) < len(scope["headers"]):
+            _refuse_repeated(scope)
+        if self.checks_host and not LOOPBACK_HOST.fullmatch(context.header(b"host") or ""):
+            raise MisdirectedError("without API keys only this machine's own names are served")
+
+
+def _refuse_repeated(scope: Scope) -> None:
+    """Which of two values counts differs between proxies, so neither does."""
+    names = [name for name, _ in scope["headers"]]
+    for name in SINGLE_HEADERS:
+        if names.count(name) > 1:
+            raise BadHeaderError(f"{name.decode()} must be given once")
 
 
 def check_request_id(value: str) -> str:
@@ -183,8 +202,8 @@ async def _discard(receive: Receive) -> None:
 async def read_json_body(context: RequestContext, receive: Receive, *, limit: int) -> bytes:
     """The body's bytes, counted as they arrive.
 
-    Raises NotJsonTypeError for another media type and BodyTooLargeError at the first byte over
-    the limit (or at once when Content-Length says so).
+    Raises NotJsonTypeError for another media type, BodyTooLargeError at the first byte over the
+    limit (or at once when Content-Length says so), ClientGoneError when the end never came.
     """
     media_type = (context.header(b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
@@ -196,6 +215,8 @@ async def read_json_body(context: RequestContext, receive: Receive, *, limit: in
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
         chunks += message.get("body", b"")
         more = message.get("more_body", False)
         _check_size(len(chunks), limit)

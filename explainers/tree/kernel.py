@@ -5,6 +5,7 @@ Arrays are contiguous and writeable throughout, so that every kernel has exactly
 Indices are unsigned: numba guards signed ones against counting from the end.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -386,3 +387,19 @@ def walk(
                         only_background[top] = B
                         top += ONE
     return values
+
+
+@_compiled
+def logistic_float32(margins: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) probabilities 1 / (1 + exp(-m) + 1e-16) in float32 throughout, as XGBoost computes it.
+
+    numpy's float32 exp rounds differently; this one calls the C library's expf.
+    """
+    one = np.float32(1.0)
+    tiny = np.float32(1e-16)
+    probabilities = np.empty(len(margins), np.float32)
+    for n in range(np.uint64(len(margins))):
+        # XGBoost caps the exponent to stay finite (kCrtExpMax).
+        exponent = min(-margins[n], np.float32(88.7))
+        probabilities[n] = one / (one + np.float32(math.exp(exponent)) + tiny)
+    return probabilities

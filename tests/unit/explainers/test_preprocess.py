@@ -95,7 +95,10 @@ KNOWN_STEPS = {
     ),
     "drop": (
         make_column_transformer(
-            ("drop", ["grade"]), (one_hot(drop="first"), ["is_old"]), (one_hot(), TEXT)
+            ("drop", ["grade"]),
+            (StandardScaler(), []),
+            (one_hot(drop="first"), ["is_old"]),
+            (one_hot(), TEXT),
         ),
         [4, 2, 2, 2, 2],
     ),

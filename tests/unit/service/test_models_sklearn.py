@@ -7,35 +7,26 @@ import pytest
 import skops.io
 from numpy.typing import NDArray
 from sklearn import ensemble, linear_model, tree
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.datasets import load_breast_cancer
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     OneHotEncoder,
     OrdinalEncoder,
     StandardScaler,
 )
-from sklearn.svm import SVC, SVR, LinearSVC
 
 from explainers.base import FloatArray, RawColumns, UnsupportedModelError
 from explainers.tree.ensemble import TreeEnsemble
-from service.models.base import LinearForm, Served, TreeForm
+from service.models.base import LinearForm, TreeForm
 from service.models.sklearn import TRUSTED, SklearnModel, dump_sklearn, load_sklearn
 
 N_ROWS = 1000
 FOREST = ensemble.RandomForestClassifier(15, max_depth=6, random_state=0)
 BOOSTING = ensemble.GradientBoostingClassifier(n_estimators=15, random_state=0)
 LOGISTIC = linear_model.LogisticRegression(max_iter=3000)
-
-
-LOGISTIC_CV = linear_model.LogisticRegressionCV(
-    cv=2, max_iter=9000, l1_ratios=(0,), use_legacy_attributes=False, scoring="neg_log_loss"
-)
 
 
 def mixed_frame() -> pd.DataFrame:
@@ -109,12 +100,6 @@ def library_scores(model: Any, rows: Any) -> FloatArray:
     return np.concatenate(answers).astype(np.float64).reshape(len(rows), -1)
 
 
-def assert_serves_the_librarys_numbers(model: Any, rows: Any, X: FloatArray) -> Served:
-    served = loaded(model).predict(X)
-    np.testing.assert_array_equal(served.scores, library_scores(model, rows))
-    return served
-
-
 FINALS = [
     FOREST,
     tree.DecisionTreeClassifier(max_depth=5, random_state=0),
@@ -164,66 +149,6 @@ def test_a_thousand_rows_equal_the_librarys_to_the_bit(frame: pd.DataFrame) -> N
     np.testing.assert_array_equal(served.outputs, served.scores[:, 1:])
 
 
-BARE = [
-    (tree.DecisionTreeClassifier(max_depth=4), "probability", "identity"),
-    (ensemble.RandomForestClassifier(9, max_depth=4), "probability", "identity"),
-    (ensemble.ExtraTreesClassifier(9), "probability", "identity"),
-    (ensemble.GradientBoostingClassifier(n_estimators=9), "margin", "softmax"),
-    (linear_model.LogisticRegression(max_iter=9000), "margin", "softmax"),
-    (LOGISTIC_CV, "margin", "softmax"),
-]
-
-
-@pytest.mark.parametrize(("estimator", "space", "link"), BARE)
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_classifier_is_served_in_its_declared_space(
-    estimator: Any, space: str, link: str, n_classes: int
-) -> None:
-    X, y = load_iris(return_X_y=True, as_frame=True)
-    X, y = X[y < n_classes], y[y < n_classes].map({0: "a", 1: "b", 2: "c"}).to_numpy(object)
-    model = estimator.fit(X, y)
-    adapter = loaded(model)
-    served = assert_serves_the_librarys_numbers(model, X, X.to_numpy())
-    is_binary = n_classes == 2
-    assert served.outputs.shape == (len(X), 1 if is_binary else n_classes)
-    assert adapter.task == ("binary" if is_binary else "multiclass")
-    assert adapter.classes == ("a", "b", "c")[:n_classes]
-    if link == "identity":
-        assert (adapter.output_space, adapter.link) == (space, link)
-        np.testing.assert_array_equal(served.outputs, served.scores[:, -served.outputs.shape[1] :])
-    else:
-        binary, several = ("log_odds", "logit"), (space, link)
-        assert (adapter.output_space, adapter.link) == (binary if is_binary else several)
-        margins = [model.decision_function(X[i : i + 1]).ravel() for i in range(len(X))]
-        np.testing.assert_array_equal(served.outputs, np.vstack(margins))
-
-
-@pytest.mark.parametrize(
-    ("estimator", "space", "link"),
-    [
-        (linear_model.LinearRegression(), "raw", "identity"),
-        (linear_model.LinearRegression(fit_intercept=False), "raw", "identity"),
-        (linear_model.RidgeCV(), "raw", "identity"),
-        (linear_model.Lasso(), "raw", "identity"),
-        (linear_model.ElasticNetCV(cv=2), "raw", "identity"),
-        (linear_model.BayesianRidge(), "raw", "identity"),
-        (linear_model.GammaRegressor(), "log", "log"),
-        (linear_model.TweedieRegressor(power=0), "raw", "identity"),
-        (tree.DecisionTreeRegressor(max_depth=4), "raw", "identity"),
-        (ensemble.ExtraTreesRegressor(5), "raw", "identity"),
-    ],
-)
-def test_regressor_is_served_in_its_declared_space(estimator: Any, space: str, link: str) -> None:
-    X, y = load_diabetes(return_X_y=True)
-    model = estimator.fit(X, y)
-    adapter = loaded(model)
-    served = assert_serves_the_librarys_numbers(model, X, X)
-    assert (adapter.task, adapter.n_classes, adapter.classes) == ("regression", 1, None)
-    assert (adapter.output_space, adapter.link) == (space, link)
-    values = np.exp(served.outputs) if link == "log" else served.outputs
-    np.testing.assert_array_equal(values, served.scores)
-
-
 def form_outputs(form: TreeForm | LinearForm, X: FloatArray) -> FloatArray:
     derived = form.derivation(X)
     if isinstance(form, LinearForm):
@@ -252,7 +177,7 @@ def descend(trees: TreeEnsemble, row: FloatArray) -> FloatArray:
 def test_the_form_gives_the_served_outputs(frame: pd.DataFrame, final: Any, n_classes: int) -> None:
     model = Pipeline([("prepare", preprocessing(sparse=True)), ("model", final)])
     adapter = loaded(model.fit(frame, labels(frame, n_classes=n_classes)))
-    X = coded(unusual_rows(frame)[::9], adapter.columns.raw)
+    X = coded(unusual_rows(frame)[::40], adapter.columns.raw)
     outputs = form_outputs(adapter.form(), X)
     np.testing.assert_allclose(outputs, adapter.predict(X).outputs, rtol=1e-12, atol=1e-12)
 
@@ -301,67 +226,6 @@ def test_numbers_read_by_an_encoder_and_the_model_are_levels_only_if_it_is_stric
     rows = pd.DataFrame({"size": [1.0, 3.0, 7.0] if lenient else [1.0, 2.0, 3.0]})
     X = coded(rows, adapter.columns.raw)
     np.testing.assert_array_equal(adapter.predict(X).scores, library_scores(model, rows))
-
-
-@pytest.mark.parametrize(
-    ("estimator", "accepts"),
-    [
-        (tree.DecisionTreeClassifier(max_depth=3), True),
-        (ensemble.RandomForestClassifier(5), True),
-        (ensemble.HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=4), True),
-        (ensemble.GradientBoostingClassifier(n_estimators=3), False),
-        (linear_model.LogisticRegression(max_iter=9000), False),
-        (KNeighborsClassifier(algorithm="brute"), False),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_bare_estimator_accepts_missing_where_the_library_does(
-    estimator: Any, *, accepts: bool
-) -> None:
-    X, y = load_iris(return_X_y=True)
-    model = estimator.fit(X, y)
-    adapter = loaded(model)
-    assert adapter.columns.accepts_missing == (accepts,) * 4
-    X = X[::5]
-    X[:, 2] = np.nan
-    if accepts:
-        assert_serves_the_librarys_numbers(model, X, X)
-    else:
-        with pytest.raises(ValueError, match="'x2' may not be missing"):
-            adapter.predict(X)
-
-
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        MLPClassifier((5,), max_iter=20, solver="lbfgs", random_state=0),
-        KNeighborsClassifier(algorithm="brute"),
-        ensemble.AdaBoostClassifier(n_estimators=3),
-        ensemble.GradientBoostingClassifier(n_estimators=3, loss="exponential"),
-        linear_model.SGDClassifier(loss="modified_huber"),
-        CalibratedClassifierCV(LinearSVC(), ensemble=False),
-    ],
-    ids=name_of,
-)
-@pytest.mark.filterwarnings("ignore:lbfgs failed")
-def test_other_classifiers_predict_but_have_no_form(estimator: Any) -> None:
-    X, y = load_breast_cancer(return_X_y=True, as_frame=True)
-    X = X.iloc[::5, :5]
-    model = estimator.fit(X, y[::5])
-    served = assert_serves_the_librarys_numbers(model, X, X.to_numpy())
-    adapter = loaded(model)
-    assert (adapter.output_space, adapter.link) == ("probability", "identity")
-    np.testing.assert_array_equal(served.outputs, served.scores[:, 1:])
-    with pytest.raises(UnsupportedModelError, match=type(estimator).__name__):
-        adapter.form()
-
-
-def test_other_regressors_predict_but_have_no_form() -> None:
-    X, y = load_diabetes(return_X_y=True)
-    model = SVR().fit(X[:50], y[:50])
-    assert_serves_the_librarys_numbers(model, X[50:90], X[50:90])
-    with pytest.raises(UnsupportedModelError, match="SVR"):
-        loaded(model).form()
 
 
 def test_pipeline_that_mixes_columns_predicts_but_has_no_form(frame: pd.DataFrame) -> None:
@@ -413,13 +277,6 @@ def booster_of(library: str) -> Any:
     return LGBMClassifier(n_estimators=9, num_leaves=5, verbose=-1, n_jobs=1)
 
 
-def test_a_value_beyond_float32_is_refused() -> None:
-    X, y = load_iris(return_X_y=True)
-    adapter = loaded(FOREST.fit(X, y))
-    with pytest.raises(ValueError, match="float32"):
-        adapter.predict(np.full((1, 4), 1e300))
-
-
 def test_a_frame_between_the_steps_does_not_make_rows_depend_on_each_other(
     frame: pd.DataFrame,
 ) -> None:
@@ -440,9 +297,3 @@ def test_eight_threads_get_the_numbers_of_one(frame: pd.DataFrame, final: Any) -
     with ThreadPoolExecutor(8) as pool:
         parts = list(pool.map(adapter.predict, np.array_split(X, 40)))
     np.testing.assert_array_equal(np.concatenate([part.scores for part in parts]), expected)
-
-
-def test_support_vector_machine_with_probabilities_is_served() -> None:
-    X, y = load_iris(return_X_y=True)
-    model = CalibratedClassifierCV(SVC(), ensemble=False, cv=2).fit(X, y)
-    assert_serves_the_librarys_numbers(model, X[::10], X[::10])
