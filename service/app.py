@@ -11,7 +11,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from schemas import Violation
 from service.auth import Authenticator
@@ -77,10 +78,18 @@ def create_app(
     return app
 
 
+class _NamedRoute(Route):
+    """A route that metrics can name, as FastAPI's own are."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        return match, {**found, "route": self} if found else found
+
+
 def _add_routes(app: FastAPI) -> None:
     endpoint = PredictEndpoint()
     for path in ("/predict", "/models/{name}/predict"):
-        app.router.routes.append(Route(path, endpoint, methods=["POST"]))
+        app.router.routes.append(_NamedRoute(path, endpoint, methods=["POST"]))
     for router in (explanations.router, models.router, health.router, documents.router):
         app.include_router(router)
 

@@ -29,11 +29,12 @@ async def caller_of(runtime: RuntimeDep, context: ContextDep) -> Caller:
     return runtime.authenticator.caller(context.header(b"authorization"))
 
 
+caller_of.scope = None  # type: ignore[attr-defined]  # a key, whatever its scopes
 CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
 def requires(scope: Scope) -> Callable[[CallerDep], Awaitable[Caller]]:
-    """A dependency that lets only callers with this scope through; tests read its `scope`."""
+    """A dependency that lets only callers with this scope through; OpenAPI reads its `scope`."""
 
     async def check(caller: CallerDep) -> Caller:
         caller.require(scope)

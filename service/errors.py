@@ -1,15 +1,16 @@
 """Every error the service raises on purpose; the class carries status and title.
 
 ServiceError
-├── 400 BadHeaderError, NotJsonError
+├── 400 BadHeaderError, NotJsonError, MalformedRequestError
 ├── 401 UnauthenticatedError          403 ForbiddenError
 ├── 404 NotFoundError                 405 MethodNotAllowedError
+├── 408 SlowRequestError
 ├── 409 ConflictError, InProgressError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
-├── 422 InvalidRequestError
+├── 422 InvalidRequestError           431 HeadTooLargeError
 ├── 500 PredictionError, InternalError
-└── 503 StoreAwayError, NotReadyError
+└── 503 StoreAwayError
 CommandError (exit code on the class)
 ├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
 """
@@ -51,6 +52,13 @@ class NotJsonError(ServiceError):
     code = "not_strict_json"
 
 
+class MalformedRequestError(ServiceError):
+    """The bytes are not an HTTP/1.1 request."""
+
+    status = 400
+    code = "malformed_request"
+
+
 class UnauthenticatedError(ServiceError):
     """A valid API key is needed."""
 
@@ -77,6 +85,13 @@ class MethodNotAllowedError(ServiceError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class SlowRequestError(ServiceError):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class ConflictError(ServiceError):
@@ -122,6 +137,13 @@ class InvalidRequestError(ServiceError):
     code = "invalid_content"
 
 
+class HeadTooLargeError(ServiceError):
+    """The request's head is larger than this service accepts."""
+
+    status = 431
+    code = "head_too_large"
+
+
 class InternalError(ServiceError):
     """Something failed here; it has been logged under the request ID."""
 
@@ -137,14 +159,6 @@ class StoreAwayError(ServiceError):
 
     status = 503
     code = "store_unavailable"
-    retry_after_seconds = 2
-
-
-class NotReadyError(ServiceError):
-    """The service is starting or stopping."""
-
-    status = 503
-    code = "not_ready"
     retry_after_seconds = 2
 
 

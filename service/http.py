@@ -20,7 +20,7 @@ from service.errors import (
     ServiceError,
 )
 from service.logs import log
-from service.metrics import Metrics
+from service.metrics import METHODS, Metrics
 from service.uuid7 import uuid7
 
 LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
@@ -30,7 +30,6 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 UNAUTHENTICATED = 401
 CLIENT_GONE = 499
 UNMATCHED = "unmatched"
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LINGER_SECONDS = 0.5
 LINGER_BYTES = 16 * 1024 * 1024
 

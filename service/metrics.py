@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
@@ -18,6 +26,16 @@ OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
 PREDICTION_OUTCOMES = ("ok", "invalid", "error")
 STAGES = ("validate", "load", "predict", "explain", "store", "queue")
 INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden")
+FREQUENT_ERRORS = (
+    ("validate", "content"),
+    ("explain", "explainer"),
+    ("explain", "invariant"),
+    ("store", "StoreUnavailableError"),
+    ("store", "StoreBusyError"),
+)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Any other method is counted as OTHER."""
+
 ROLE = "serving"
 BACKEND = "sql"
 
@@ -94,6 +112,8 @@ class Metrics:
         self.http_active = self._gauge(
             "http_server_active_requests", "Requests being answered", "http_request_method"
         )
+        for method in METHODS:
+            self.http_active.labels(method)
         self.predictions = self._counter(
             "explain_predictions", "Prediction requests by outcome", "model", "outcome"
         )
@@ -181,6 +201,8 @@ class Metrics:
 
     def bind(self, model: str, method: str) -> ModelMetrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
+        for stage, kind in FREQUENT_ERRORS:
+            self.errors.labels(model, stage, kind)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},

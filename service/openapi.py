@@ -6,21 +6,29 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import iter_route_contexts
 
 from schemas import Problem, answer_schema, document_schema, predict_request_schema
 from service.errors import NotFoundError
+from service.http import PROBLEM_TYPE
 from service.serving import ServedModel, ServedModels
 
+KEY = "api_key"
 PROBLEMS = {
-    "400": "Not strict JSON, or a malformed header",
+    "400": "Not strict JSON, a malformed header, or no HTTP at all",
     "401": "A valid API key is needed",
     "403": "The key lacks the scope",
-    "404": "No such model",
+    "404": "No such path, model or record",
+    "405": "Another method than Allow names",
+    "408": "The request did not arrive in time",
     "409": "The request ID names another request, or the same one is still in flight",
     "413": "Body too large",
     "415": "Not application/json",
+    "421": "A host name this service does not answer to",
     "422": "The content does not fit the model's schema",
+    "431": "The head of the request is too large",
     "503": "The evidence store is unavailable; retry after Retry-After",
 }
 PREDICT_PARAMETERS = [
@@ -46,7 +54,10 @@ PREDICT_PARAMETERS = [
 
 
 def openapi_document(app: FastAPI, models: ServedModels) -> dict[str, Any]:
-    """Made anew at each call: the models change while the service runs."""
+    """Made anew at each call: the models change while the service runs.
+
+    Each operation's `security` names the scope its key needs (none: no key is asked for).
+    """
     document = get_openapi(
         title="explaind",
         version=app.version,
@@ -54,6 +65,10 @@ def openapi_document(app: FastAPI, models: ServedModels) -> dict[str, Any]:
         routes=app.routes,
     )
     paths = document["paths"]
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        for operation in paths.get(route.path, {}).values():
+            operation["security"] = _security(_calls(dependant))
     for name, served in models.all.items():
         paths[f"/models/{name}/predict"] = {"post": _operation(served, name)}
     with suppress(NotFoundError):
@@ -61,7 +76,28 @@ def openapi_document(app: FastAPI, models: ServedModels) -> dict[str, Any]:
     for path in paths.values():
         for operation in path.values():
             _describe_problems(operation)
+    _add_components(document["components"])
     return document
+
+
+def _calls(dependant: Dependant | None) -> list[object]:
+    """Every dependency of a route, and theirs."""
+    inner = [] if dependant is None else dependant.dependencies
+    return [call for part in inner for call in (part.call, *_calls(part))]
+
+
+def _security(calls: list[object]) -> list[dict[str, list[str]]]:
+    """From what the dependencies of `service.deps` say they ask of the caller."""
+    asked = [call.scope for call in calls if hasattr(call, "scope")]
+    return [{KEY: [scope for scope in asked if scope is not None]}] if asked else []
+
+
+def _add_components(components: dict[str, Any]) -> None:
+    components["securitySchemes"] = {KEY: {"type": "http", "scheme": "bearer"}}
+    schemas = components["schemas"]
+    schemas["Problem"] = document_schema(Problem)
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which is never sent
+        schemas.pop(name, None)
 
 
 def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
@@ -71,6 +107,8 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
         "tags": ["predict"],
         "summary": f"Predict with {model.name} version {model.version}",
         "operationId": "predict" if name is None else f"predict_{name}",
+        "description": "The scope explain is needed as well where explain=true.",
+        "security": [{KEY: ["predict"]}],
         "parameters": PREDICT_PARAMETERS,
         "requestBody": {
             "required": True,
@@ -91,12 +129,12 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
 
 
 def _describe_problems(operation: dict[str, Any]) -> None:
-    schema = document_schema(Problem)
+    responses = operation["responses"]
+    responses.pop("422", None)  # FastAPI's own shape, which is never sent
     for status, text in PROBLEMS.items():
-        operation["responses"][status] = {
-            "description": text,
-            "content": {"application/problem+json": {"schema": schema}},
-        }
+        response = responses.setdefault(status, {"description": text})
+        content = response.setdefault("content", {})
+        content[PROBLEM_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
 
 
 def docs_page(document: dict[str, Any]) -> str:

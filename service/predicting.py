@@ -189,6 +189,8 @@ class PredictService:
         except (PredictionError, StoreBusyError, StoreUnavailableError) as error:
             raise _count_failure(served, ask, error) from None
         if outcome is AppendOutcome.CONFLICT:
+            if ask.explain:  # wanted was counted, and the winner of the race answers for both
+                served.metrics.explanations[lane, "served"].inc()
             stored = await self._stored(ask)
             if stored is None:
                 raise InternalError("the record that took this ID cannot be found")

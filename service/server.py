@@ -1,20 +1,38 @@
 """The process: one socket, one event loop, signals that end in an orderly stop."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.app import create_app
 from service.compiling import choose_kernel_cache, compile_kernels
-from service.errors import CommandError, UnavailableError, UsageError
+from service.errors import (
+    CommandError,
+    HeadTooLargeError,
+    MalformedRequestError,
+    ServiceError,
+    SlowRequestError,
+    UnavailableError,
+    UsageError,
+)
+from service.http import problem_response
 from service.logs import configure_logs
+from service.runtime import Runtime
 from service.settings import Settings
+from service.uuid7 import uuid7
 
 GRACE_SECONDS = 20
 BACKLOG = 2048
+REQUEST_SECONDS = 15.0
+"""How long one request may take to arrive, head and body."""
+MOST_HEAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +43,103 @@ class Ready:
     stop: Callable[[], None]
 
 
+class GuardedProtocol(HttpToolsProtocol):
+    """Uvicorn's HTTP, where a peer can neither take for ever nor send a head without end, and
+    bytes that are no request get a problem like every other mistake.
+    """
+
+    _clock: asyncio.TimerHandle | None = None
+    _is_partial = True
+    _bytes_outside_bodies = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def eof_received(self) -> None:
+        if self._bytes_outside_bodies:
+            self._refuse(MalformedRequestError())
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes_outside_bodies += len(data)
+        super().data_received(data)
+        if self.transport.is_closing() or not self._is_partial:
+            return
+        self._start_clock()
+        if self._bytes_outside_bodies > MOST_HEAD_BYTES:
+            self._refuse(HeadTooLargeError())
+
+    def on_message_begin(self) -> None:
+        self._is_partial = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._bytes_outside_bodies = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._bytes_outside_bodies = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._bytes_outside_bodies = 0
+        self._is_partial = False
+        self._stop_clock()
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
+        self._refuse(MalformedRequestError())
+
+    def _start_clock(self) -> None:
+        if self._clock is None:
+            self._clock = self.loop.call_later(REQUEST_SECONDS, self._refuse, SlowRequestError())
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _refuse(self, error: ServiceError) -> None:
+        """Close; say why unless the peer would take it for the answer to an earlier request."""
+        if self.transport.is_closing():
+            return
+        if not self._is_answering():
+            self.transport.write(_raw_problem(error))
+        self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle = self.cycle
+        return (
+            cycle is not None
+            and not cycle.response_complete
+            and (cycle.response_started or not cycle.more_body)
+        )
+
+
+def _raw_problem(error: ServiceError) -> bytes:
+    """A whole HTTP answer that ends the connection."""
+    request_id = uuid7()
+    response = problem_response(error, request_id)
+    headers = [
+        *response.raw_headers,
+        (b"x-request-id", request_id.encode()),
+        (b"connection", b"close"),
+    ]
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 %d \r\n%s\r\n%s" % (error.status, lines, response.body)
+
+
 class _Server(uvicorn.Server):
     on_ready: Callable[[], None]
+    on_signal: Callable[[], None]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.on_signal()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -47,29 +160,41 @@ def run_server(settings: Settings, *, on_ready: Callable[[Ready], None]) -> None
     _ignore_signals_after_shutdown()
     listener = _bind(settings)
     app = create_app(settings)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            lifespan="on",
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-    )
+    server = _Server(uvicorn_config(app))
 
     def stop() -> None:
         server.should_exit = True
 
     host, port = settings.host, listener.getsockname()[1]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    server.on_signal = lambda: _announce_stop(app)
     server.on_ready = lambda: on_ready(Ready(url, stop))
     with listener:
         server.run(sockets=[listener])
     if not server.started:
         error = getattr(app.state, "startup_error", None)
         raise error if isinstance(error, CommandError) else UnavailableError("start-up failed")
+
+
+def uvicorn_config(app: FastAPI) -> uvicorn.Config:
+    """How the service is run, in production and in tests."""
+    return uvicorn.Config(
+        app,
+        http=GuardedProtocol,
+        ws="none",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+
+
+def _announce_stop(app: FastAPI) -> None:
+    runtime = getattr(app.state, "runtime", None)
+    if isinstance(runtime, Runtime):
+        runtime.is_stopping = True
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -10,12 +10,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from service.errors import InvalidInputError, UnavailableError, UnknownError
 from service.registry.errors import DamagedVersionError
 from service.registry.manifest import Manifest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 MANIFEST = "manifest.json"
+SERVING = "serving"
+HISTORY = "history"
 PRIVATE = frozenset({"background.json", "golden.json"})  # rows of real people
 
 
@@ -51,7 +56,7 @@ class Layout:
         folder = self.root / name
         if not NAME.fullmatch(name) or not folder.is_dir():
             return []
-        return sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
+        return sorted(int(p.name) for p in folder.iterdir() if NUMBER.fullmatch(p.name))
 
     def folder(self, name: str, version: int) -> Path:
         """The version's directory; UnknownError if there is none."""
@@ -62,33 +67,53 @@ class Layout:
 
     def serving(self, name: str) -> int | None:
         """The serving version, or None for an unknown name."""
-        try:
-            text = (self.root / name / "serving").read_text().strip()
-        except (FileNotFoundError, NotADirectoryError):
+        numbers = self._numbers(name, SERVING)
+        if numbers is None:
             return None
-        if not text.isdecimal():
-            raise DamagedVersionError(f"{self.root / name / 'serving'} does not hold a version")
-        return int(text)
+        if len(numbers) != 1:
+            raise DamagedVersionError(f"{self.root / name / SERVING} does not hold a version")
+        return numbers[0]
 
     def previous(self, name: str) -> int | None:
         """The version that served before the present one."""
-        try:
-            lines = (self.root / name / "history").read_text().split()
-        except FileNotFoundError:
-            return None
-        return int(lines[-2]) if len(lines) > 1 else None
+        served = self._numbers(name, HISTORY) or []
+        return served[-2] if len(served) > 1 else None
 
     def set_serving(self, name: str, version: int) -> None:
         """Point the name at a version, remembering the order in which versions served."""
         self.folder(name, version)
         with self.lock():
-            history = self.root / name / "history"
-            lines = history.read_text().split() if history.exists() else []
-            if lines[-1:] != [str(version)]:
-                # A rollback steps back in the history, so that the next one goes further back.
-                lines = lines[:-1] if lines[-2:-1] == [str(version)] else [*lines, str(version)]
-            write_atomically(history, "\n".join(lines).encode())
-            write_atomically(self.root / name / "serving", f"{version}\n".encode())
+            served = self._numbers(name, HISTORY) or []
+            self._point(name, served if served[-1:] == [version] else [*served, version])
+
+    def step_back(self, name: str, version: int) -> None:
+        """Point the name at `previous` again, so that the next step goes further back."""
+        with self.lock():
+            served = self._numbers(name, HISTORY) or []
+            if served[-2:-1] != [version]:
+                raise UnavailableError("another version was promoted meanwhile; roll back again")
+            self._point(name, served[:-1])
+
+    def _point(self, name: str, served: list[int]) -> None:
+        folder = self.root / name
+        with _writing(folder):
+            write_atomically(folder / HISTORY, "\n".join(map(str, served)).encode())
+            write_atomically(folder / SERVING, f"{served[-1]}\n".encode())
+
+    def _numbers(self, name: str, file: str) -> list[int] | None:
+        """The version numbers a small file holds; None when there is no such file."""
+        if not NAME.fullmatch(name):
+            return None
+        path = self.root / name / file
+        try:
+            words = path.read_bytes().decode("ascii").split()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise DamagedVersionError(f"{path} cannot be read: {error}") from error
+        if not all(map(NUMBER.fullmatch, words)):
+            raise DamagedVersionError(f"{path} does not hold version numbers")
+        return [int(word) for word in words]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -108,35 +133,44 @@ class Layout:
     def draft(self, name: str) -> Iterator[Path]:
         """A hidden folder beside the versions, removed unless `publish` has renamed it."""
         parent = self.root / check_name(name)
-        with self.lock():
+        with self.lock(), _writing(parent):
             parent.mkdir(mode=0o700, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
+            folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            if not any(parent.iterdir()):
-                parent.rmdir()
+            with self.lock():
+                shutil.rmtree(folder, ignore_errors=True)
+                if not any(parent.iterdir()):
+                    parent.rmdir()
 
-    def publish(self, draft: Path, version: int) -> Path:
-        """Make a finished draft the given version; every file is on disk before it shows."""
-        for path in draft.iterdir():
-            _fsync(path)
-        _fsync(draft)
-        target = draft.parent / str(version)
-        if target.exists():
-            raise UnavailableError(f"version {version} appeared meanwhile; register again")
-        draft.rename(target)
-        _fsync(draft.parent)
-        return target
+    def publish(self, draft: Path, version: int) -> None:
+        """Make a finished draft the given version; every file is on disk before it shows. A
+        name's first version serves at once. The caller holds the lock.
+        """
+        name = draft.parent.name
+        is_first = self.serving(name) is None
+        with _writing(draft):
+            for path in draft.iterdir():
+                _fsync(path)
+            _fsync(draft)
+            draft.rename(draft.parent / str(version))
+            _fsync(draft.parent)
+        if is_first:
+            self._point(name, [version])
 
 
 def read_files(folder: Path) -> tuple[bytes, dict[str, bytes]]:
-    """Manifest bytes and every file it lists, each compared with its digest before use."""
+    """Manifest bytes and every file it lists, each compared with its digest before use.
+
+    Raises DamagedVersionError.
+    """
     try:
         manifest_bytes = (folder / MANIFEST).read_bytes()
         manifest = Manifest.model_validate_json(manifest_bytes)
         contents = {name: _contained(folder, name).read_bytes() for name in manifest.files}
+    except ValidationError as error:
+        raise DamagedVersionError(f"{folder / MANIFEST} is not a version's manifest") from error
     except (OSError, ValueError) as error:
         raise DamagedVersionError(f"{folder}: {error}") from error
     for name, entry in manifest.files.items():
@@ -149,10 +183,11 @@ def read_files(folder: Path) -> tuple[bytes, dict[str, bytes]]:
 
 def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Write the files of a draft; those with rows of real people are for the owner only."""
-    for name, data in contents.items():
-        path = _contained(folder, name)
-        path.touch(mode=0o600 if name in PRIVATE else 0o644)
-        path.write_bytes(data)
+    with _writing(folder):
+        for name, data in contents.items():
+            path = _contained(folder, name)
+            path.touch(mode=0o600 if name in PRIVATE else 0o644)
+            path.write_bytes(data)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -162,6 +197,14 @@ def write_atomically(path: Path, data: bytes) -> None:
     _fsync(draft)
     draft.replace(path)
     _fsync(path.parent)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _contained(folder: Path, name: str) -> Path:

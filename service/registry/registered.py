@@ -2,13 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import orjson
 
-from explainers.base import Background, Explainer, FloatArray, IntArray, Level, Naming
-from schemas import ModelSchema, RowCodec, SeenRanges
+from explainers.base import (
+    Background,
+    Explainer,
+    ExplainerError,
+    FloatArray,
+    IntArray,
+    Level,
+    Naming,
+)
+from schemas import ModelSchema, RowCodec, SchemaError, SeenRanges
 from service.models.base import NativeModel
+from service.models.errors import ModelLoadError
 from service.models.formats import Artifact, load_model
 from service.registry.building import ExplainerFactory
 from service.registry.errors import DamagedVersionError, GoldenMismatchError
@@ -63,10 +73,28 @@ def load_version(layout: Layout, name: str, version: int) -> RegisteredModel:
 
     Raises DamagedVersionError or GoldenMismatchError; nothing unchecked is ever returned.
     """
-    manifest_bytes, contents = read_files(layout.folder(name, version))
+    return load_folder(layout.folder(name, version), name, version)
+
+
+def load_folder(folder: Path, name: str, version: int) -> RegisteredModel:
+    """`load_version` from a folder of any name, such as a draft."""
+    manifest_bytes, contents = read_files(folder)
     manifest = Manifest.model_validate_json(manifest_bytes)
     if (manifest.name, manifest.version) != (name, version):
         raise DamagedVersionError(f"{name}/{version} holds {manifest.name}/{manifest.version}")
+    try:
+        model = _assemble(manifest, sha256_of(manifest_bytes), contents)
+        check_golden(model, orjson.loads(contents["golden.json"]))
+    except (ModelLoadError, ExplainerError, SchemaError) as error:
+        raise DamagedVersionError(f"{name}/{version}: {error}") from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedVersionError(f"{name}/{version}: its files do not fit: {error!r}") from error
+    return model
+
+
+def _assemble(
+    manifest: Manifest, digest: str, contents: Mapping[str, bytes]
+) -> RegisteredModel:
     schema = ModelSchema.from_json(contents["schema.json"])
     native = load_model(
         Artifact(contents[manifest.artifact.file], manifest.artifact.format),
@@ -77,25 +105,42 @@ def load_version(layout: Layout, name: str, version: int) -> RegisteredModel:
         rows_of(schema, orjson.loads(contents["background.json"])),
         sha256_of(contents["background.json"]),
     )
+    _check_identity(manifest, schema, native, background)
     explainer, unused = None, np.empty(0, dtype=np.int64)
     if manifest.explainer.method is not None:
         factory = ExplainerFactory.for_model(native, naming_of(manifest, schema))
         explainer, unused = factory.build(background), factory.unused_columns(len(schema.columns))
-    baseline = orjson.loads(contents["baseline.json"])
-    model = RegisteredModel(
+    return RegisteredModel(
         manifest=manifest,
-        digest=sha256_of(manifest_bytes),
+        digest=digest,
         schema=schema,
         codec=RowCodec(schema),
         native=native,
         explainer=explainer,
         background=background,
         unused_columns=unused,
-        seen=SeenRanges.of(schema, seen_ranges(baseline)),
+        seen=SeenRanges.of(schema, seen_ranges(orjson.loads(contents["baseline.json"]))),
         sample=orjson.loads(contents["sample.json"]),
     )
-    check_golden(model, orjson.loads(contents["golden.json"]))
-    return model
+
+
+def _check_identity(
+    manifest: Manifest, schema: ModelSchema, native: NativeModel, background: Background
+) -> None:
+    """Model, schema and background are those the manifest was written for."""
+    found = {
+        "schema": schema.digest() == manifest.schema_digest,
+        "column names": schema.names == native.columns.raw.names
+        and schema.feature_names_digest() == manifest.feature_names_digest,
+        "background": background.digest == manifest.background.digest,
+        "task": native.task == manifest.task,
+        "output space": native.output_space == manifest.explainer.output_space,
+    }
+    for part, agrees in found.items():
+        if not agrees:
+            raise DamagedVersionError(
+                f"{manifest.name}/{manifest.version}: its {part} is not what its manifest says"
+            )
 
 
 def seen_ranges(
@@ -140,22 +185,21 @@ def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:
     rows = rows_of(model.schema, instances)
     now = golden_of(instances, rows, model.native, model.explainer)
     tolerance = GOLDEN_TOLERANCE[model.native.is_float32]
-    for name in ("outputs", "scores", "values", "base_values"):
-        if (name in golden) != (name in now):
+    version = f"{model.name}/{model.version}"
+    if not instances or golden.keys() != now.keys():
+        raise GoldenMismatchError(f"{version}: its golden values are not those of such a model")
+    for name in now.keys() - {"instances"}:
+        gap = _golden_gap(np.asarray(golden[name]), np.asarray(now[name]))
+        if not gap <= tolerance:
             raise GoldenMismatchError(
-                f"{model.name}/{model.version}: golden {name} cannot be compared"
+                f"{version}: {name} differ from the golden values by {gap:.2g} "
+                f"(allowed {tolerance:g}); the version is not served"
             )
-        if name not in now:
-            continue
-        expected, found = np.asarray(golden[name]), np.asarray(now[name])
-        scale = float(np.abs(expected).max(initial=0.0)) or 1.0
-        gap = (
-            float(np.abs(expected - found).max(initial=0.0))
-            if expected.shape == found.shape
-            else np.inf
-        )
-        if not gap <= tolerance * scale:
-            raise GoldenMismatchError(
-                f"{model.name}/{model.version}: {name} differ from the golden values by "
-                f"{gap / scale:.2g} (allowed {tolerance:g}); the version is not served"
-            )
+
+
+def _golden_gap(expected: FloatArray, found: FloatArray) -> float:
+    """Relative to the largest number expected; inf for another shape."""
+    if expected.shape != found.shape:
+        return np.inf
+    scale = float(np.abs(expected).max()) or 1.0
+    return float(np.abs(expected - found).max()) / scale

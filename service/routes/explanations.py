@@ -13,6 +13,7 @@ from service.auth import Caller
 from service.deps import CallerDep, ContextDep, RuntimeDep, requires
 from service.errors import InvalidRequestError, NotFoundError, StoreAwayError
 from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Status, StoredDecision
+from service.http import REQUEST_ID
 from service.records import list_document, record_document
 
 router = APIRouter(prefix="/explanations", tags=["evidence"])
@@ -25,6 +26,8 @@ async def read(
 ) -> Response:
     """The record of one request, the same bytes every time. Scope: audit, or who made it."""
     reads = runtime.metrics.audit_reads
+    if not REQUEST_ID.fullmatch(request_id):
+        raise NotFoundError("this can be no request ID")
     try:
         stored = await runtime.evidence.get(caller.tenant, request_id)
     except EvidenceError:
@@ -37,9 +40,15 @@ async def read(
     document = record_document(stored)
     etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Vary": "Accept, Authorization", "Cache-Control": "private, no-cache"}
-    if etag in (context.header(b"if-none-match") or ""):
+    if _names(context.header(b"if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     return Response(document, headers=headers, media_type="application/json")
+
+
+def _names(if_none_match: str | None, etag: str) -> bool:
+    """RFC 9110, section 13.1.2: a list of tags, compared weakly, or `*`."""
+    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag in tags or tags == ["*"]
 
 
 def _may_read(caller: Caller, stored: StoredDecision) -> bool:
@@ -49,12 +58,12 @@ def _may_read(caller: Caller, stored: StoredDecision) -> bool:
 class ListQuery(BaseModel):
     """Which records, and how many at once."""
 
-    model: str | None = None
+    model: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     status: Status | None = None
     limit: int = Field(50, ge=1, le=MOST_ITEMS)
-    cursor: str | None = None
+    cursor: Annotated[str, Field(max_length=64)] | None = None
 
 
 @router.get("", response_model=RecordPage)

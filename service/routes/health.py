@@ -1,18 +1,30 @@
 """GET /livez, /readyz and /metrics."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import orjson
 from fastapi import APIRouter, Depends
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import exposition
 from prometheus_client.openmetrics import exposition as openmetrics
+from pydantic import BaseModel
 
 from service.auth import Caller
 from service.deps import ContextDep, RuntimeDep, requires
 from service.runtime import Runtime
 
 router = APIRouter(tags=["operations"])
+OPENMETRICS: dict[str, object] = {
+    "content": {"application/openmetrics-text": {"schema": {"type": "string"}}}
+}
+
+
+class Readiness(BaseModel):
+    """What /readyz says; 200 when ready or degraded."""
+
+    status: Literal["ready", "degraded", "unready"]
+    reason: str | None = None
+    refused_models: list[str] | None = None
 
 
 @router.get("/livez")
@@ -21,7 +33,11 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz")
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    responses={503: {"description": "Not ready", "model": Readiness}},
+)
 async def readyz(runtime: RuntimeDep) -> Response:
     """200 when a model is loaded, its golden values agreed and the evidence store is writable."""
     reason = await _unready_reason(runtime)
@@ -49,7 +65,7 @@ async def _unready_reason(runtime: Runtime) -> str | None:
     return None
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse, responses={200: OPENMETRICS})
 async def metrics(
     runtime: RuntimeDep,
     context: ContextDep,

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from schemas import Violation
-from service.errors import InvalidRequestError, NotReadyError
+from service.errors import InvalidRequestError
 from service.http import context_of, read_json_body
 from service.predicting import PredictCall, PredictReply
 from service.runtime import Runtime
@@ -27,8 +27,6 @@ class PredictEndpoint:
         runtime: Runtime = scope["app"].state.runtime
         context = context_of(scope)
         caller = runtime.authenticator.caller(context.header(b"authorization"))
-        if runtime.is_stopping:
-            raise NotReadyError
         explain, top = parse_query(scope["query_string"])
         body = await read_json_body(context, receive, limit=runtime.settings.max_body_bytes)
         call = PredictCall(

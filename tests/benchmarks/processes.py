@@ -11,10 +11,8 @@ from pathlib import Path
 READY = "serving on "
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
-ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-}
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(THREAD_SETTINGS, "1")
 
 
 @dataclass(frozen=True)

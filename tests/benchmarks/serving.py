@@ -34,10 +34,11 @@ ROWS = 2000
 CHECKED_ROWS = 25
 WARM_UP_SECONDS = 1
 MEMORY = Path("/dev/shm")  # noqa: S108  # a file system without a disk is what is wanted
-MEMORY_BYTES_NEEDED = 4 * 2**30
+MEMORY_BYTES_NEEDED = 2 * 2**30
 LARGEST_VALUE_GAP = 1e-4
 LARGEST_PROBABILITY_GAP = 1e-6
 OURS, USUAL, CHEAPER = "explaind", "usual", "usual, path-dependent"
+PERTURBATIONS = {USUAL: "interventional", CHEAPER: "tree_path_dependent"}
 PATHS = {"predict": "/predict", "predict+explain": "/predict?explain=true"}
 STORAGES = ("none", "durable")
 MEANING = {
@@ -82,6 +83,7 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("this benchmark needs two cores: one for the servers, one for wrk")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     print(machine.facts())
     with tempfile.TemporaryDirectory(prefix="explaind-benchmark-", dir=options.directory) as name:
         stage = _set_up(Path(name), cores[-1], options)
@@ -122,7 +124,9 @@ def _set_up(folder: Path, core_of_wrk: int, options: argparse.Namespace) -> Stag
     np.save(background, made.model.background.rows)
     rows = [json.dumps(row).encode() for row in X.tail(ROWS).to_dict("records")]
     bodies = {OURS: [b'{"instances":[%s]}' % row for row in rows], USUAL: rows, CHEAPER: rows}
-    scripts = {side: wrk.write_script(folder, f"{side[:5]}", bodies[side]) for side in bodies}
+    scripts = {
+        side: wrk.write_script(folder, f"load-{i}", bodies[side]) for i, side in enumerate(bodies)
+    }
     return Stage(folder, background, bodies, scripts, core_of_wrk, options)
 
 
@@ -133,15 +137,15 @@ def _servers(stage: Stage, storage: str) -> Iterator[dict[str, Serving]]:
         place = stage.folder if durable else stack.enter_context(_memory())
         yield {
             OURS: stack.enter_context(_ours(stage, place)),
-            USUAL: stack.enter_context(_usual(stage, "interventional", durable=durable)),
-            CHEAPER: stack.enter_context(_usual(stage, "tree_path_dependent", durable=durable)),
+            USUAL: stack.enter_context(_usual(stage, USUAL, durable=durable)),
+            CHEAPER: stack.enter_context(_usual(stage, CHEAPER, durable=durable)),
         }
 
 
 @contextmanager
 def _memory() -> Iterator[Path]:
     if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < MEMORY_BYTES_NEEDED:
-        sys.exit(f"{MEMORY} needs 4 GiB free; `--storage durable` runs without it")
+        sys.exit(f"{MEMORY} needs 2 GiB free; `--storage durable` runs without it")
     with tempfile.TemporaryDirectory(prefix="explaind-benchmark-", dir=MEMORY) as name:
         yield Path(name)
 
@@ -157,14 +161,15 @@ def _ours(stage: Stage, place: Path) -> Iterator[Serving]:
 
 
 @contextmanager
-def _usual(stage: Stage, perturbation: str, *, durable: bool) -> Iterator[Serving]:
+def _usual(stage: Stage, side: str, *, durable: bool) -> Iterator[Serving]:
+    perturbation = PERTURBATIONS[side]
     environment = {
         "BASELINE_MODEL": str(stage.folder / "model.ubj"),
         "BASELINE_BACKGROUND": str(stage.background),
         "BASELINE_PERTURBATION": perturbation,
     }
     if durable:
-        database = stage.databases[USUAL] = stage.folder / f"{perturbation}.db"
+        database = stage.databases[side] = stage.folder / f"{perturbation}.db"
         environment["BASELINE_DATABASE"] = str(database)
     command = [sys.executable, baseline_app.__file__]
     log = stage.folder / f"{perturbation}.log"
@@ -241,7 +246,8 @@ def _post(url: str, body: bytes) -> Any:
 
 def _measure(stage: Stage, storage: str, servers: Mapping[str, Serving]) -> list[Cell]:
     runs: dict[tuple[str, int, str], list[tuple[wrk.Load, float]]] = {}
-    for _ in range(stage.options.rounds):
+    for number in range(1, stage.options.rounds + 1):
+        print(f"   round {number} of {stage.options.rounds}", file=sys.stderr)
         for operation in PATHS:
             for connections in stage.options.connections:
                 for side, server in servers.items():
@@ -289,7 +295,10 @@ def _cell(
 
 
 def _print_table(cells: list[Cell], storage: str) -> None:
-    print(f"\n{storage:<16} conn  side                   req/s    p50 ms    p99 ms  CPU us/req", end="")
+    print(
+        f"\n{storage:<16} conn  side                   req/s    p50 ms    p99 ms  CPU us/req",
+        end="",
+    )
     print("   x req/s   x CPU")
     usual = {(c.operation, c.connections): c for c in cells if c.side == USUAL}
     for c in sorted(cells, key=lambda c: (c.operation, c.connections)):

@@ -134,6 +134,7 @@ KNOWN_STEPS = {
     "a union and a selector": (
         make_pipeline(
             make_column_transformer((SimpleImputer(), NUMBERS), ("passthrough", ["grade"])),
+            "passthrough",
             make_union(MinMaxScaler(), RobustScaler(), "passthrough"),
             SelectKBest(k=5),
         ),
