@@ -147,14 +147,16 @@ class _Server(uvicorn.Server):
             self.on_ready()
 
 
-def run_server(settings: Settings, *, on_ready: Callable[[Ready], None]) -> None:
+def run_server(
+    settings: Settings, *, on_ready: Callable[[Ready], None], log_level: str = "INFO"
+) -> None:
     """Serve until a signal. CommandError says in one line why it cannot."""
     if not settings.binds_loopback and settings.api_keys_file is None:
         raise UsageError(
             f"listening on {settings.host} needs API keys: set EXPLAIND_API_KEYS_FILE "
             "(`explaind keys create` makes one)"
         )
-    configure_logs()
+    configure_logs(log_level)
     choose_kernel_cache(settings.data_dir)
     compile_kernels()
     _ignore_signals_after_shutdown()

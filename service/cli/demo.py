@@ -32,7 +32,11 @@ def demo(
     if registry.layout.serving(MODEL) is None:
         _register(registry)
     failures: list[Exception] = []
-    run_server(settings, on_ready=lambda ready: _show_in_thread(ready, failures, once=once))
+    run_server(
+        settings,
+        on_ready=lambda ready: _show_in_thread(ready, failures, once=once),
+        log_level="WARNING",
+    )
     if failures:
         from service.errors import CheckFailedError
 

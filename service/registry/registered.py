@@ -92,9 +92,7 @@ def load_folder(folder: Path, name: str, version: int) -> RegisteredModel:
     return model
 
 
-def _assemble(
-    manifest: Manifest, digest: str, contents: Mapping[str, bytes]
-) -> RegisteredModel:
+def _assemble(manifest: Manifest, digest: str, contents: Mapping[str, bytes]) -> RegisteredModel:
     schema = ModelSchema.from_json(contents["schema.json"])
     native = load_model(
         Artifact(contents[manifest.artifact.file], manifest.artifact.format),
