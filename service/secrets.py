@@ -34,7 +34,7 @@ class Keyring:
             raise UnavailableError(f"secret file {path}: {error.strerror}") from error
 
     def _derive(self, tenant: str, purpose: str) -> bytes:
-        info = b"explaind/1/" + purpose.encode() + b"/" + tenant.encode()
+        info = f"explaind/1/{len(purpose)}:{purpose}/{tenant}".encode()
         return HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(self._secret)
 
     def digest(self, tenant: str, purpose: str, message: bytes) -> str:

@@ -1,6 +1,5 @@
 """Which class is which: given, stored or obvious, checked against the data, never guessed."""
 
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,71 +11,92 @@ from service.errors import InvalidInputError
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_PERMUTED = 6  # up to 720 permutations are tried; above, every swap of two classes
+HOW_TO_NAME = "name them in output order with --classes, the class of output 0 first"
 
 
 def resolve_classes(
     stored: tuple[Level, ...] | None, given: Sequence[str] | None, target: "pd.Series", count: int
 ) -> tuple[Level, ...]:
     """Class labels in the model's output order, in the target's own JSON type."""
-    values = [v.item() if isinstance(v, np.generic) else v for v in target.unique().tolist()]
+    values = _values(target)
     if given is not None:
-        text = {str(value): value for value in values}
-        classes = tuple(text.get(name, name) for name in given)
-    elif stored is not None and set(values) <= set(stored):
-        classes = stored
-    elif {_as_int(value) for value in values} <= set(range(count)):
-        classes = tuple(range(count))
-    else:
+        classes = _given(given, values, count)
+        if stored is not None and {*map(str, stored)} == {*given} and classes != stored:
+            raise InvalidInputError(
+                f"the model itself stores its classes in the order {_text(stored)}"
+            )
+        return classes
+    if stored is not None:
+        if set(values) <= set(stored):
+            return stored
         raise InvalidInputError(
-            f"the model does not store its class names and the target is not 0..{count - 1}; "
-            "give them in output order with --classes, the class of output 0 first"
+            f"the model's classes are {_text(stored)}, the target holds others; {HOW_TO_NAME}"
         )
-    if len(classes) != count or len(set(map(str, classes))) != count:
-        raise InvalidInputError(f"the model has {count} classes, {len(classes)} were named")
-    return classes
+    if set(values) <= set(range(count)) and not any(isinstance(value, bool) for value in values):
+        return tuple(range(count))
+    raise InvalidInputError(
+        "the model does not store its class names and the target is not "
+        f"0..{count - 1}; {HOW_TO_NAME}"
+    )
+
+
+def _values(target: "pd.Series") -> list[Level]:
+    values = [v.item() if isinstance(v, np.generic) else v for v in target.unique().tolist()]
+    for value in values:
+        if not isinstance(value, Level):
+            raise InvalidInputError(
+                f"the target holds {type(value).__name__} values; "
+                "classes are text, numbers or booleans"
+            )
+    return values
+
+
+def _given(given: Sequence[str], values: list[Level], count: int) -> tuple[Level, ...]:
+    if len(set(given)) != len(given):
+        raise InvalidInputError(f"--classes names a class twice: {_text(given)}")
+    if len(given) != count:
+        raise InvalidInputError(f"the model has {count} classes, --classes names {len(given)}")
+    whole = [int(value) for value in values if isinstance(value, float) and value.is_integer()]
+    of_text = {str(value): value for value in [*values, *whole]}
+    return tuple(of_text.get(name, name) for name in given)
 
 
 def class_indices(classes: tuple[Level, ...], target: "pd.Series") -> IntArray:
     """(N,) position of each row's class; InvalidInputError for a value that is none of them."""
     position = {label: i for i, label in enumerate(classes)}
-    indices = target.map(position)
+    indices = target.astype(object).map(position)
     if indices.isna().any():
         strays = int(indices.isna().sum())
-        raise InvalidInputError(f"the target holds values in {strays} rows that are no class")
+        raise InvalidInputError(
+            f"the target is none of the classes {_text(classes)} in {strays} rows; {HOW_TO_NAME}"
+        )
     return np.asarray(indices, dtype=np.int64)
 
 
 def check_mapping(scores: FloatArray, indices: IntArray, classes: tuple[Level, ...]) -> float:
     """Log-loss of the mapping on the data; refuses one that a permutation of the classes beats."""
-    rows = np.arange(len(indices))
+    from scipy.optimize import linear_sum_assignment
+
     logs = np.log(np.clip(scores, 1e-15, 1.0))
-    given = -float(logs[rows, indices].mean())
-    for order in _orders(len(classes)):
-        loss = -float(logs[rows, np.asarray(order)[indices]].mean())
-        if loss < given - 1e-12:
-            better = [""] * len(classes)
-            for label, output in zip(classes, order, strict=True):
-                better[output] = str(label)
-            raise InvalidInputError(
-                f"with classes {','.join(map(str, classes))} the log-loss on the data is "
-                f"{given:.4f}, with {','.join(better)} it is {loss:.4f}: the order is wrong"
-            )
+    gains = np.array([logs[indices == k].sum(axis=0) for k in range(len(classes))])
+    # The assignment is the best of all permutations, without trying each.
+    _, best = linear_sum_assignment(gains, maximize=True)
+    given = -float(np.trace(gains)) / len(indices)
+    loss = -float(gains[np.arange(len(classes)), best].sum()) / len(indices)
+    if loss < given - 1e-9:
+        better = [str(classes[k]) for k in np.argsort(best)]
+        raise InvalidInputError(
+            f"with classes {_text(classes)} the log-loss on the data is {given:.4f}, "
+            f"with {','.join(better)} it is {loss:.4f}: the order is wrong"
+        )
     return given
 
 
-def _orders(count: int) -> list[tuple[int, ...]]:
-    if count <= MOST_PERMUTED:
-        return list(itertools.permutations(range(count)))[1:]
-    orders = []
-    for a, b in itertools.combinations(range(count), 2):
-        order = list(range(count))
-        order[a], order[b] = b, a
-        orders.append(tuple(order))
-    return orders
+def entropy(indices: IntArray) -> float:
+    """Log-loss of always predicting the classes' shares."""
+    shares = np.unique(indices, return_counts=True)[1] / len(indices)
+    return -float(np.sum(shares * np.log(shares)))
 
 
-def _as_int(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        return None
-    return int(value)
+def _text(classes: Sequence[Level]) -> str:
+    return ",".join(map(str, classes))

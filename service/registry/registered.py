@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import orjson
@@ -178,15 +179,14 @@ def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:
     Catches what additivity cannot: a swapped background, permuted names, a library whose numbers
     moved. GoldenMismatchError names the array and the gap.
     """
-    instances = golden["instances"]
-    assert isinstance(instances, list)
+    instances = cast("list[dict[str, Level | None]]", golden["instances"])
     rows = rows_of(model.schema, instances)
     now = golden_of(instances, rows, model.native, model.explainer)
     tolerance = GOLDEN_TOLERANCE[model.native.is_float32]
     version = f"{model.name}/{model.version}"
     if not instances or golden.keys() != now.keys():
         raise GoldenMismatchError(f"{version}: its golden values are not those of such a model")
-    for name in now.keys() - {"instances"}:
+    for name in [name for name in now if name != "instances"]:
         gap = _golden_gap(np.asarray(golden[name]), np.asarray(now[name]))
         if not gap <= tolerance:
             raise GoldenMismatchError(

@@ -1,7 +1,9 @@
 """Training tables: from CSV, Parquet, frames or arrays to raw rows in the model's own coding."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import csv
+import warnings
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,52 +16,64 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN_CODE = -1.0
+PARQUET = frozenset({".parquet", ".pq"})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """Rows (N, F) coded as RawColumns says, and the target as the file has it."""
-
-    rows: FloatArray
-    target: "pd.Series"
-    ignored: tuple[str, ...]
-    frame: "pd.DataFrame"
-
-
-def read_frame(path: Path, *, text_columns: Sequence[str] = ()) -> "pd.DataFrame":
+def read_frame(path: Path, *, text_columns: Collection[str] = ()) -> "pd.DataFrame":
     """A CSV or Parquet file as a frame. In CSV only the empty field is missing; `text_columns`
     stay text even where they look like numbers.
     """
     import pandas as pd
 
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
+        if path.suffix.lower() in PARQUET:
             return pd.read_parquet(path)
-        return pd.read_csv(
-            path,
-            keep_default_na=False,
-            na_values=[""],
-            dtype=dict.fromkeys(text_columns, str),
-        )
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{path}: {error}") from error
+        with warnings.catch_warnings():
+            # Rows longer than the header are cut with a warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                path,
+                index_col=False,
+                keep_default_na=False,
+                na_values=[""],
+                dtype=dict.fromkeys(text_columns, str),
+                float_precision="round_trip",
+                low_memory=False,
+                encoding="utf-8-sig",
+            )
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        raise _unreadable(path, error) from error
 
 
 def column_names(path: Path) -> list[str]:
-    """The header of a table file, without reading its rows."""
-    if path.suffix.lower() in (".parquet", ".pq"):
-        import pyarrow.parquet as pq
-
-        try:
-            return list(pq.read_schema(path).names)
-        except (OSError, ValueError) as error:
-            raise InvalidInputError(f"{path}: {error}") from error
-    import pandas as pd
-
+    """The header of a table file, without reading its rows; a name given twice is refused."""
     try:
-        return [str(name) for name in pd.read_csv(path, nrows=0).columns]
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"{path}: {error}") from error
+        if path.suffix.lower() in PARQUET:
+            import pyarrow.parquet as pq
+
+            names = list(pq.read_schema(path).names)
+        else:
+            with path.open(newline="", encoding="utf-8-sig") as lines:
+                names = next(csv.reader(lines), [])
+    except (OSError, ValueError, csv.Error) as error:
+        raise _unreadable(path, error) from error
+    return check_unique(names)
+
+
+def check_unique(names: Iterable[str]) -> list[str]:
+    """The names; InvalidInputError when one stands twice."""
+    counts = Counter(names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise InvalidInputError(
+            f"the data have several columns named {', '.join(map(repr, twice[:10]))}; rename them"
+        )
+    return list(counts)
+
+
+def _unreadable(path: Path, error: Exception) -> InvalidInputError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return InvalidInputError(f"{path}: {' '.join(reason.split())}")
 
 
 def split_target(frame: "pd.DataFrame", target: str) -> tuple["pd.DataFrame", "pd.Series"]:
@@ -96,7 +110,9 @@ def encode_frame(
 def _numbers(series: "pd.Series") -> FloatArray:
     import pandas as pd
 
-    if isinstance(series.dtype, pd.CategoricalDtype) or not pd.api.types.is_numeric_dtype(series):
+    if not pd.api.types.is_any_real_numeric_dtype(series) and not pd.api.types.is_bool_dtype(
+        series
+    ):
         raise InvalidInputError(
             f"column {series.name!r} holds {series.dtype} values, but the model reads numbers; "
             "if it is a category column, give its levels in the model's order with --categories"
@@ -108,19 +124,29 @@ def _numbers(series: "pd.Series") -> FloatArray:
 
 
 def _codes(series: "pd.Series", levels: Sequence[Level], unknown: str) -> FloatArray:
+    """Codes of the levels; each distinct value is looked up once."""
+    import pandas as pd
+
     code_of = {_key(level): float(code) for code, level in enumerate(levels)}
-    missing = series.isna().to_numpy()
-    values = series.astype(object).to_numpy()
-    codes = np.full(len(values), np.nan)
+    kinds = {kind for kind, _ in code_of}
     unseen = {"missing": np.nan, "ignore": UNKNOWN_CODE}.get(unknown)
-    for row in np.flatnonzero(~missing):
-        code = code_of.get(_key(values[row]), unseen)
-        if code is None:
+    positions, values = pd.factorize(series.astype(object), use_na_sentinel=True)
+    table = np.full(len(values) + 1, np.nan)
+    for i, value in enumerate(values):
+        key = _key(value)
+        code = code_of.get(key, unseen)
+        if code is None or key[0] not in kinds:
+            row = int(np.argmax(positions == i)) + 1
             raise InvalidInputError(
-                f"column {series.name!r} holds a level the model does not know (row {row + 1}); "
-                f"it knows {len(levels)} levels"
+                f"column {series.name!r} holds a {key[0]} level the model does not know "
+                f"(row {row}); it knows {len(levels)} {'/'.join(sorted(kinds))} levels"
             )
-        codes[row] = code
+        table[i] = code
+    if len(values) and not any(_key(value) in code_of for value in values):
+        raise InvalidInputError(
+            f"column {series.name!r} holds none of the {len(levels)} levels the model knows"
+        )
+    codes: FloatArray = table[positions]
     return codes
 
 
@@ -129,4 +155,6 @@ def _key(value: object) -> tuple[str, object]:
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool):
         return ("boolean", value)
-    return ("number", float(value)) if isinstance(value, (int, float)) else ("text", str(value))
+    if isinstance(value, (int, float)):
+        return ("number", float(value))
+    return ("text", value) if isinstance(value, str) else (type(value).__name__, str(value))

@@ -1,0 +1,167 @@
+"""Batches: what arrives in one tick is computed together, and fails apart."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from explainers.base import Explanation, FloatArray, IntArray
+from schemas import Answer
+from service.auth import LOCAL
+from service.batching import Ask, Batcher, Prepared, run
+from service.errors import PredictionError
+from service.metrics import Metrics
+from service.models.base import Served
+from service.registry import Registry
+from service.serving import ServedModel
+
+
+@dataclass
+class CountingModel:
+    """The real model, which remembers how many rows each call had."""
+
+    inner: Any
+    calls: list[int] = field(default_factory=list)
+    poison: float | None = None
+
+    def predict(self, X: FloatArray) -> Served:
+        self.calls.append(len(X))
+        if self.poison is not None and np.any(X[:, 0] == self.poison):
+            raise RuntimeError("a native library failed")
+        served: Served = self.inner.predict(X)
+        return served
+
+
+@dataclass
+class BrokenExplainer:
+    """The real explainer until a row comes that it cannot take, or a factor that makes it lie."""
+
+    inner: Any
+    poison: float | None = None
+    factor: float = 1.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
+        if self.poison is not None and np.any(X[:, 0] == self.poison):
+            raise RuntimeError("an explainer failed")
+        explanation: Explanation = self.inner.explain(X, seeds=seeds)
+        return replace(explanation, values=explanation.values * self.factor)
+
+
+@pytest.fixture(scope="module")
+def served(demo_registry: Path) -> ServedModel:
+    model = Registry(demo_registry).serving("breast_cancer")
+    return ServedModel.of(model, Metrics(), retention_days=1)
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def with_parts(served: ServedModel, **parts: Any) -> ServedModel:
+    return replace(served, model=replace(served.model, **parts))
+
+
+def ask(served: ServedModel, *, first: float = 14.0, explain: bool = True, rows: int = 1) -> Ask:
+    instance = {**served.model.sample, "mean radius": first}
+    body = orjson.dumps({"instances": [instance] * rows})
+    return Ask(
+        request_id=f"request-{first}-{explain}",
+        caller=LOCAL,
+        received_at=datetime.now(UTC),
+        body=served.model.codec.decode(body, max_instances=1000),
+        explain=explain,
+        top=3,
+        fingerprint="f" * 64,
+        subjects=None,
+    )
+
+
+def answer_of(result: Prepared | PredictionError) -> Answer:
+    assert isinstance(result, Prepared)
+    return Answer.model_validate_json(result.answer)
+
+
+def test_a_row_gets_the_same_bytes_alone_and_among_others(served: ServedModel) -> None:
+    asks = [ask(served, first=10 + i, explain=i % 3 != 0) for i in range(20)]
+    together = run(served, asks)
+    for one, result in zip(asks, together, strict=True):
+        alone, shared = answer_of(run(served, [one])[0]), answer_of(result)
+        assert alone.predictions == shared.predictions
+        assert (alone.explanation is None) == (not one.explain)
+        if alone.explanation is not None and shared.explanation is not None:
+            assert alone.explanation.values == shared.explanation.values
+            assert alone.explanation.top == shared.explanation.top
+
+
+def test_one_bad_row_fails_only_its_own_request(served: ServedModel) -> None:
+    broken = with_parts(served, native=CountingModel(served.model.native, poison=66.0))
+    results = run(broken, [ask(served, first=v) for v in (12.0, 66.0, 13.0)])
+    assert [isinstance(result, PredictionError) for result in results] == [False, True, False]
+
+
+def test_a_failing_explainer_leaves_predictions_and_other_explanations(served: ServedModel) -> None:
+    explainer = BrokenExplainer(served.model.explainer, poison=66.0)
+    broken = with_parts(served, explainer=explainer)
+    results = run(broken, [ask(served, first=v) for v in (12.0, 66.0)])
+    first, second = (answer_of(result).explanation for result in results)
+    assert first is not None
+    assert first.status == "complete"
+    assert second is not None
+    assert second.status == "failed"
+    assert second.reason == "the explainer failed (RuntimeError)"
+    honest = answer_of(run(served, [ask(served, first=66.0)])[0])
+    assert answer_of(results[1]).predictions == honest.predictions
+
+
+@pytest.mark.parametrize("factor", [0.95, 0.0, float("nan")])
+def test_wrong_sums_are_never_answered(served: ServedModel, factor: float) -> None:
+    broken = with_parts(served, explainer=BrokenExplainer(served.model.explainer, factor=factor))
+    explanation = answer_of(run(broken, [ask(served)])[0]).explanation
+    assert explanation is not None
+    assert explanation.status == "failed"
+    assert explanation.values is None
+
+
+async def test_requests_of_one_tick_share_one_model_call(
+    served: ServedModel, pool: ThreadPoolExecutor
+) -> None:
+    counting = CountingModel(served.model.native)
+    batcher = Batcher(with_parts(served, native=counting), pool)
+    await asyncio.gather(*(batcher.submit(ask(served, first=10.0 + i)) for i in range(5)))
+    assert counting.calls == [5]
+
+
+async def test_costly_work_leaves_the_loop_and_batches_while_threads_are_busy(
+    served: ServedModel, pool: ThreadPoolExecutor
+) -> None:
+    cost = served.model.manifest.cost.model_copy(update={"explain_row_in_batch": 0.01})
+    manifest = served.model.manifest.model_copy(update={"cost": cost})
+    counting = CountingModel(served.model.native)
+    batcher = Batcher(with_parts(served, native=counting, manifest=manifest), pool)
+    results = await asyncio.gather(
+        *(batcher.submit(ask(served, first=10.0 + i, rows=300)) for i in range(6))
+    )
+    assert all(answer_of(result).explanation for result in results)
+    assert sum(counting.calls) == 1800
+    assert max(counting.calls) <= 512
+
+
+async def test_a_client_that_went_away_does_not_disturb_the_batch(
+    served: ServedModel, pool: ThreadPoolExecutor
+) -> None:
+    batcher = Batcher(served, pool)
+    gone, stays = batcher.submit(ask(served, first=11.0)), batcher.submit(ask(served, first=12.0))
+    gone.cancel()
+    assert answer_of(await stays).predictions

@@ -1,0 +1,45 @@
+from pathlib import Path
+
+import pytest
+
+from service.errors import UsageError
+from service.settings import Settings
+
+
+def test_defaults_serve_this_machine_from_one_folder() -> None:
+    settings = Settings.load({})
+    assert settings.binds_loopback
+    assert settings.registry == Path("explaind-data/registry")
+    assert settings.secret_file == Path("explaind-data/secret")
+    assert settings.database_url.endswith("/explaind-data/evidence.db")
+
+
+def test_flags_win_over_the_environment() -> None:
+    environ = {"EXPLAIND_PORT": "9000", "EXPLAIND_HOST": "::1"}
+    settings = Settings.load(environ, port=9001, host=None)
+    assert (settings.port, settings.host) == (9001, "::1")
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert Settings.load({"EXPLAIND_PORT": ""}).port == 8000
+
+
+def test_directories_and_urls_come_from_their_own_settings() -> None:
+    environ = {
+        "EXPLAIND_REGISTRY": "/srv/registry",
+        "EXPLAIND_SECRET_FILE": "/run/secret",
+        "EXPLAIND_DATABASE_URL": "postgresql+psycopg://db/evidence",
+    }
+    settings = Settings.load(environ)
+    assert settings.registry == Path("/srv/registry")
+    assert settings.secret_file == Path("/run/secret")
+    assert settings.database_url == "postgresql+psycopg://db/evidence"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORT", "70000"), ("PORT", "http"), ("MAX_INSTANCES", "0"), ("RETENTION_DAYS", "-1")],
+)
+def test_a_bad_value_is_refused_by_the_variables_name(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=f"EXPLAIND_{name}"):
+        Settings.load({f"EXPLAIND_{name}": value})
