@@ -35,6 +35,9 @@ class Ask:
     caller: Caller
     received_at: datetime
     body: DecodedBody
+    instances: bytes
+    """The validated rows as JSON, for the fingerprint and the record."""
+
     explain: bool
     top: int
     fingerprint: str
@@ -178,12 +181,11 @@ def _prepare(
     part = Served(output.outputs[rows], output.scores[rows])
     own = explained.part(rows) if explained is not None and ask.explain else None
     status, explanation = _explanation(served, ask, own)
-    codec = served.model.codec
     fragments = Fragments(
         predictions=answers.encode_predictions(served.templates, part.scores),
-        warnings=answers.encode_warnings(codec.warnings(ask.body, served.model.seen)),
+        warnings=answers.encode_warnings(served.model.codec.warnings(ask.body, served.model.seen)),
         explanation=explanation,
-        instances=codec.instances_json(ask.body.rows),
+        instances=ask.instances,
     )
     answer, ranges = answers.encode_answer(served.templates, ask.request_id, fragments)
     completed = datetime.now(UTC)

@@ -8,7 +8,7 @@ from time import perf_counter
 
 import orjson
 
-from schemas import DecodedBody, InvalidContentError, NotStrictJsonError
+from schemas import DecodedBody, InvalidContentError, NotStrictJsonError, Violation
 from service.auth import Caller
 from service.batching import MOST_THREADS, Ask, Batcher, Prepared
 from service.errors import (
@@ -29,6 +29,7 @@ from service.evidence import (
     StoreUnavailableError,
 )
 from service.explaining import count
+from service.logs import log
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
 from service.uuid7 import uuid7
@@ -107,7 +108,10 @@ class PredictService:
         model = served.model
         columns = len(model.schema.columns)
         if call.top is not None and not 0 <= call.top <= columns:
-            raise InvalidRequestError(f"top must be between 0 and {columns}")
+            detail = f"must be between 0 and {columns}"
+            raise InvalidRequestError(
+                "see errors", errors=[Violation("?top", detail, "out_of_range")]
+            )
         top = min(DEFAULT_TOP, columns) if call.top is None else call.top
         try:
             body = model.codec.decode(call.body, max_instances=self.max_instances)
@@ -115,25 +119,25 @@ class PredictService:
             raise NotJsonError(str(error)) from None
         except InvalidContentError as error:
             raise InvalidRequestError("see errors", errors=error.errors) from None
+        instances = model.codec.instances_json(body.rows)
         return Ask(
             request_id=call.request_id or uuid7(),
             caller=call.caller,
             received_at=received_at,
             body=body,
+            instances=instances,
             explain=call.explain,
             top=top,
-            fingerprint=self._fingerprint(served, call, top, body),
+            fingerprint=self._fingerprint(call, model.name, top, body, instances),
             subjects=self._keyed_subjects(call.caller.tenant, body.subjects),
         )
 
     def _fingerprint(
-        self, served: ServedModel, call: PredictCall, top: int, body: DecodedBody
+        self, call: PredictCall, model: str, top: int, body: DecodedBody, instances: bytes
     ) -> str:
         """What makes two requests under one ID the same request; keyed, so it reveals nothing."""
-        model = served.model
-        message = orjson.dumps([model.name, call.explain, top, body.subjects])
-        rows = model.codec.instances_json(body.rows)
-        return self.keyring.digest(call.caller.tenant, "fingerprint", message + rows)
+        message = orjson.dumps([model, call.explain, top, body.subjects])
+        return self.keyring.digest(call.caller.tenant, "fingerprint", message + instances)
 
     def _keyed_subjects(self, tenant: str, subjects: list[str | None] | None) -> str | None:
         if subjects is None:
@@ -152,7 +156,7 @@ class PredictService:
         await self._await_twin(key)
         done = self._in_flight[key] = asyncio.Event()
         try:
-            stored = await self._stored(ask)
+            stored = await self._earlier(served, ask)
             if stored is not None:
                 return _replay(stored, ask)
             return await self._answer(served, ask, started, parsed)
@@ -169,11 +173,13 @@ class PredictService:
             except TimeoutError:
                 raise InProgressError from None
 
-    async def _stored(self, ask: Ask) -> StoredDecision | None:
+    async def _earlier(self, served: ServedModel, ask: Ask) -> StoredDecision | None:
         try:
             return await self.evidence.get(ask.caller.tenant, ask.request_id)
-        except StoreUnavailableError:
-            raise StoreAwayError from None
+        except StoreUnavailableError as error:
+            if ask.explain:
+                served.metrics.wanted["inline"].inc()
+            raise _count_failure(served, ask, error) from None
 
     async def _answer(
         self, served: ServedModel, ask: Ask, started: float, parsed: float
@@ -185,16 +191,11 @@ class PredictService:
         try:
             prepared = await self._batcher(served).submit(ask)
             computed = perf_counter()
-            outcome = await self.evidence.append(prepared.event)
+            if await self.evidence.append(prepared.event) is AppendOutcome.CONFLICT:
+                winner = await self.evidence.get(ask.caller.tenant, ask.request_id)
+                return _answer_of_winner(served, ask, winner)
         except (PredictionError, StoreBusyError, StoreUnavailableError) as error:
             raise _count_failure(served, ask, error) from None
-        if outcome is AppendOutcome.CONFLICT:
-            if ask.explain:  # wanted was counted, and the winner of the race answers for both
-                served.metrics.explanations[lane, "served"].inc()
-            stored = await self._stored(ask)
-            if stored is None:
-                raise InternalError("the record that took this ID cannot be found")
-            return _replay(stored, ask)
         now = perf_counter()
         _count_success(served, ask, prepared, now - started)
         timings = (
@@ -228,6 +229,15 @@ def _replay(stored: StoredDecision, ask: Ask) -> PredictReply:
     return PredictReply(stored.part("answer"), ask.request_id, is_replay=True)
 
 
+def _answer_of_winner(served: ServedModel, ask: Ask, winner: StoredDecision | None) -> PredictReply:
+    """What another process stored first; it delivers what was counted as wanted here."""
+    if winner is None:
+        raise InternalError("the record that took this ID cannot be found")
+    if ask.explain:
+        served.metrics.explanations["inline", "served"].inc()
+    return _replay(winner, ask)
+
+
 def _count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:
     metrics = served.metrics
     metrics.predictions["error"].inc()
@@ -236,7 +246,8 @@ def _count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceEr
     if isinstance(error, ServiceError):
         return error
     metrics.errors("store", type(error).__name__).inc()
-    return StoreAwayError(str(error))
+    log.warning("store_away", request_id=ask.request_id, reason=str(error))  # names hosts and files
+    return StoreAwayError()
 
 
 def _count_success(served: ServedModel, ask: Ask, prepared: Prepared, seconds: float) -> None:

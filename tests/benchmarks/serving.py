@@ -9,6 +9,7 @@ answer was wrong, a request failed, or the target was missed.
 
 import argparse
 import json
+import math
 import os
 import shutil
 import statistics
@@ -41,6 +42,7 @@ OURS, USUAL, CHEAPER = "explaind", "usual", "usual, path-dependent"
 PERTURBATIONS = {USUAL: "interventional", CHEAPER: "tree_path_dependent"}
 PATHS = {"predict": "/predict", "predict+explain": "/predict?explain=true"}
 STORAGES = ("none", "durable")
+PRAGMAS = ("journal_mode", "synchronous", "wal_autocheckpoint", "page_size")
 MEANING = {
     "none": "no disk: explaind, whose evidence cannot be turned off, writes it to a database in "
     "memory (tmpfs); the usual service stores nothing",
@@ -187,9 +189,6 @@ def _print_storage(stage: Stage, storage: str) -> None:
         print(f"   {USUAL}: {usual}, {_pragmas_of_usual(usual)}")
 
 
-PRAGMAS = ("journal_mode", "synchronous", "wal_autocheckpoint", "page_size")
-
-
 def _pragmas_of_ours(database: Path) -> str:
     from service.evidence.engines import connect, database_url
 
@@ -289,7 +288,7 @@ def _cell(
         statistics.median(load.requests_per_second for load, _ in runs),
         statistics.median(load.p50_milliseconds for load, _ in runs),
         statistics.median(load.p99_milliseconds for load, _ in runs),
-        statistics.median(cpu / load.requests * 1e6 for load, cpu in runs),
+        statistics.median(cpu / max(load.requests, 1) * 1e6 for load, cpu in runs),
         sum(load.failures for load, _ in runs),
     )
 
@@ -306,8 +305,8 @@ def _print_table(cells: list[Cell], storage: str) -> None:
         print(
             f"{c.operation:<16} {c.connections:>4}  {c.side:<21} {c.requests_per_second:>6.0f} "
             f"{c.p50_milliseconds:>9.2f} {c.p99_milliseconds:>9.2f} {c.cpu_microseconds:>11.0f} "
-            f"{c.requests_per_second / reference.requests_per_second:>9.2f} "
-            f"{reference.cpu_microseconds / c.cpu_microseconds:>7.2f}"
+            f"{_ratio(c.requests_per_second, reference.requests_per_second):>9.2f} "
+            f"{_ratio(reference.cpu_microseconds, c.cpu_microseconds):>7.2f}"
             + (f"  {c.failures} FAILED" if c.failures else "")
         )
 
@@ -323,10 +322,14 @@ def _verdict(cells: list[Cell]) -> int:
     }
     if not reached:
         return 1 if failures else 0
-    ratio = reached[OURS] / reached[USUAL]
+    ratio = _ratio(reached[OURS], reached[USUAL])
     print(f"target, {TARGET_CONNECTIONS} connections, durable, predict+explain: ", end="")
     print(f"at least {TARGET_RATIO:.0f}x the usual service; reached {ratio:.1f}x")
-    return 1 if failures or ratio < TARGET_RATIO else 0
+    return 1 if failures or not ratio >= TARGET_RATIO else 0
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else math.nan
 
 
 if __name__ == "__main__":

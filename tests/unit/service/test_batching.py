@@ -76,11 +76,13 @@ def with_parts(served: ServedModel, **parts: Any) -> ServedModel:
 def ask(served: ServedModel, *, first: float = 14.0, explain: bool = True, rows: int = 1) -> Ask:
     instance = {**served.model.sample, "mean radius": first}
     body = orjson.dumps({"instances": [instance] * rows})
+    decoded = served.model.codec.decode(body, max_instances=1000)
     return Ask(
         request_id=f"request-{first}-{explain}",
         caller=LOCAL,
         received_at=datetime.now(UTC),
-        body=served.model.codec.decode(body, max_instances=1000),
+        body=decoded,
+        instances=served.model.codec.instances_json(decoded.rows),
         explain=explain,
         top=3,
         fingerprint="f" * 64,

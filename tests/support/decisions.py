@@ -1,0 +1,74 @@
+"""Evidence events for tests of the store."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from service.evidence import (
+    AppendOutcome,
+    DecisionEvent,
+    HeaderConstants,
+    HeaderTemplate,
+    Lane,
+    Status,
+    payload_of,
+)
+from service.uuid7 import uuid7
+
+START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+STORED, CONFLICT = AppendOutcome.STORED, AppendOutcome.CONFLICT
+
+
+CONSTANTS = HeaderConstants(
+    service_version="0.1.0",
+    git_revision=None,
+    policy_version=None,
+    retention_class="default",
+    model="credit",
+    version=3,
+    model_digest="sha256:" + "0" * 64,
+    artifact_digest="sha256:aa",
+    artifact_format="ubj",
+    schema_digest="sha256:bb",
+    feature_names_digest="sha256:cc",
+    category_maps_digest=None,
+    trees_used=100,
+    library_versions={"xgboost": "3.2.0"},
+    method="tree_interventional",
+    engine="table",
+    config_digest="sha256:dd",
+    background_digest="sha256:ee",
+    output_space="log_odds",
+    link="logit",
+    exact=True,
+)
+
+
+def template(model: str = "credit") -> HeaderTemplate:
+    return HeaderTemplate.of(replace(CONSTANTS, model=model), retention=timedelta(days=183))
+
+
+TEMPLATE = template()
+
+
+def decision(
+    request_id: str | None = None,
+    *,
+    minute: int = 0,
+    tenant: str = "default",
+    model: HeaderTemplate = TEMPLATE,
+    answer: bytes = b'{"values":[0.1]}',
+    status: tuple[Status | None, Lane | None] = ("complete", "inline"),
+) -> DecisionEvent:
+    payload, parts = payload_of([("answer", answer), ("instances", b'[{"age":33}]')])
+    received_at = START + timedelta(minutes=minute, microseconds=7)
+    return DecisionEvent(
+        template=model,
+        request_id=request_id or uuid7(),
+        received_at=received_at,
+        completed_at=received_at + timedelta(milliseconds=3),
+        status=status[0],
+        lane=status[1],
+        payload=payload,
+        parts=parts,
+        tenant=tenant,
+    )
