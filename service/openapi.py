@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 
 from schemas import Problem, answer_schema, document_schema, predict_request_schema
 from service.errors import NotFoundError
-from service.http import PROBLEM_TYPE
+from service.http import PROBLEM_TYPE, REQUEST_ID
 from service.serving import ServedModel, ServedModels
 
 KEY = "api_key"
@@ -31,32 +31,18 @@ PROBLEMS = {
     "431": "The head of the request is too large",
     "503": "The evidence store is unavailable; retry after Retry-After",
 }
-PREDICT_PARAMETERS = [
-    {
-        "name": "explain",
-        "in": "query",
-        "schema": {"type": "boolean", "default": False},
-        "description": "Attributions inline.",
-    },
-    {
-        "name": "top",
-        "in": "query",
-        "schema": {"type": "integer", "minimum": 0},
-        "description": "How many of the strongest entries to list per instance (default 5).",
-    },
-    {
-        "name": "X-Request-ID",
-        "in": "header",
-        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{8,64}$"},
-        "description": "Idempotency key; the same ID and content replay the first answer.",
-    },
-]
+REQUEST_ID_PARAMETER: dict[str, object] = {
+    "name": "X-Request-ID",
+    "in": "header",
+    "schema": {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"},
+    "description": "Idempotency key; the same ID and content replay the first answer.",
+}
 
 
-def openapi_document(app: FastAPI, models: ServedModels) -> dict[str, Any]:
+def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) -> dict[str, Any]:
     """Made anew at each call: the models change while the service runs.
 
-    Each operation's `security` names the scope its key needs (none: no key is asked for).
+    Where keys are needed, each operation's `security` names the scope its key must have.
     """
     document = get_openapi(
         title="explaind",
@@ -76,7 +62,9 @@ def openapi_document(app: FastAPI, models: ServedModels) -> dict[str, Any]:
     for path in paths.values():
         for operation in path.values():
             _describe_problems(operation)
-    _add_components(document["components"])
+            if not needs_keys:
+                del operation["security"]
+    _add_components(document["components"], needs_keys=needs_keys)
     return document
 
 
@@ -92,8 +80,9 @@ def _security(calls: list[object]) -> list[dict[str, list[str]]]:
     return [{KEY: [scope for scope in asked if scope is not None]}] if asked else []
 
 
-def _add_components(components: dict[str, Any]) -> None:
-    components["securitySchemes"] = {KEY: {"type": "http", "scheme": "bearer"}}
+def _add_components(components: dict[str, Any], *, needs_keys: bool) -> None:
+    if needs_keys:
+        components["securitySchemes"] = {KEY: {"type": "http", "scheme": "bearer"}}
     schemas = components["schemas"]
     schemas["Problem"] = document_schema(Problem)
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which is never sent
@@ -109,7 +98,7 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
         "operationId": "predict" if name is None else f"predict_{name}",
         "description": "The scope explain is needed as well where explain=true.",
         "security": [{KEY: ["predict"]}],
-        "parameters": PREDICT_PARAMETERS,
+        "parameters": _parameters(len(model.schema.columns)),
         "requestBody": {
             "required": True,
             "content": {
@@ -126,6 +115,24 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
             }
         },
     }
+
+
+def _parameters(n_columns: int) -> list[dict[str, object]]:
+    return [
+        {
+            "name": "explain",
+            "in": "query",
+            "schema": {"type": "boolean", "default": False},
+            "description": "Attributions inline.",
+        },
+        {
+            "name": "top",
+            "in": "query",
+            "schema": {"type": "integer", "minimum": 0, "maximum": n_columns},
+            "description": "How many of the strongest entries to list per instance (default 5).",
+        },
+        REQUEST_ID_PARAMETER,
+    ]
 
 
 def _describe_problems(operation: dict[str, Any]) -> None:

@@ -30,8 +30,8 @@ from service.uuid7 import uuid7
 
 GRACE_SECONDS = 20
 BACKLOG = 2048
-REQUEST_SECONDS = 15.0
-"""How long one request may take to arrive, head and body."""
+KEEP_ALIVE_SECONDS = 75
+"""Longer than load balancers keep an idle connection, so that they never use a closed one."""
 MOST_HEAD_BYTES = 64 * 1024
 
 
@@ -48,28 +48,35 @@ class GuardedProtocol(HttpToolsProtocol):
     bytes that are no request get a problem like every other mistake.
     """
 
+    request_seconds = 15.0
+    """How long one request may take to arrive, head and body."""
+
+    last_seconds = 2.0
+    """How long it still may take once the service is stopping."""
+
     _clock: asyncio.TimerHandle | None = None
-    _is_partial = True
+    _is_partial = False
     _bytes_outside_bodies = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._start_clock()
+        self._start_clock(self.request_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
-        if self._bytes_outside_bodies:
+        if self._is_partial:
             self._refuse(MalformedRequestError())
 
     def data_received(self, data: bytes) -> None:
         self._bytes_outside_bodies += len(data)
         super().data_received(data)
-        if self.transport.is_closing() or not self._is_partial:
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if self.transport.is_closing() or not (self._is_partial or is_idle):
             return
-        self._start_clock()
+        self._start_clock(self.request_seconds)
         if self._bytes_outside_bodies > MOST_HEAD_BYTES:
             self._refuse(HeadTooLargeError())
 
@@ -91,12 +98,18 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_clock()
         super().on_message_complete()
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._is_partial:
+            self._stop_clock()
+            self._start_clock(self.last_seconds)
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
         self._refuse(MalformedRequestError())
 
-    def _start_clock(self) -> None:
+    def _start_clock(self, seconds: float) -> None:
         if self._clock is None:
-            self._clock = self.loop.call_later(REQUEST_SECONDS, self._refuse, SlowRequestError())
+            self._clock = self.loop.call_later(seconds, self._refuse, SlowRequestError())
 
     def _stop_clock(self) -> None:
         if self._clock is not None:
@@ -135,11 +148,13 @@ def _raw_problem(error: ServiceError) -> bytes:
 
 class _Server(uvicorn.Server):
     on_ready: Callable[[], None]
-    on_signal: Callable[[], None]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        self.on_signal()
+        app = self.config.app
+        runtime = getattr(app.state, "runtime", None) if isinstance(app, FastAPI) else None
+        if isinstance(runtime, Runtime):
+            runtime.is_stopping = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -169,7 +184,6 @@ def run_server(
 
     host, port = settings.host, listener.getsockname()[1]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    server.on_signal = lambda: _announce_stop(app)
     server.on_ready = lambda: on_ready(Ready(url, stop))
     with listener:
         server.run(sockets=[listener])
@@ -189,14 +203,9 @@ def uvicorn_config(app: FastAPI) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-
-
-def _announce_stop(app: FastAPI) -> None:
-    runtime = getattr(app.state, "runtime", None)
-    if isinstance(runtime, Runtime):
-        runtime.is_stopping = True
 
 
 def _bind(settings: Settings) -> socket.socket:

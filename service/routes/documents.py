@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from service.auth import Caller
 from service.deps import RuntimeDep, requires
 from service.openapi import docs_page, openapi_document
+from service.runtime import Runtime
 
 router = APIRouter(include_in_schema=False)
 Predicting = Annotated[Caller, Depends(requires("predict"))]
@@ -17,12 +18,21 @@ Predicting = Annotated[Caller, Depends(requires("predict"))]
 @router.get("/openapi.json")
 async def openapi(request: Request, runtime: RuntimeDep, _: Predicting) -> dict[str, Any]:
     """The contract with the columns of the models being served."""
-    return await asyncio.to_thread(openapi_document, request.app, runtime.models)
+    return await _document(request, runtime)
 
 
 @router.get("/docs")
 async def docs(request: Request, runtime: RuntimeDep, _: Predicting) -> HTMLResponse:
     """The same as a page; nothing is loaded from elsewhere."""
-    document = await asyncio.to_thread(openapi_document, request.app, runtime.models)
+    document = await _document(request, runtime)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return HTMLResponse(docs_page(document), headers={"Content-Security-Policy": policy})
+
+
+async def _document(request: Request, runtime: Runtime) -> dict[str, Any]:
+    return await asyncio.to_thread(
+        openapi_document,
+        request.app,
+        runtime.models,
+        needs_keys=runtime.authenticator.needs_keys,
+    )

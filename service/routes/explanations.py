@@ -1,12 +1,13 @@
 """GET /explanations and GET /explanations/{request_id}."""
 
 import hashlib
+import re
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from schemas import Record, RecordPage
 from service.auth import Caller
@@ -18,11 +19,14 @@ from service.records import list_document, record_document
 
 router = APIRouter(prefix="/explanations", tags=["evidence"])
 MOST_ITEMS = 200
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]", re.ASCII)
+# Described, not checked, by FastAPI: what cannot be an ID is as unknown as any other.
+RequestId = Annotated[str, Path(json_schema_extra={"pattern": f"^{REQUEST_ID.pattern}$"})]
 
 
 @router.get("/{request_id}", response_model=Record)
 async def read(
-    request_id: str, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
+    request_id: RequestId, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
 ) -> Response:
     """The record of one request, the same bytes every time. Scope: audit, or who made it."""
     reads = runtime.metrics.audit_reads
@@ -55,12 +59,21 @@ def _may_read(caller: Caller, stored: StoredDecision) -> bool:
     return "audit" in caller.scopes or stored.actor == caller.principal
 
 
+def _date_and_time(value: object) -> object:
+    if not DATE.match(str(value)):  # pydantic also reads bare numbers, as seconds or milliseconds
+        raise ValueError("not a date and time")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_date_and_time)]
+
+
 class ListQuery(BaseModel):
     """Which records, and how many at once."""
 
     model: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None = None
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     status: Status | None = None
     limit: int = Field(50, ge=1, le=MOST_ITEMS)
     cursor: Annotated[str, Field(max_length=64)] | None = None
@@ -74,6 +87,7 @@ async def list_records(
     caller: Annotated[Caller, Depends(requires("audit"))],
 ) -> Response:
     """Records newest first, a page at a time; `next_cursor` and Link lead on."""
+    reads = runtime.metrics.audit_reads
     matching = DecisionFilter(
         model=query.model, status=query.status, since=query.since, until=query.until
     )
@@ -84,7 +98,9 @@ async def list_records(
     except BadCursorError as error:
         raise InvalidRequestError(str(error)) from None
     except EvidenceError:
+        reads.labels("sql", "error").inc()
         raise StoreAwayError from None
+    reads.labels("sql", "ok").inc()
     headers = {"Cache-Control": "no-store"}
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)

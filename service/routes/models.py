@@ -4,16 +4,17 @@ import asyncio
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import Response
 
 from schemas import ModelInfo, ModelList
-from service.auth import Caller
+from service.auth import NAME, Caller
 from service.deps import RuntimeDep, requires
 from service.runtime import Runtime
 from service.serving import ServedModel
 
 router = APIRouter(prefix="/models", tags=["models"])
+ModelName = Annotated[str, Path(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
 Predicting = Annotated[Caller, Depends(requires("predict"))]
 
 
@@ -25,7 +26,7 @@ async def list_models(runtime: RuntimeDep, _: Predicting) -> Response:
 
 
 @router.get("/{name}", response_model=ModelInfo)
-async def show_model(name: str, runtime: RuntimeDep, _: Predicting) -> Response:
+async def show_model(name: ModelName, runtime: RuntimeDep, _: Predicting) -> Response:
     """One served model, with a sample request that works."""
     info = await _info(runtime, runtime.models.resolve(name))
     return Response(orjson.dumps(info), media_type="application/json")

@@ -1,0 +1,87 @@
+"""The application of one test module, and a registry with a second model of mixed columns."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_app import LiveApp, live_app
+from servers import Client
+from tables import breast_cancer, instances_of, mixed
+
+from service.auth import SCOPES, KeyFile, Scope
+
+Instance = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def rows() -> list[Instance]:
+    """Valid instances of `breast_cancer`."""
+    return instances_of(breast_cancer()[0].iloc[:64])
+
+
+@pytest.fixture(scope="session")
+def mixed_rows() -> list[Instance]:
+    """Valid instances of `mixed`: a text category, an integer column, missing cells."""
+    return instances_of(mixed()[0].iloc[:64])
+
+
+@pytest.fixture(scope="session")
+def two_models(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Path:
+    """A registry with `breast_cancer` and `mixed`. Copy it to change it."""
+    from xgboost import XGBClassifier
+
+    from service.registry import Registry
+    from service.registry.work import Options
+
+    path = tmp_path_factory.mktemp("two") / "registry"
+    shutil.copytree(demo_registry, path)
+    X, y = mixed()
+    X = X.astype({"site": "category", "grade": "category"})
+    model = XGBClassifier(n_estimators=10, max_depth=3, n_jobs=1, enable_categorical=True)
+    Registry(path).register("mixed", model.fit(X, y), X, y, options=Options())
+    return path
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory, two_models: Path) -> Iterator[LiveApp]:
+    """The application over both models; `breast_cancer` is the default."""
+    data_dir = tmp_path_factory.mktemp("data")
+    shutil.copytree(two_models, data_dir / "registry")
+    with live_app(data_dir, model="breast_cancer") as live:
+        yield live
+
+
+PRINCIPALS: dict[str, tuple[tuple[Scope, ...], str]] = {
+    **{scope: ((scope,), "default") for scope in SCOPES},
+    "alice": (("predict", "explain"), "default"),
+    "bob": (("predict", "explain"), "default"),
+    "eve": (SCOPES, "elsewhere"),
+}
+"""Name to scopes and tenant; one principal per scope is named after it."""
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """An application that asks for keys."""
+
+    live: LiveApp
+    file: Path
+    keys: dict[str, str]
+
+    def client(self, name: str | None) -> Client:
+        return self.live.client(None if name is None else self.keys[name])
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Iterator[Keyed]:
+    """`breast_cancer` behind the keys of PRINCIPALS."""
+    data_dir = tmp_path_factory.mktemp("keyed")
+    file, content, keys = data_dir / "keys.json", KeyFile(), {}
+    for name, (scopes, tenant) in PRINCIPALS.items():
+        content, keys[name] = content.with_key(name, scopes, tenant)
+    content.write(file)
+    with live_app(data_dir, registry=demo_registry, api_keys_file=file) as live:
+        yield Keyed(live, file, keys)

@@ -1,0 +1,293 @@
+"""Connections that misbehave: no request, bodies without end, peers that are slow or gone."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_parts import Gate, lag
+from live_app import LiveApp, live_app, read_reply, read_to_end
+from problems import MARKER, assert_problem
+from servers import JSON, wait_until
+
+from service.server import GuardedProtocol
+
+Instance = dict[str, Any]
+HOST = b"Host: localhost\r\n"
+
+
+@pytest.mark.parametrize("name", ["Host", "X-Request-ID", "Content-Type", "Authorization"])
+def test_a_header_given_twice_is_400(live: LiveApp, name: str) -> None:
+    values = {"Host": "localhost", "X-Request-ID": "0123456789", "Content-Type": "text/plain"}
+    line = f"{name}: {values.get(name, MARKER)}\r\n".encode()
+    host = b"" if name == "Host" else HOST
+    with live.connect() as connection:
+        connection.sendall(b"GET /models HTTP/1.1\r\n" + host + line + line + b"\r\n")
+        assert_problem(read_reply(connection, method="GET"), 400, "bad_header")
+
+
+def test_header_bytes_that_are_not_latin_are_harmless(live: LiveApp) -> None:
+    line = b"Accept: \xff\xfe\xe2\x82\xac\r\nIf-None-Match: \xf0\x9f\r\nAuthorization: \xff\r\n"
+    with live.connect() as connection:
+        connection.sendall(b"GET /models HTTP/1.1\r\n" + HOST + line + b"\r\n")
+        assert read_reply(connection, method="GET").status == 200
+
+
+MALFORMED_REQUESTS = {
+    "no HTTP": MARKER.encode() + b"\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 64,
+    "bad version": b"GET / HTTP/9.9\r\n" + HOST + b"\r\n",
+    "space in a header name": b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n",
+    "NUL in a header": b"GET / HTTP/1.1\r\nA: \x00\r\n\r\n",
+    "raw bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\n" + HOST + b"\r\n",
+    "two lengths": b"POST /predict HTTP/1.1\r\n"
+    + HOST
+    + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "negative length": b"POST /predict HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
+    "length and chunks": b"POST /predict HTTP/1.1\r\n"
+    + HOST
+    + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bad chunk": b"POST /predict HTTP/1.1\r\n"
+    + HOST
+    + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "head cut short": b"GET / HTTP/1.1\r\nHost: loc",
+    "body cut short": b"POST /predict HTTP/1.1\r\n"
+    + HOST
+    + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED_REQUESTS)
+def test_bytes_that_are_no_request_are_a_problem_too(live: LiveApp, name: str) -> None:
+    with live.connect() as connection:
+        connection.sendall(MALFORMED_REQUESTS[name])
+        connection.shutdown(socket.SHUT_WR)
+        reply = read_reply(connection)
+    assert_problem(reply, 400, "malformed_request")
+    assert reply.headers["connection"] == "close"
+
+
+def test_a_head_without_end_is_431(live: LiveApp) -> None:
+    with live.connect() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n" + HOST)
+        sender = threading.Thread(target=send_until_refused, args=(connection, b"A: b\r\n" * 4096))
+        sender.start()
+        assert_problem(read_reply(connection, method="GET"), 431, "head_too_large")
+        sender.join()
+
+
+def send_until_refused(connection: socket.socket, piece: bytes, times: int = 1 << 20) -> None:
+    try:
+        for _ in range(times):
+            connection.sendall(piece)
+    except OSError:
+        return
+
+
+def request_head(path: str, *lines: str) -> bytes:
+    head = [f"POST {path} HTTP/1.1", "Host: localhost", *lines, "", ""]
+    return "\r\n".join(head).encode()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "framing", "status"),
+    [
+        ("application/json", "Content-Length: 67108864", 413),
+        ("application/json", "Transfer-Encoding: chunked", 413),
+        ("text/plain", "Content-Length: 67108864", 415),
+        ("text/plain", "Transfer-Encoding: chunked", 415),
+    ],
+)
+def test_a_64_mib_body_is_answered_within_a_second(
+    live: LiveApp, content_type: str, framing: str, status: int
+) -> None:
+    piece = b"x" * 65536
+    if "chunked" in framing:
+        piece = b"%x\r\n%s\r\n" % (len(piece), piece)
+    started = time.monotonic()
+    with live.connect() as connection:
+        connection.sendall(request_head("/predict", f"Content-Type: {content_type}", framing))
+        sender = threading.Thread(target=send_until_refused, args=(connection, piece, 1024))
+        sender.start()
+        reply = read_reply(connection)
+        seconds = time.monotonic() - started
+        sender.join()
+    assert_problem(reply, status)
+    assert seconds < 1.0
+
+
+@pytest.mark.parametrize("claimed", ["1048577", str(10**19), str(10**30)])
+def test_a_length_over_the_limit_is_refused_before_any_byte(live: LiveApp, claimed: str) -> None:
+    with live.connect() as connection:
+        lines = ("Content-Type: application/json", f"Content-Length: {claimed}")
+        connection.sendall(request_head("/predict", *lines, "Expect: 100-continue"))
+        reply = read_reply(connection)
+    assert reply.status in {400, 413}  # beyond 64 bit it is no length at all
+    assert_problem(reply, reply.status)
+
+
+def test_chunks_over_the_limit_are_413_before_the_end(live: LiveApp) -> None:
+    with live.connect() as connection:
+        lines = ("Content-Type: application/json", "Transfer-Encoding: chunked")
+        connection.sendall(request_head("/predict", *lines))
+        for _ in range(17):
+            connection.sendall(b"%x\r\n%s\r\n" % (65536, b" " * 65536))
+        assert_problem(read_reply(connection), 413, "body_too_large")
+
+
+def test_a_body_of_exactly_the_limit_is_read(live: LiveApp, rows: list[Instance]) -> None:
+    body = json.dumps({"instances": rows[:1]}).encode()
+    limit = live.runtime.settings.max_body_bytes
+    client = live.client()
+    assert client.request("POST", "/predict", body.ljust(limit), JSON).status == 200
+    reply = client.request("POST", "/predict", body.ljust(limit + 1), JSON)
+    assert_problem(reply, 413, "body_too_large")
+
+
+def test_expect_100_continue_gets_its_continue(live: LiveApp, rows: list[Instance]) -> None:
+    body = json.dumps({"instances": rows[:1]}).encode()
+    with live.connect() as connection:
+        lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+        connection.sendall(request_head("/predict", *lines, "Expect: 100-continue"))
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert read_reply(connection).status == 200
+
+
+def test_a_get_with_a_body_is_answered_and_the_connection_stays_usable(live: LiveApp) -> None:
+    client = live.client()
+    for _ in range(2):
+        assert client.request("GET", "/models", MARKER.encode() * 1000).status == 200
+
+
+def test_pipelined_requests_are_answered_in_order(live: LiveApp) -> None:
+    paths = ["/livez", "/nowhere", "/models", "/livez"]
+    sent = b"".join(b"GET %s HTTP/1.1\r\n%s\r\n" % (path.encode(), HOST) for path in paths)
+    with live.connect() as connection:
+        connection.sendall(sent)
+        statuses = [read_status(connection) for _ in paths]
+    assert statuses == [200, 404, 200, 200]
+
+
+def read_status(connection: socket.socket) -> int:
+    """Status of the next of several answers, read without taking bytes of the one after."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += connection.recv(1)
+    lines = head.decode().lower().split("\r\n")
+    length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
+    while length:
+        length -= len(connection.recv(length))
+    return int(lines[0].split()[1])
+
+
+def test_an_upgrade_is_not_taken_up(live: LiveApp) -> None:
+    lines = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    with live.connect() as connection:
+        connection.sendall(b"GET /models HTTP/1.1\r\n" + HOST + lines + b"\r\n")
+        assert read_reply(connection, method="GET").status == 200
+
+
+def test_a_body_cut_off_by_the_client_is_not_taken_for_a_whole_one(
+    live: LiveApp, rows: list[Instance]
+) -> None:
+    body = json.dumps({"instances": rows[:1]}).encode()
+    request_id = "cut-off-0001"
+    lines = ("Content-Type: application/json", f"X-Request-ID: {request_id}")
+    head = request_head("/predict", *lines, f"Content-Length: {len(body) + 1}")
+    with live.connect() as connection:
+        connection.sendall(head + body)
+    assert live.client().get("/models").status == 200
+    assert live.client().get(f"/explanations/{request_id}").status == 404
+    reply = live.client().predict(rows[:1], query="", headers={"X-Request-ID": request_id})
+    assert reply.status == 200
+    assert "idempotent-replay" not in reply.headers
+
+
+class Impatient(GuardedProtocol):
+    request_seconds = 0.2
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Iterator[LiveApp]:
+    data_dir = tmp_path_factory.mktemp("impatient")
+    with live_app(data_dir, registry=demo_registry, protocol=Impatient) as app:
+        yield app
+
+
+UNFINISHED_REQUESTS = {
+    "half a head": b"GET /models HTTP/1.1\r\nHost: loc",
+    "half a body": request_head("/predict", "Content-Type: application/json", "Content-Length: 100")
+    + b"{",
+    "half a chunk": request_head(
+        "/predict", "Content-Type: application/json", "Transfer-Encoding: chunked"
+    )
+    + b"5\r\n{",
+}
+
+
+@pytest.mark.parametrize("name", UNFINISHED_REQUESTS)
+def test_a_request_that_does_not_arrive_in_time_is_408(impatient: LiveApp, name: str) -> None:
+    with impatient.connect() as connection:
+        connection.sendall(UNFINISHED_REQUESTS[name])
+        reply = read_reply(connection)
+        assert connection.recv(1) == b""
+    assert_problem(reply, 408, "request_timeout")
+
+
+def test_dripping_bytes_do_not_extend_the_time(impatient: LiveApp) -> None:
+    started = time.monotonic()
+    with impatient.connect(timeout_seconds=0.02) as connection:
+        connection.sendall(b"GET /models HTTP/1.1\r\n")
+        while time.monotonic() < started + 3:
+            try:
+                connection.sendall(b"A: b\r\n")
+                if connection.recv(4096).startswith(b"HTTP/1.1 408"):
+                    break
+            except TimeoutError:
+                continue
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_connection_without_a_request_is_closed(impatient: LiveApp) -> None:
+    with impatient.connect() as connection:
+        assert read_to_end(connection).startswith(b"HTTP/1.1 408")
+
+
+def test_a_body_nobody_reads_is_not_waited_for_either(impatient: LiveApp) -> None:
+    with impatient.connect() as connection:
+        connection.sendall(request_head("/nowhere", "Content-Length: 100") + b"x")
+        started = time.monotonic()
+        received = read_to_end(connection)
+    assert received.startswith(b"HTTP/1.1 404")
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_slow_answer_is_not_cut_off(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    with live_app(tmp_path, registry=demo_registry, protocol=Impatient, customise=lag(0.5)) as app:
+        assert app.client().predict(rows[:1]).status == 200
+
+
+def test_a_client_that_leaves_is_forgotten_and_its_record_kept(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance], capfd: pytest.CaptureFixture[str]
+) -> None:
+    gate = Gate()
+    body = json.dumps({"instances": rows[:1]}).encode()
+    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    head = request_head("/predict", *lines, "X-Request-ID: gone-client-1")
+    with live_app(tmp_path, registry=demo_registry, customise=gate.before_append) as app:
+        with app.connect() as connection:
+            connection.sendall(head + body)
+            wait_until(lambda: gate.waiting)
+        gate.open()
+        wait_until(lambda: not app.runtime.predicting._in_flight)
+        assert app.client().get("/explanations/gone-client-1").status == 200
+        reply = app.client().predict(rows[:1], query="", headers={"X-Request-ID": "gone-client-1"})
+    assert reply.headers["idempotent-replay"] == "true"
+    assert "Traceback" not in "".join(capfd.readouterr())

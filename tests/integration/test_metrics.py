@@ -1,0 +1,209 @@
+"""The metrics contract: names, labels, buckets, what each outcome moves, and what is never said."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faulty_parts import Customise, fails, five_percent_off, not_finite, with_explainer
+from live_app import LiveApp, live_app
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from explainers.base import Explanation
+
+Instance = dict[str, Any]
+Change = Callable[[Explanation], Explanation] | None
+
+MODEL = "breast_cancer"
+LATENCY = "0.005 0.01 0.025 0.05 0.1 0.2 0.5 1.0 2.5 5.0 10.0"
+BUCKETS = {
+    "http_server_request_duration_seconds": LATENCY,
+    "explain_explanation_duration_seconds": f"{LATENCY} 15.0 30.0 60.0 120.0 300.0 900.0",
+    "explain_audit_write_duration_seconds": LATENCY,
+    "explain_payload_size_bytes": "512.0 2048.0 8192.0 32768.0 131072.0 524288.0 2.097152e+06 "
+    "8.388608e+06",
+    "explain_additivity_error_ratio": "1e-06 1e-05 0.0001 0.001 0.01 0.1 1.0 10.0",
+}
+FAMILIES = {
+    "http_server_request_duration_seconds": (
+        "histogram",
+        "http_request_method http_response_status_code http_route",
+    ),
+    "http_server_active_requests": ("gauge", "http_request_method"),
+    "explain_predictions": ("counter", "model outcome"),
+    "explain_explanations_wanted": ("counter", "lane model role"),
+    "explain_explanations": ("counter", "lane model outcome role"),
+    "explain_explanation_duration_seconds": ("histogram", "lane method model role"),
+    "explain_payload_size_bytes": ("histogram", "lane"),
+    "explain_cpu_seconds": ("counter", "lane method model"),
+    "explain_model_evaluations": ("counter", "lane method model"),
+    "explain_errors": ("counter", "model stage type"),
+    "explain_additivity_checks": ("counter", "method model outcome"),
+    "explain_additivity_error_ratio": ("histogram", "method model"),
+    "explain_invariant_failures": ("counter", "invariant method model"),
+    "explain_audit_writes": ("counter", "backend outcome"),
+    "explain_audit_reads": ("counter", "backend outcome"),
+    "explain_audit_write_duration_seconds": ("histogram", "backend"),
+    "explain_audit_backlog_records": ("gauge", "backend"),
+    "explain_build_info": ("gauge", "python_version version"),
+    "explain_model_info": ("gauge", "alias digest method model version"),
+}
+
+
+def scrape(app: LiveApp) -> dict[str, Metric]:
+    text = app.client().get("/metrics").body.decode()
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def labels_of(family: Metric) -> str:
+    return " ".join(sorted({name for s in family.samples for name in s.labels} - {"le"}))
+
+
+def test_families_have_the_names_types_and_labels_of_the_contract(
+    live: LiveApp, rows: list[Instance]
+) -> None:
+    live.client().predict(rows[:1])
+    found = scrape(live)
+    assert {name: (f.type, labels_of(f)) for name, f in found.items()} == FAMILIES
+
+
+def test_histograms_have_the_buckets_of_the_contract(live: LiveApp, rows: list[Instance]) -> None:
+    live.client().predict(rows[:1])
+    families = scrape(live)
+    found = {
+        name: " ".join(dict.fromkeys(s.labels["le"] for s in family.samples if "le" in s.labels))
+        for name, family in families.items()
+        if family.type == "histogram"
+    }
+    assert found == {name: f"{edges} +Inf" for name, edges in BUCKETS.items()}
+
+
+def test_every_family_exists_at_the_first_scrape(tmp_path: Path, demo_registry: Path) -> None:
+    with live_app(tmp_path, registry=demo_registry) as app:
+        families = scrape(app)
+        empty = {name for name, family in families.items() if not family.samples}
+        assert empty == {"http_server_request_duration_seconds"}
+        zero = [s.value for s in families["explain_explanations"].samples]
+        assert zero == [0.0] * 12
+        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 5
+
+
+def test_every_metric_is_documented_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    suffix = {"counter": "_total", "histogram": "", "gauge": ""}
+    names = {f"{name}{suffix[kind]}" for name, (kind, _) in FAMILIES.items()}
+    assert {name for name in names if f"`{name}`" not in readme} == set()
+
+
+def test_requests_are_counted_by_route_template_and_unknown_ones_together(live: LiveApp) -> None:
+    client = live.client()
+    for path in ("/predict", "/models/a/predict", "/explanations/secret-id-1", "/secret-path"):
+        client.get(path)
+    client.request("BREW", "/livez")
+    seen = {
+        (s.labels["http_request_method"], s.labels["http_route"])
+        for s in scrape(live)["http_server_request_duration_seconds"].samples
+    }
+    assert {
+        ("GET", "/predict"),
+        ("GET", "/models/{name}/predict"),
+        ("GET", "/explanations/{request_id}"),
+        ("GET", "unmatched"),
+    } <= seen
+    assert not any("secret" in route for _, route in seen)
+
+
+def test_no_request_id_or_value_is_ever_a_label(live: LiveApp, rows: list[Instance]) -> None:
+    client = live.client()
+    row = {**rows[0], "mean radius": 13.370042}
+    client.predict([row], headers={"X-Request-ID": "never-a-label-1"})
+    client.predict([{**row, "mean area": "planted-text"}])
+    client.get("/explanations/never-a-label-1")
+    labels = {
+        value for f in scrape(live).values() for s in f.samples for value in s.labels.values()
+    }
+    assert not any("never-a-label" in value or "planted" in value for value in labels)
+    assert "13.370042" not in labels
+    assert not any("mean" in value for value in labels)
+
+
+OUTCOMES: dict[str, tuple[Change, str, str, dict[str, int]]] = {
+    "five percent off": (five_percent_off, "failed", "failed", {"additivity": 1}),
+    "not finite": (not_finite, "failed", "failed", {"finite": 1}),
+    "raises": (fails, "failed", "failed", {}),
+    "none": (None, "skipped", "rejected", {}),
+}
+
+
+def coverage(app: LiveApp) -> dict[str, float]:
+    families = scrape(app)
+    found = {
+        s.labels["outcome"]: s.value for s in families["explain_explanations"].samples if s.value
+    }
+    wanted = sum(s.value for s in families["explain_explanations_wanted"].samples)
+    return {**found, "wanted": wanted}
+
+
+def invariants(app: LiveApp) -> dict[str, int]:
+    samples = scrape(app)["explain_invariant_failures"].samples
+    return {s.labels["invariant"]: int(s.value) for s in samples if s.value}
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_a_prediction_outlives_its_explainer_and_coverage_says_so(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance], live: LiveApp, name: str
+) -> None:
+    change, status, outcome, broken = OUTCOMES[name]
+    right = live.client().predict(rows[:3]).json()
+    customise: Customise = with_explainer(change)
+    with live_app(tmp_path, registry=demo_registry, customise=customise) as app:
+        reply = app.client().predict(rows[:3])
+        assert reply.status == 200
+        assert reply.headers["evidence"] == "stored"
+        answer = reply.json()
+        assert answer["predictions"] == right["predictions"]
+        explanation = answer["explanation"]
+        assert explanation["status"] == status
+        assert explanation["reason"]
+        for member in ("values", "base_values", "outputs", "additivity_error", "top", "exact"):
+            assert explanation[member] is None
+        assert coverage(app) == {"wanted": 1, outcome: 1}
+        assert invariants(app) == broken
+        stored = app.client().get(explanation["links"]["self"]).json()
+        assert stored["explanation"] == explanation
+
+
+def test_complete_explanations_are_wanted_and_served(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    with live_app(tmp_path, registry=demo_registry) as app:
+        client = app.client()
+        client.predict(rows[:4])
+        client.predict(rows[:4], query="")
+        client.predict([{}])
+        assert coverage(app) == {"wanted": 1, "served": 1}
+        families = scrape(app)
+        outcomes = {s.labels["outcome"]: s.value for s in families["explain_predictions"].samples}
+        assert outcomes == {"ok": 2, "invalid": 1, "error": 0}
+        checks = {
+            s.labels["outcome"]: s.value for s in families["explain_additivity_checks"].samples
+        }
+        assert checks == {"ok": 4, "failed": 0}
+        writes = {s.labels["outcome"]: s.value for s in families["explain_audit_writes"].samples}
+        assert writes == {"ok": 2, "error": 0}
+
+
+def test_exemplars_appear_in_openmetrics_only(live: LiveApp, rows: list[Instance]) -> None:
+    client = live.client()
+    client.predict(rows[:1], headers={"X-Request-ID": "x" * 64})
+    plain = client.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain")
+    assert b"x" * 64 not in plain.body
+    rich = client.get("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert rich.headers["content-type"].startswith("application/openmetrics-text")
+    assert rich.body.endswith(b"# EOF\n")
+    exemplar = b'# {request_id="' + b"x" * 64 + b'"}'
+    lines = [line for line in rich.body.splitlines() if exemplar in line]
+    assert lines
+    assert all(line.startswith(b"explain_explanation_duration_seconds_bucket") for line in lines)

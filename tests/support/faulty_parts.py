@@ -1,0 +1,176 @@
+"""Parts of the running service that are slow or fail, put in through `create_app(customise=)`."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from explainers.base import Explainer, Explanation, FloatArray, IntArray
+from service.evidence import (
+    AppendOutcome,
+    DecisionEvent,
+    EvidenceLog,
+    StoredDecision,
+    StoreUnavailableError,
+)
+from service.models.base import NativeModel, Served
+from service.runtime import Runtime
+
+Customise = Callable[[Runtime], None]
+
+
+class SlowLog:
+    """An evidence log that waits before it appends."""
+
+    def __init__(self, log: EvidenceLog, before: Callable[[], Awaitable[None]]) -> None:
+        self._log = log
+        self._before = before
+
+    async def append(self, event: DecisionEvent) -> AppendOutcome:
+        await self._before()
+        return await self._log.append(event)
+
+    async def get(self, tenant: str, request_id: str) -> StoredDecision | None:
+        return await self._log.get(tenant, request_id)
+
+
+def lag(seconds: float) -> Customise:
+    """Every append takes this much longer."""
+
+    def customise(runtime: Runtime) -> None:
+        slow = SlowLog(runtime.evidence, lambda: asyncio.sleep(seconds))
+        runtime.predicting.evidence = slow  # type: ignore[assignment]
+
+    return customise
+
+
+@dataclass
+class Gate:
+    """Holds appends back until it is opened."""
+
+    waiting: int = 0
+    _is_open: threading.Event = field(default_factory=threading.Event)
+
+    def open(self) -> None:
+        self._is_open.set()
+
+    def before_append(self, runtime: Runtime) -> None:
+        runtime.predicting.evidence = SlowLog(runtime.evidence, self._pass)  # type: ignore[assignment]
+
+    async def _pass(self) -> None:
+        self.waiting += 1
+        await asyncio.to_thread(self._is_open.wait)
+        self.waiting -= 1
+
+
+@dataclass(frozen=True)
+class OddExplainer:
+    """The real explainer but for what `explain` gives or raises."""
+
+    real: Explainer
+    change: Callable[[Explanation], Explanation]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
+        return self.change(self.real.explain(X, seeds=seeds))
+
+
+def five_percent_off(explanation: Explanation) -> Explanation:
+    return replace(explanation, values=explanation.values * 1.05)
+
+
+def not_finite(explanation: Explanation) -> Explanation:
+    return replace(explanation, values=np.full_like(explanation.values, np.nan))
+
+
+def fails(_: Explanation) -> Explanation:
+    raise MemoryError("no explanation today")
+
+
+def with_explainer(change: Callable[[Explanation], Explanation] | None) -> Customise:
+    """Serve every model with a changed explainer, or with none."""
+
+    def customise(runtime: Runtime) -> None:
+        served = runtime.models._served
+        for name, old in served.items():
+            assert old.model.explainer is not None
+            odd = None if change is None else OddExplainer(old.model.explainer, change)
+            model = replace(old.model, explainer=odd)  # type: ignore[arg-type]
+            served[name] = replace(old, model=model)
+
+    return customise
+
+
+@dataclass(frozen=True)
+class FragileModel:
+    """The real model, which fails on any batch holding a row whose first column is 13."""
+
+    real: NativeModel
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def predict(self, X: FloatArray) -> Served:
+        if (X[:, 0] == 13.0).any():
+            raise RuntimeError("PLANTED-7f3a")
+        return self.real.predict(X)
+
+
+def with_fragile_model(runtime: Runtime) -> None:
+    served = runtime.models._served
+    for name, old in served.items():
+        fragile = FragileModel(old.model.native)
+        model = replace(old.model, native=fragile)  # type: ignore[arg-type]
+        served[name] = replace(old, model=model)
+
+
+class BrokenLog:
+    """An evidence log whose database is away while `is_away`."""
+
+    def __init__(self, log: EvidenceLog) -> None:
+        self._log = log
+        self.is_away = True
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def append(self, event: DecisionEvent) -> AppendOutcome:
+        self._check()
+        return await self._log.append(event)
+
+    async def get(self, tenant: str, request_id: str) -> StoredDecision | None:
+        self._check()
+        return await self._log.get(tenant, request_id)
+
+    async def list(self, tenant: str, **options: object) -> object:
+        self._check()
+        return await self._log.list(tenant, **options)  # type: ignore[arg-type]
+
+    async def is_writable(self) -> bool:
+        return not self.is_away and await self._log.is_writable()
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise StoreUnavailableError("the disk /secret/path is full")
+
+
+class BuggyLog(BrokenLog):
+    """An evidence log with a bug: it raises what nobody foresaw."""
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise ZeroDivisionError("PLANTED-7f3a")
+
+
+def put_bug_in_store(runtime: Runtime) -> None:
+    buggy = BuggyLog(runtime.evidence)
+    runtime.evidence = runtime.predicting.evidence = buggy  # type: ignore[assignment]
+
+
+def break_store(runtime: Runtime) -> None:
+    broken = BrokenLog(runtime.evidence)
+    runtime.evidence = runtime.predicting.evidence = broken  # type: ignore[assignment]

@@ -1,0 +1,28 @@
+"""What every refusal looks like, whoever refuses."""
+
+from typing import Any
+
+from servers import Reply
+
+MARKER = "PLANTED-7f3a"
+"""Planted in what is sent; it may come back nowhere."""
+
+FIELDS = {"type", "title", "status", "detail", "instance", "request_id", "errors"}
+
+
+def assert_problem(reply: Reply, status: int, code: str | None = None) -> dict[str, Any]:
+    assert reply.status == status, reply.body
+    assert reply.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = reply.json()
+    assert set(problem) == FIELDS
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["request_id"] == reply.headers["x-request-id"]
+    assert problem["instance"] == f"urn:explaind:request:{problem['request_id']}"
+    if code is not None:
+        assert problem["type"] == f"urn:explaind:problem:{code}"
+    for error in problem["errors"]:
+        assert set(error) == {"pointer", "detail", "code"}
+    assert MARKER not in reply.body.decode() + repr(reply.headers)
+    return problem
