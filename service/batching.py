@@ -16,7 +16,7 @@ from service.auth import Caller
 from service.errors import PredictionError
 from service.evidence import DecisionEvent, Lane, Status
 from service.explaining import Explained, ExplainedPart, explain_rows
-from service.logs import log
+from service.logs import log, place_of
 from service.models.base import Served
 from service.serving import ServedModel
 
@@ -42,6 +42,7 @@ class Ask:
     top: int
     fingerprint: str
     subjects: str | None
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,7 +147,13 @@ def run(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionE
     except Exception as error:  # noqa: BLE001 - whatever the native library raises
         if len(asks) > 1:
             return [result for ask in asks for result in run(served, [ask])]
-        log.error("prediction_failed", request_id=asks[0].request_id, error=repr(error))
+        log.error(
+            "prediction_failed",
+            request_id=asks[0].request_id,
+            trace_id=asks[0].trace_id,
+            model=served.model.name,
+            place=place_of(error),
+        )
         served.metrics.errors("predict", type(error).__name__).inc()
         return [PredictionError()]
 

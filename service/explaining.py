@@ -8,7 +8,7 @@ import numpy as np
 
 from explainers.base import Explainer, Explanation, FloatArray
 from explainers.checks import additivity_error, all_finite, dummy_violations, link_error
-from service.logs import log
+from service.logs import log, place_of
 from service.metrics import ModelMetrics
 from service.models.base import Served
 from service.registry import RegisteredModel
@@ -67,7 +67,9 @@ def explain_rows(
         explanation = explainer.explain(X).with_outputs(served.outputs)
         additivity, reasons = _check(model, explainer, explanation, served)
     except Exception as error:  # noqa: BLE001 - the prediction must outlive whatever happens here
-        log.error("explainer_failed", model=model.name, version=model.version, error=repr(error))
+        log.error(
+            "explainer_failed", model=model.name, version=model.version, place=place_of(error)
+        )
         reason = f"the explainer failed ({type(error).__name__})"
         nothing = np.full(len(X), np.nan)
         return _timed(None, nothing, (reason,) * len(X), start, cpu)

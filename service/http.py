@@ -19,7 +19,7 @@ from service.errors import (
     NotJsonTypeError,
     ServiceError,
 )
-from service.logs import log
+from service.logs import log, place_of
 from service.metrics import METHODS, Metrics
 from service.uuid7 import uuid7
 
@@ -27,6 +27,8 @@ LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?"
 SINGLE_HEADERS = (b"host", b"authorization", b"content-type", b"x-request-id")
 PROBLEM_TYPE = "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+NO_TRACE = b"0" * 32
 UNAUTHENTICATED = 401
 CLIENT_GONE = 499
 UNMATCHED = "unmatched"
@@ -52,6 +54,12 @@ class RequestContext:
         """A header's value, None when absent."""
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    @property
+    def trace_id(self) -> str | None:
+        """Of a W3C traceparent header; a malformed one counts as absent, as the standard says."""
+        match = TRACEPARENT.fullmatch(self.headers.get(b"traceparent", b""))
+        return None if match is None or match[1] == NO_TRACE else match[1].decode()
 
 
 def context_of(scope: Scope) -> RequestContext:
@@ -80,17 +88,15 @@ class Edge:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         if method == "HEAD":  # the server drops the body of a HEAD by its own copy of the scope
             scope = {**scope, "method": "GET"}
-        active = self.metrics.http_active.labels(method)
+        active = self.metrics.http_active_of(method)
         active.inc()
         try:
             await self._serve(scope, receive, send, context)
         finally:
             active.dec()
             route = getattr(scope.get("route"), "path", UNMATCHED)
-            status = context.status or CLIENT_GONE
-            self.metrics.http_duration.labels(method, route, status).observe(
-                time.perf_counter() - started
-            )
+            duration = self.metrics.http_duration_of(method, route, context.status or CLIENT_GONE)
+            duration.observe(time.perf_counter() - started)
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, context: RequestContext
@@ -112,7 +118,12 @@ class Edge:
         except ServiceError as error:
             failure = error
         except Exception as error:  # noqa: BLE001 - the last handler: nobody sees a stack trace
-            log.exception("unhandled_error", request_id=context.request_id)
+            log.error(
+                "unhandled_error",
+                request_id=context.request_id,
+                trace_id=context.trace_id,
+                place=place_of(error),
+            )
             self.metrics.errors.labels("", "predict", type(error).__name__).inc()
             failure = InternalError()
         else:

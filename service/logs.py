@@ -2,8 +2,12 @@
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 
 import structlog
+
+MOST_FRAMES = 6
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("explaind")
 
@@ -21,3 +25,10 @@ def configure_logs(level: str = "INFO") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error comes from, innermost last. Never its message: libraries put values there."""
+    frames = traceback.extract_tb(error.__traceback__)[-MOST_FRAMES:]
+    places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+    return " > ".join([*places, type(error).__name__])

@@ -36,6 +36,7 @@ FREQUENT_ERRORS = (
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Any other method is counted as OTHER."""
 
+HTTP_CHILDREN = 256
 ROLE = "serving"
 BACKEND = "sql"
 
@@ -79,6 +80,8 @@ class Metrics:
     audit_reads: Counter = field(init=False)
     audit_write_duration: Histogram = field(init=False)
     audit_backlog: Gauge = field(init=False)
+    http_duration_of: Callable[[str, str, int], Histogram] = field(init=False)
+    http_active_of: Callable[[str], Gauge] = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -87,6 +90,8 @@ class Metrics:
         self._make_explanations()
         self._make_checks()
         self._make_audit()
+        self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
+        self.http_active_of = lru_cache(HTTP_CHILDREN)(self.http_active.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

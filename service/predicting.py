@@ -50,6 +50,7 @@ class PredictCall:
     top: int | None
     request_id: str | None
     caller: Caller
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class PredictService:
         instances = model.codec.instances_json(body.rows)
         return Ask(
             request_id=call.request_id or uuid7(),
+            trace_id=call.trace_id,
             caller=call.caller,
             received_at=received_at,
             body=body,
@@ -263,6 +265,9 @@ def _count_success(served: ServedModel, ask: Ask, prepared: Prepared, seconds: f
     metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
     if explained.reason is None:
         metrics.explanations["inline", "served"].inc()
-        metrics.duration["inline"].observe(seconds, {"request_id": ask.request_id})
+        exemplar = {"request_id": ask.request_id}
+        if ask.trace_id is not None:
+            exemplar["trace_id"] = ask.trace_id
+        metrics.duration["inline"].observe(seconds, exemplar)
     else:
         metrics.explanations["inline", "failed"].inc()

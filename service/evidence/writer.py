@@ -11,7 +11,7 @@ from typing import Protocol
 from service.evidence.errors import StoreBusyError, StoreUnavailableError
 from service.evidence.events import Row
 from service.evidence.store import AppendOutcome, Outcome
-from service.logs import log
+from service.logs import log, place_of
 
 BATCH_ROWS = 512
 
@@ -106,8 +106,8 @@ class GroupWriter:
         while batch := self._next_batch():
             try:
                 self._commit(batch)
-            except Exception:  # noqa: BLE001  # this thread must outlive whatever a batch does
-                log.exception("evidence writer failed", events=len(batch))
+            except Exception as error:  # noqa: BLE001  # this thread must outlive whatever a batch does
+                log.error("evidence_writer_failed", events=len(batch), place=place_of(error))
                 self._answer(batch, _unavailable("the evidence writer failed", batch))
 
     def _next_batch(self) -> list[Pending]:
@@ -128,7 +128,7 @@ class GroupWriter:
         try:
             outcomes = self._insert([row for row, _ in batch])
         except StoreUnavailableError as error:
-            log.warning("evidence store unavailable", events=len(batch), reason=str(error))
+            log.warning("evidence_store_unavailable", events=len(batch), reason=str(error))
             outcomes = _unavailable(str(error), batch)
         seconds = time.perf_counter() - started
         self._answer(batch, outcomes)

@@ -36,6 +36,7 @@ class PredictEndpoint:
             top=top,
             request_id=context.request_id if context.chosen_by_client else None,
             caller=caller,
+            trace_id=context.trace_id,
         )
         reply = await runtime.predicting.predict(call)
         context.request_id = reply.request_id

@@ -1,5 +1,6 @@
 """The metrics contract: names, labels, buckets, what each outcome moves, and what is never said."""
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,21 @@ def test_exemplars_appear_in_openmetrics_only(live: LiveApp, rows: list[Instance
     lines = [line for line in rich.body.splitlines() if exemplar in line]
     assert lines
     assert all(line.startswith(b"explain_explanation_duration_seconds_bucket") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "label"),
+    [
+        (f"00-{'0af76519' * 4}-b7ad6b7169203331-01", f',trace_id="{"0af76519" * 4}"'),
+        (f"00-{'0' * 32}-b7ad6b7169203331-01", ""),
+        (f"ff-{'0af76519' * 4}-b7ad6b7169203331-01", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_a_valid_trace_is_named_beside_the_longest_request_id(
+    live: LiveApp, rows: list[Instance], traceparent: str, label: str
+) -> None:
+    client, request_id = live.client(), uuid.uuid4().hex * 2
+    client.predict(rows[:1], headers={"X-Request-ID": request_id, "traceparent": traceparent})
+    rich = client.get("/metrics", Accept="application/openmetrics-text; version=1.0.0").body
+    assert f'# {{request_id="{request_id}"{label}}}'.encode() in rich
