@@ -12,6 +12,9 @@ from service.logs import log
 from service.metrics import Metrics, ModelMetrics
 from service.registry import RegisteredModel, Registry
 
+UNREADABLE = 0
+"""Stands for the version of a name whose `serving` file names none."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ServedModel:
@@ -108,35 +111,48 @@ class ServedModels:
         )
 
     def refresh(self) -> None:
-        """Load every serving version that changed. A version that fails leaves the old one."""
-        wanted = self.registry.serving_versions()
-        for name, version in wanted.items():
-            old = self._served.get(name)
-            if old is not None and old.model.version == version:
-                self._refused.pop(name, None)
-            elif self._refused.get(name) != version:
-                self._load(name, version)
-        for name in [name for name in self._served if name not in wanted]:
-            self._retire(self._served.pop(name))
-        for name in [name for name in self._refused if name not in wanted]:
-            del self._refused[name]
+        """Load every serving version that changed. What fails leaves the old version serving."""
+        names = self.registry.layout.names()
+        for name in names:
+            try:
+                self._follow(name)
+            except (CommandError, ValueError) as error:
+                self._refuse(name, UNREADABLE, error)
+        for name in [name for name in self._served if name not in names]:
+            self._retire(self._served[name])
+            self._served = {k: v for k, v in self._served.items() if k != name}
+        self._refused = {k: v for k, v in self._refused.items() if k in names}
+
+    def _follow(self, name: str) -> None:
+        version = self.registry.layout.serving(name)
+        old = self._served.get(name)
+        if version is None or (old is not None and old.model.version == version):
+            self._refused.pop(name, None)
+        elif self._refused.get(name) != version:
+            self._load(name, version)
 
     def _load(self, name: str, version: int) -> None:
         try:
             model = self.registry.load(name, version)
         except (CommandError, ValueError) as error:
-            log.error("model_refused", model=name, version=version, error=str(error))
-            self._metrics.errors.labels(name, "load", type(error).__name__).inc()
-            self._refused[name] = version
+            self._refuse(name, version, error)
             return
         served = ServedModel.of(model, self._metrics, retention_days=self._retention_days)
         old = self._served.get(name)
-        self._served[name] = served
+        # A new dictionary each time: requests iterate over the one they hold.
+        self._served = {**self._served, name: served}
         self._refused.pop(name, None)
         if old is not None:
             self._retire(old)
         self._metrics.model_info.labels(*_info(served)).set(1)
         log.info("model_served", model=name, version=version, digest=model.digest)
+
+    def _refuse(self, name: str, version: int, error: Exception) -> None:
+        if self._refused.get(name) == version:
+            return
+        log.error("model_refused", model=name, version=version, error=str(error))
+        self._metrics.errors.labels(name, "load", type(error).__name__).inc()
+        self._refused[name] = version
 
     def _retire(self, served: ServedModel) -> None:
         self._metrics.model_info.remove(*_info(served))

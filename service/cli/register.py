@@ -8,6 +8,7 @@ import typer
 from service.cli.output import AsJson, DataDir, RegistryDir, print_json, print_text, say
 
 if TYPE_CHECKING:
+    from service.registry import Registration
     from service.registry.work import Options
 
 
@@ -28,7 +29,7 @@ def register(
         Path | None, typer.Option(help="Edited input schema instead of the inferred one.")
     ] = None,
     background: Annotated[int, typer.Option(min=1, help="Rows of the background.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the background's draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the background's draw.")] = 0,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     as_json: AsJson = False,
@@ -40,20 +41,22 @@ def register(
     settings = Settings.load(data_dir=data_dir, registry=registry)
     choose_kernel_cache(settings.data_dir)
     from service.registry import Registry
-    from service.registry.card import summary
 
     options = _options(classes, categories, schema, background, seed)
-    made = Registry(settings.registry).register_file(
-        name, model, data, target, options=options, on_progress=say
-    )
-    manifest = made.model.manifest
+    into = Registry(settings.registry)
+    made = into.register_file(name, model, data, target, options=options, on_progress=say)
     if as_json:
-        print_json(manifest.model_dump(mode="json"))
+        print_json(made.model.manifest.model_dump(mode="json"))
     else:
-        print_text(summary(manifest, made.report, made.model.schema))
-        serving = Registry(settings.registry).layout.serving(name)
-        if serving != manifest.version:
-            say(f"version {serving} keeps serving; `explaind models promote` changes that")
+        _print_summary(made, serving=into.layout.serving(name))
+
+
+def _print_summary(made: "Registration", *, serving: int | None) -> None:
+    from service.registry.card import summary
+
+    print_text(summary(made.model.manifest, made.report, made.model.schema))
+    if serving != made.model.version:
+        say(f"version {serving} keeps serving; `explaind models promote` changes that")
 
 
 def _options(
@@ -70,16 +73,27 @@ def _options(
     from service.registry.work import Options
 
     try:
-        levels = orjson.loads(categories.read_bytes()) if categories else {}
         edited = ModelSchema.from_json(schema.read_bytes()) if schema else None
-    except (OSError, orjson.JSONDecodeError, SchemaError) as error:
-        raise InvalidInputError(str(error)) from error
-    if not isinstance(levels, dict) or not all(isinstance(v, list) for v in levels.values()):
-        raise InvalidInputError(f"{categories} must hold an object of lists")
+        levels = orjson.loads(categories.read_bytes()) if categories else {}
+    except SchemaError as error:
+        raise InvalidInputError(f"{schema}: {error}") from error
+    except OSError as error:
+        raise InvalidInputError(f"{error.filename}: {error.strerror}") from error
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError(f"{categories}: {error}") from error
+    if not _are_level_lists(levels):
+        raise InvalidInputError(f"{categories} must hold an object of lists of text or numbers")
     return Options(
-        classes=classes.split(",") if classes else None,
+        classes=[name.strip() for name in classes.split(",")] if classes else None,
         categories={column: tuple(values) for column, values in levels.items()},
         schema=edited,
         background_rows=background,
         seed=seed,
+    )
+
+
+def _are_level_lists(document: object) -> bool:
+    return isinstance(document, dict) and all(
+        isinstance(levels, list) and all(isinstance(level, str | int | float) for level in levels)
+        for levels in document.values()
     )

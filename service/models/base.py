@@ -25,6 +25,11 @@ class Served:
     outputs: FloatArray
     scores: FloatArray
 
+    def __post_init__(self) -> None:
+        # Slices of these are encoded as they lie in memory.
+        object.__setattr__(self, "outputs", np.ascontiguousarray(self.outputs))
+        object.__setattr__(self, "scores", np.ascontiguousarray(self.scores))
+
 
 @dataclass(frozen=True, slots=True)
 class InputColumns:

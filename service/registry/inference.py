@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from explainers.base import FloatArray, Level
-from schemas import Column, ModelSchema
+from explainers.base import FloatArray, IntArray, Level
+from schemas import Column, ModelSchema, SchemaError
+from schemas.model_schema import MAX_INTEGER
 from service.errors import InvalidInputError
 from service.models.base import InputColumns
 
@@ -22,70 +24,109 @@ def infer_schema(columns: InputColumns, rows: FloatArray, frame: "pd.DataFrame")
     A column may be missing only where the data had missing values and the model takes them. No
     minimum or maximum: the range seen is a warning's business, a bound is a person's decision.
     """
-    missing = [bool(np.isnan(column).any()) for column in rows.T]
-    made = []
-    for i, (name, levels) in enumerate(zip(columns.raw.names, columns.raw.levels, strict=True)):
-        if missing[i] and not columns.accepts_missing[i]:
+    check_missing(columns, rows)
+    try:
+        return ModelSchema(
+            tuple(
+                Column(
+                    name=name,
+                    kind="category" if levels is not None else _number_kind(frame[name]),
+                    levels=levels,
+                    nullable=bool(np.isnan(rows[:, i]).any()),
+                    unknown=columns.unknown[i],
+                )
+                for i, (name, levels) in enumerate(
+                    zip(columns.raw.names, columns.raw.levels, strict=True)
+                )
+            )
+        )
+    except SchemaError as error:
+        raise InvalidInputError(f"the model's columns have no JSON form: {error}") from error
+
+
+def check_missing(columns: InputColumns, rows: FloatArray) -> None:
+    """InvalidInputError where the data have missing values and the model takes none."""
+    for name, accepts, column in zip(
+        columns.raw.names, columns.accepts_missing, rows.T, strict=True
+    ):
+        if not accepts and bool(np.isnan(column).any()):
             raise InvalidInputError(
                 f"column {name!r} has missing values in the data, but the model takes none there"
             )
-        made.append(
-            Column(
-                name=name,
-                kind="category" if levels is not None else _number_kind(frame[name], rows[:, i]),
-                levels=levels,
-                nullable=missing[i],
-                unknown=columns.unknown[i],
-            )
-        )
-    return ModelSchema(columns=tuple(made))
 
 
-def _number_kind(
-    series: "pd.Series", values: FloatArray
-) -> Literal["boolean", "integer", "number"]:
+def _number_kind(series: "pd.Series") -> Literal["boolean", "integer", "number"]:
+    """By the column's own type; whole numbers with gaps are integers that pandas made float."""
     import pandas as pd
 
     if pd.api.types.is_bool_dtype(series):
         return "boolean"
-    known = values[~np.isnan(values)]
-    whole = len(known) > 0 and bool(np.all(known == np.floor(known)))
-    return "integer" if whole and bool(np.all(np.abs(known) < 2**53)) else "number"
+    values = series.dropna().to_numpy(dtype=np.float64)
+    is_whole = len(values) > 0 and bool(np.all(values == np.floor(values)))
+    has_gaps = len(values) < len(series)
+    if not (pd.api.types.is_integer_dtype(series) or (is_whole and has_gaps)):
+        return "number"
+    return "integer" if bool(np.all(np.abs(values) < MAX_INTEGER)) else "number"
 
 
 def check_schema(schema: ModelSchema, columns: InputColumns) -> None:
     """An edited schema must still name the model's columns, in order, with its own levels."""
-    names = tuple(column.name for column in schema.columns)
-    if names != columns.raw.names:
+    if schema.names != columns.raw.names:
         raise InvalidInputError(
             "the schema's columns are not the model's, in the model's order: "
             + ", ".join(map(repr, columns.raw.names))
         )
-    for column, levels, takes_missing in zip(
-        schema.columns, columns.raw.levels, columns.accepts_missing, strict=True
+    for column, levels, takes_missing, unknown in zip(
+        schema.columns,
+        columns.raw.levels,
+        columns.accepts_missing,
+        columns.unknown,
+        strict=True,
     ):
-        if (column.levels is None) != (levels is None) or (
-            levels is not None and tuple(column.levels or ()) != tuple(levels)
-        ):
+        if _typed(column.levels) != _typed(levels):
             raise InvalidInputError(
                 f"the schema's enum of {column.name!r} is not the model's list of levels, in order"
             )
         if column.nullable and not takes_missing:
             raise InvalidInputError(f"{column.name!r} is nullable, but the model takes no missing")
+        if column.unknown not in {"refuse", unknown, "missing" if takes_missing else "refuse"}:
+            raise InvalidInputError(
+                f"x-unknown of {column.name!r} is {column.unknown!r}, "
+                "but the model does not take unknown levels so"
+            )
 
 
-def draw_background(rows: FloatArray, count: int, seed: int) -> FloatArray:
-    """`count` distinct rows drawn with the recorded seed; all rows when there are no more."""
-    if count >= len(rows):
-        return rows.copy()
-    chosen = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
-    return rows[np.sort(chosen)]
+def _typed(levels: tuple[Level, ...] | None) -> list[tuple[bool, Level]] | None:
+    # True == 1 in Python, but not in JSON.
+    return None if levels is None else [(type(v) in (str, bool), v) for v in levels]
 
 
-def known_rows(schema: ModelSchema, rows: FloatArray) -> FloatArray:
-    """The rows without levels outside the schema: those that can be stored as instances."""
-    categories = [i for i, column in enumerate(schema.columns) if column.levels is not None]
-    return rows[~(rows[:, categories] < 0).any(axis=1)]
+def admitted_rows(schema: ModelSchema, rows: FloatArray) -> NDArray[np.bool_]:
+    """(N,) whether the row could be a request: no level, gap or number the schema refuses."""
+    admitted = np.ones(len(rows), dtype=np.bool_)
+    for column, values in zip(schema.columns, rows.T, strict=True):
+        is_missing = np.isnan(values)
+        fits = is_missing if column.nullable else np.zeros_like(is_missing)
+        admitted &= fits | (~is_missing & _fits(column, values))
+    return admitted
+
+
+def _fits(column: Column, values: FloatArray) -> NDArray[np.bool_]:
+    if column.kind == "category":
+        return values >= 0
+    if column.kind == "boolean":
+        return np.isin(values, (0.0, 1.0))
+    low = -np.inf if column.minimum is None else column.minimum
+    high = np.inf if column.maximum is None else column.maximum
+    within: NDArray[np.bool_] = (values >= low) & (values <= high)
+    return within & (values == np.floor(values)) if column.kind == "integer" else within
+
+
+def draw_rows(total: int, count: int, seed: int) -> IntArray:
+    """`count` distinct row numbers drawn with the recorded seed; all when there are no more."""
+    if count >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, size=count, replace=False))
 
 
 def instances_of(schema: ModelSchema, rows: FloatArray) -> list[dict[str, JsonValue]]:
@@ -172,6 +213,13 @@ def synthetic_sample(schema: ModelSchema, rows: FloatArray) -> dict[str, JsonVal
             levels, counts = np.unique(known[known >= 0], return_counts=True)
             sample[column.name] = _decode(column, float(levels[np.argmax(counts)]))
         else:
-            middle = float(np.median(known))
-            sample[column.name] = round(middle) if column.kind == "integer" else round(middle, 6)
+            sample[column.name] = _middle(column, known)
     return sample
+
+
+def _middle(column: Column, known: FloatArray) -> float:
+    middle = float(np.median(known))
+    if column.kind == "integer":
+        return round(middle)
+    short = float(f"{middle:.6g}")
+    return short if _fits(column, np.array([short]))[0] else middle

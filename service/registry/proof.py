@@ -85,11 +85,6 @@ def relative_gap(ours: FloatArray, theirs: FloatArray) -> float:
     return float(np.max(np.where(np.isnan(ratio), np.inf, ratio)))
 
 
-def parse_gap(explainer: Explainer, native: NativeModel, rows: FloatArray) -> float:
-    """Our reading of the model against the library, on all given and all hard rows."""
-    return relative_gap(explainer.outputs(rows), native.predict(rows).outputs)
-
-
 def base_value_gap(explainer: Explainer, native: NativeModel, background: Background) -> float:
     """base_values against the mean of the library's own outputs over the background."""
     theirs = native.predict(background.rows).outputs
@@ -102,15 +97,14 @@ def run_oracle(
     factory: ExplainerFactory,
     native: NativeModel,
     background: Background,
-    rows: FloatArray,
+    explained: FloatArray,
     on_progress: Callable[[int, int], None],
 ) -> OracleResult:
     """Enumerate restricted games through the real model, six columns at a time over all columns,
     and compare with the engine built on the same restricted background.
     """
     reference = background.rows[:ORACLE_BACKGROUND_ROWS]
-    explained = spread_rows(rows, native.predict(rows).outputs, ORACLE_ROWS)
-    groups = column_groups(rows.shape[1])
+    groups = column_groups(explained.shape[1])
     scales = np.abs(factory.build(background).explain(explained).values).max(axis=(1, 2))
     worst = 0.0
     for done, x in enumerate(explained):
@@ -121,7 +115,8 @@ def run_oracle(
             played = Background.of(restricted_background(reference, x, columns))
             values = factory.build(played).explain(x[None, :]).values[0, columns]
             gap = float(np.max(np.abs(values - expected)))
-            worst = max(worst, gap / scales[done] if gap else 0.0)
+            if gap:
+                worst = max(worst, gap / max(scales[done], float(np.abs(expected).max())))
         on_progress(done + 1, len(explained))
     return OracleResult(worst if np.isfinite(worst) else float("inf"), len(explained))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import distributions
 from importlib.metadata import version as installed_version
 
 import orjson
@@ -22,13 +23,22 @@ from service.registry.manifest import (
 from service.registry.registered import golden_of
 from service.registry.work import Work
 
-LIBRARIES = ("numpy", "numba", "pandas", "scikit-learn", "xgboost-cpu", "lightgbm", "skops")
+LIBRARIES = (
+    "numpy",
+    "numba",
+    "pandas",
+    "scikit-learn",
+    "xgboost-cpu",
+    "xgboost",
+    "lightgbm",
+    "skops",
+)
 
 
 def version_files(work: Work) -> dict[str, bytes]:
     """Everything but the card and the manifest, by file name."""
     native, schema = work.source.native, work.schema
-    golden_rows = proof.spread_rows(work.rows, native.predict(work.rows).outputs, proof.GOLDEN_ROWS)
+    golden_rows = proof.spread_rows(work.rows, work.outputs, proof.GOLDEN_ROWS)
     golden = golden_of(instances_of(schema, golden_rows), golden_rows, native, work.explainer)
     return {
         f"model.{work.source.artifact.format}": work.source.artifact.data,
@@ -70,7 +80,7 @@ def manifest_of(
         schema_digest=schema.digest(),
         feature_names_digest=schema.feature_names_digest(),
         category_map_digest=_digest(artifact.categories),
-        libraries={library: installed_version(library) for library in LIBRARIES},
+        libraries={d.name: d.version for library in LIBRARIES for d in distributions(name=library)},
         service_version=installed_version("explaind"),
         cost=cost,
         proof=ProofEntry(

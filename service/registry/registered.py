@@ -129,7 +129,7 @@ def _check_identity(
     """Model, schema and background are those the manifest was written for."""
     found = {
         "schema": schema.digest() == manifest.schema_digest,
-        "column names": schema.names == native.columns.raw.names
+        "column names": schema.names == native.columns.raw.names == manifest.artifact.names
         and schema.feature_names_digest() == manifest.feature_names_digest,
         "background": background.digest == manifest.background.digest,
         "task": native.task == manifest.task,

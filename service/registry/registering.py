@@ -2,36 +2,48 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 
 from explainers.base import Background, FloatArray, Level, Naming, UnsupportedModelError
 from service.errors import InvalidInputError
+from service.models.base import NativeModel, Served
 from service.registry import card, proof
 from service.registry.building import TOLERANCE, ExplainerFactory
-from service.registry.classes import check_mapping, class_indices, resolve_classes
+from service.registry.classes import check_mapping, class_indices, entropy, resolve_classes
 from service.registry.inference import (
+    admitted_rows,
+    check_missing,
     check_schema,
-    draw_background,
+    draw_rows,
     infer_schema,
     instances_of,
-    known_rows,
 )
 from service.registry.layout import MANIFEST, Layout, sha256_of, write_files
 from service.registry.manifest import CostEntry
 from service.registry.naming import output_names
 from service.registry.recording import file_entries, manifest_of, version_files
+from service.registry.registered import RegisteredModel, load_folder
 from service.registry.tables import encode_frame
 from service.registry.work import Options, Report, Source, Work
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SMALLEST_TABLE = 10
+MOST_UNPROVEN_ROWS = 1000
+WORSE = (
+    "the model predicts these data worse than a constant does; are they the data, and the columns "
+    "in the order, it was trained on?"
+)
 
 
 def register_version(
     layout: Layout, name: str, source: Source, options: Options, say: Callable[[str], None]
-) -> tuple[int, Report]:
-    """Write the next version of a name and return its number.
+) -> tuple[RegisteredModel, Report]:
+    """Write the next version of a name and load it as a server would, before it shows.
 
     Raises InvalidInputError with what to do for anything that could be read wrongly: unknown
     classes or category maps, data that do not fit the model.
@@ -40,9 +52,8 @@ def register_version(
     _choose_explainer(work)
     cost = _calibrate(work)
     strongest = _strongest(work)
-    with layout.draft(name) as draft:
-        versions = layout.versions(name)
-        number = versions[-1] + 1 if versions else 1
+    with layout.draft(name) as draft, layout.lock():
+        number = max(layout.versions(name), default=0) + 1
         contents = version_files(work)
         manifest = manifest_of(name, number, work, cost, contents)
         report = Report(
@@ -59,28 +70,32 @@ def register_version(
             manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2
         )
         write_files(draft, contents)
-        with layout.lock():
-            layout.publish(draft, number)
-    return number, report
+        model = load_folder(draft, name, number)
+        layout.publish(draft, number)
+    return model, report
 
 
 def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Work:
     native = source.native
+    if options.background_rows < 1 or options.seed < 0:
+        raise InvalidInputError("the background has at least one row, its seed is not negative")
     unknown = dict(zip(native.columns.raw.names, native.columns.unknown, strict=True))
     rows = encode_frame(source.frame, native.columns.raw, unknown=unknown)
     if len(rows) < SMALLEST_TABLE:
         raise InvalidInputError(f"{len(rows)} rows are too few to register with")
     schema = options.schema or infer_schema(native.columns, rows, source.frame)
     check_schema(schema, native.columns)
-    say(f"predicting {len(rows)} rows")
-    served = native.predict(rows)
-    if not np.all(np.isfinite(served.outputs)) or not np.all(np.isfinite(served.scores)):
-        raise InvalidInputError("the model's predictions on the data are not all finite")
-    classes, quality, warnings = _judge(source, options, served.scores)
-    usable = known_rows(schema, rows)
+    check_missing(native.columns, rows)
+    served, labels, rows, warnings = _served(source, rows, options, say)
+    classes, quality, doubts = _judge(source, options, served.scores, labels)
+    warnings += doubts
+    is_admitted = admitted_rows(schema, rows)
+    usable = rows[is_admitted]
     if not len(usable):
-        raise InvalidInputError("no row of the data has only levels the schema lists")
-    drawn = draw_background(usable, options.background_rows, options.seed)
+        raise InvalidInputError("the schema admits no row of the data")
+    if len(usable) < len(rows):
+        warnings.append(f"the schema refuses {len(rows) - len(usable)} rows of the data")
+    drawn = usable[draw_rows(len(usable), options.background_rows, options.seed)]
     background_bytes = orjson.dumps(instances_of(schema, drawn))
     outputs = output_names(native, classes)
     return Work(
@@ -89,7 +104,8 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
         say=say,
         schema=schema,
         rows=usable,
-        scores=served.scores,
+        outputs=served.outputs[is_admitted],
+        scores=served.scores[is_admitted],
         classes=classes,
         quality=quality,
         background=Background(drawn, sha256_of(background_bytes)),
@@ -99,26 +115,63 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
     )
 
 
+def _served(
+    source: Source, rows: FloatArray, options: Options, say: Callable[[str], None]
+) -> tuple[Served, "pd.Series", FloatArray, list[str]]:
+    """What the model serves, the labels and the rows it was asked for, and warnings."""
+    native, labels, warnings = source.native, source.labels, []
+    if len(rows) > MOST_UNPROVEN_ROWS and not _is_explainable(native):
+        # Without an exact form the library predicts row by row, minutes for a large table.
+        chosen = draw_rows(len(rows), MOST_UNPROVEN_ROWS, options.seed)
+        warnings.append(f"only {len(chosen)} of the {len(rows)} rows were looked at")
+        rows, labels = rows[chosen], labels.iloc[chosen]
+    say(f"predicting {len(rows)} rows")
+    try:
+        served = native.predict(rows)
+    except ValueError as error:
+        raise InvalidInputError(f"the model cannot predict the data: {error}") from error
+    if not np.all(np.isfinite(served.outputs)) or not np.all(np.isfinite(served.scores)):
+        raise InvalidInputError("the model's predictions on the data are not all finite")
+    return served, labels, rows, warnings
+
+
+def _is_explainable(native: NativeModel) -> bool:
+    try:
+        native.form()
+    except UnsupportedModelError:
+        return False
+    return True
+
+
 def _judge(
-    source: Source, options: Options, scores: FloatArray
+    source: Source, options: Options, scores: FloatArray, labels: "pd.Series"
 ) -> tuple[tuple[Level, ...] | None, str, list[str]]:
     """Classes, a sentence on how well the model fits the data, and warnings."""
-    native, labels = source.native, source.labels
+    native = source.native
     if native.task == "regression":
         if options.classes is not None:
             raise InvalidInputError("--classes is for classifiers; this model is a regression")
-        try:
-            truth = labels.to_numpy(dtype=np.float64)
-        except (TypeError, ValueError):
-            raise InvalidInputError("the target of a regression must be numbers") from None
-        share = 1.0 - float(np.mean((truth - scores[:, 0]) ** 2)) / (float(truth.var()) or 1.0)
-        poor = ["the model predicts these data worse than their mean does"] if share < 0 else []
-        return None, f"R2 on the data {share:.4f}", poor
-    classes = resolve_classes(native.classes, options.classes, labels, native.n_classes)
+        return None, *_judge_regression(labels, scores[:, 0])
+    stored = native.classes if native.classes is not None else source.artifact.classes
+    classes = resolve_classes(stored, options.classes, labels, native.n_classes)
     indices = class_indices(classes, labels)
     loss = check_mapping(scores, indices, classes)
     hits = float(np.mean(scores.argmax(axis=1) == indices))
-    return classes, f"log-loss on the data {loss:.4f}, accuracy {hits:.4f}", []
+    quality = f"log-loss on the data {loss:.4f}, accuracy {hits:.4f}"
+    return classes, quality, [WORSE] if loss > entropy(indices) + 1e-9 else []
+
+
+def _judge_regression(labels: "pd.Series", predicted: FloatArray) -> tuple[str, list[str]]:
+    import pandas as pd
+
+    if not pd.api.types.is_numeric_dtype(labels) or not np.all(np.isfinite(labels.to_numpy())):
+        raise InvalidInputError("the target of a regression must be finite numbers")
+    truth = labels.to_numpy(dtype=np.float64)
+    error = float(np.mean((truth - predicted) ** 2))
+    if truth.min() == truth.max():
+        return f"the target is constant, mean squared error {error:.4g}", []
+    share = 1.0 - error / float(truth.var())
+    return f"R2 on the data {share:.4f}", [WORSE] if share < 0 else []
 
 
 def _choose_explainer(work: Work) -> None:
@@ -142,7 +195,8 @@ def _prove(work: Work) -> None:
     assert factory is not None
     work.say(f"proving predictions on {len(work.rows)} given and {proof.EDGE_ROWS} edge rows")
     hard = proof.hard_rows(factory, work.schema, work.rows)
-    gap = proof.parse_gap(explainer, native, np.vstack([work.rows, hard]))
+    outputs = np.vstack([work.outputs, native.predict(hard).outputs])
+    gap = proof.relative_gap(explainer.outputs(np.vstack([work.rows, hard])), outputs)
     if gap > proof.PARSE_TOLERANCE[native.is_float32]:
         raise UnsupportedModelError(
             f"our reading of the model is {gap:.2g} off the library's predictions"
@@ -154,7 +208,7 @@ def _prove(work: Work) -> None:
         factory,
         native,
         work.background,
-        work.rows,
+        proof.spread_rows(work.rows, work.outputs, proof.ORACLE_ROWS),
         lambda done, total: work.say(f"comparing with brute force: row {done} of {total}"),
     )
     if oracle.gap > proof.ORACLE_TOLERANCE:

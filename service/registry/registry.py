@@ -1,18 +1,19 @@
 """The registry: register, load, promote, roll back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explainers.base import Level
+from explainers.base import ExplainerError, Level
 from service.errors import InvalidInputError, UnknownError
+from service.models.base import NativeModel
 from service.models.errors import ModelLoadError
-from service.models.formats import artifact_of_file, artifact_of_model, load_model
+from service.models.formats import Artifact, artifact_of_file, artifact_of_model, load_model
 from service.registry.layout import Layout, check_name
 from service.registry.registered import RegisteredModel, load_version
 from service.registry.registering import register_version
-from service.registry.tables import column_names, read_frame, split_target
+from service.registry.tables import check_unique, column_names, read_frame, split_target
 from service.registry.work import Options, Report, Source
 
 if TYPE_CHECKING:
@@ -56,25 +57,23 @@ class Registry:
         """Register a model file with the table it was trained on."""
         options = options or Options()
         check_name(name)
+        names = tuple(column for column in column_names(data) if column != target)
         try:
-            artifact = artifact_of_file(model)
-            names = tuple(column for column in column_names(data) if column != target)
             on_progress(f"reading {model.name}")
-            native = load_model(artifact, names=names, categories=options.categories)
+            artifact = artifact_of_file(model)
         except OSError as error:
             raise InvalidInputError(f"{model}: {error.strerror}") from error
         except ModelLoadError as error:
             raise InvalidInputError(str(error)) from error
+        native = _load(artifact, names, options)
+        if target in native.columns.raw.names:
+            raise InvalidInputError(f"the model reads the target {target!r} as an input column")
         on_progress(f"reading {data.name}")
-        raw = native.columns.raw
-        text = [
-            column
-            for column, levels in zip(raw.names, raw.levels, strict=True)
-            if levels is not None and all(isinstance(level, str) for level in levels)
-        ]
-        frame, labels = split_target(read_frame(data, text_columns=text), target)
+        frame, labels = split_target(
+            read_frame(data, text_columns=_text_columns(native, target)), target
+        )
         source = Source(artifact, native, frame, labels)
-        return self._finish(register_version(self.layout, name, source, options, on_progress))
+        return Registration(*register_version(self.layout, name, source, options, on_progress))
 
     def register(
         self,
@@ -91,27 +90,17 @@ class Registry:
 
         options = options or Options()
         check_name(name)
-        frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
-        frame = frame.rename(columns={i: f"x{i}" for i in frame.columns if isinstance(i, int)})
-        labels = y if isinstance(y, pd.Series) else pd.Series(y)
+        frame = _frame(X)
+        labels = pd.Series(y).reset_index(drop=True)
         if len(labels) != len(frame) or labels.isna().any():
             raise InvalidInputError(f"y must have {len(frame)} entries, none of them missing")
         try:
             artifact = artifact_of_model(model)
-            native = load_model(
-                artifact, names=tuple(map(str, frame.columns)), categories=options.categories
-            )
-        except ModelLoadError as error:
+        except (ModelLoadError, ExplainerError) as error:
             raise InvalidInputError(str(error)) from error
-        source = Source(artifact, native, frame, labels.reset_index(drop=True))
-        return self._finish(register_version(self.layout, name, source, options, on_progress))
-
-    def _finish(self, made: tuple[int, Report]) -> Registration:
-        version, report = made
-        model = self.load(report.name, version)
-        if self.layout.serving(report.name) is None:
-            self.layout.set_serving(report.name, version)
-        return Registration(model, report)
+        native = _load(artifact, tuple(frame.columns), options)
+        source = Source(artifact, native, frame, labels)
+        return Registration(*register_version(self.layout, name, source, options, on_progress))
 
     def load(self, name: str, version: int) -> RegisteredModel:
         """A version, digests and golden values checked."""
@@ -123,11 +112,6 @@ class Registry:
         if version is None:
             raise UnknownError(f"no model {name!r} is registered in {self.layout.root}")
         return self.load(name, version)
-
-    def serving_versions(self) -> Mapping[str, int]:
-        """The serving version of every name: what a running service follows."""
-        found = {name: self.layout.serving(name) for name in self.layout.names()}
-        return {name: version for name, version in found.items() if version is not None}
 
     def promote(self, name: str, version: int) -> RegisteredModel:
         """Let a version serve, after loading and checking it; on failure the old one stays."""
@@ -142,4 +126,34 @@ class Registry:
         version = self.layout.previous(name)
         if version is None:
             raise UnknownError(f"no other version of {name!r} has served before")
-        return self.promote(name, version)
+        model = self.load(name, version)
+        self.layout.step_back(name, version)
+        return model
+
+
+def _load(artifact: Artifact, names: tuple[str, ...], options: Options) -> NativeModel:
+    try:
+        return load_model(artifact, names=names, categories=options.categories)
+    except (ModelLoadError, ExplainerError) as error:
+        raise InvalidInputError(str(error)) from error
+
+
+def _text_columns(native: NativeModel, target: str) -> list[str]:
+    """Columns whose levels, or classes, are text even where they look like numbers."""
+    raw = native.columns.raw
+    known = {**dict(zip(raw.names, raw.levels, strict=True)), target: native.classes}
+    return [
+        column
+        for column, levels in known.items()
+        if levels is not None and all(isinstance(level, str) for level in levels)
+    ]
+
+
+def _frame(X: "pd.DataFrame | np.ndarray") -> "pd.DataFrame":
+    """Columns named as libraries name them: by their text, or x0, x1, ... for an array's."""
+    import pandas as pd
+
+    if isinstance(X, pd.DataFrame):
+        return X.set_axis(check_unique(map(str, X.columns)), axis=1)
+    frame = pd.DataFrame(X).infer_objects()
+    return frame.set_axis([f"x{index}" for index in range(frame.shape[1])], axis=1)

@@ -1,7 +1,6 @@
 """Training tables: from CSV, Parquet, frames or arrays to raw rows in the model's own coding."""
 
 import csv
-import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 UNKNOWN_CODE = -1.0
+ENCODING = "utf-8-sig"
 PARQUET = frozenset({".parquet", ".pq"})
 
 
@@ -28,21 +28,30 @@ def read_frame(path: Path, *, text_columns: Collection[str] = ()) -> "pd.DataFra
     try:
         if path.suffix.lower() in PARQUET:
             return pd.read_parquet(path)
-        with warnings.catch_warnings():
-            # Rows longer than the header are cut with a warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(
-                path,
-                index_col=False,
-                keep_default_na=False,
-                na_values=[""],
-                dtype=dict.fromkeys(text_columns, str),
-                float_precision="round_trip",
-                low_memory=False,
-                encoding="utf-8-sig",
-            )
-    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        _check_rows(path)
+        return pd.read_csv(
+            path,
+            index_col=False,
+            keep_default_na=False,
+            na_values=[""],
+            dtype=dict.fromkeys(text_columns, str),
+            low_memory=False,
+            encoding=ENCODING,
+        )
+    except (OSError, ValueError, csv.Error) as error:
         raise _unreadable(path, error) from error
+
+
+def _check_rows(path: Path) -> None:
+    """Every row has the header's number of fields: pandas would fill up a short one."""
+    with path.open(newline="", encoding=ENCODING) as lines:
+        rows = csv.reader(lines)
+        expected = len(next(rows, []))
+        for row in rows:
+            if row and len(row) != expected:
+                raise ValueError(
+                    f"line {rows.line_num} has {len(row)} fields, the header has {expected}"
+                )
 
 
 def column_names(path: Path) -> list[str]:
@@ -53,7 +62,7 @@ def column_names(path: Path) -> list[str]:
 
             names = list(pq.read_schema(path).names)
         else:
-            with path.open(newline="", encoding="utf-8-sig") as lines:
+            with path.open(newline="", encoding=ENCODING) as lines:
                 names = next(csv.reader(lines), [])
     except (OSError, ValueError, csv.Error) as error:
         raise _unreadable(path, error) from error
@@ -124,29 +133,25 @@ def _numbers(series: "pd.Series") -> FloatArray:
 
 
 def _codes(series: "pd.Series", levels: Sequence[Level], unknown: str) -> FloatArray:
-    """Codes of the levels; each distinct value is looked up once."""
-    import pandas as pd
-
     code_of = {_key(level): float(code) for code, level in enumerate(levels)}
     kinds = {kind for kind, _ in code_of}
-    unseen = {"missing": np.nan, "ignore": UNKNOWN_CODE}.get(unknown)
-    positions, values = pd.factorize(series.astype(object), use_na_sentinel=True)
-    table = np.full(len(values) + 1, np.nan)
-    for i, value in enumerate(values):
-        key = _key(value)
-        code = code_of.get(key, unseen)
-        if code is None or key[0] not in kinds:
-            row = int(np.argmax(positions == i)) + 1
+    missing = series.isna().to_numpy()
+    keys = {row: _key(value) for row, value in enumerate(series.tolist()) if not missing[row]}
+    if unknown == "refuse" or not {kind for kind, _ in keys.values()} <= kinds:
+        strays = [row for row, key in keys.items() if key not in code_of]
+        if strays:
             raise InvalidInputError(
-                f"column {series.name!r} holds a {key[0]} level the model does not know "
-                f"(row {row}); it knows {len(levels)} {'/'.join(sorted(kinds))} levels"
+                f"column {series.name!r} holds {len(strays)} values the model does not know, the "
+                f"first one {keys[strays[0]][0]} in row {strays[0] + 1}; "
+                f"it knows {len(levels)} levels of {' and '.join(sorted(kinds))}"
             )
-        table[i] = code
-    if len(values) and not any(_key(value) in code_of for value in values):
+    if keys and not any(key in code_of for key in keys.values()):
         raise InvalidInputError(
             f"column {series.name!r} holds none of the {len(levels)} levels the model knows"
         )
-    codes: FloatArray = table[positions]
+    codes = np.full(len(series), np.nan)
+    unseen = np.nan if unknown == "missing" else UNKNOWN_CODE
+    codes[list(keys)] = [code_of.get(key, unseen) for key in keys.values()]
     return codes
 
 

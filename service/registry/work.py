@@ -56,6 +56,7 @@ class Work:
     say: Callable[[str], None]
     schema: ModelSchema
     rows: FloatArray
+    outputs: FloatArray
     scores: FloatArray
     classes: tuple[Level, ...] | None
     quality: str

@@ -158,7 +158,7 @@ def test_garbage_in_the_serving_file_leaves_the_service_as_it_is(
 ) -> None:
     pointer = folder / "registry" / NAME / "serving"
     pointer.write_bytes(b"\xff\xfe\x00garbage")
-    wait_until(lambda: "serving" in load.server.log.read_text().partition("refresh_failed")[2])
+    wait_until(lambda: "model_refused" in load.server.log.read_text())
     assert load.answers[-1]["model"]["version"] == 1
     pointer.write_bytes(b"1\n")
     run("promote", NAME, "2")
