@@ -1,10 +1,8 @@
-"""The OpenAPI document with the columns of the models being served, and a page to read it."""
+"""The OpenAPI document with the columns of the models being served."""
 
-import html
 from contextlib import suppress
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
@@ -142,39 +140,3 @@ def _describe_problems(operation: dict[str, Any]) -> None:
         response = responses.setdefault(status, {"description": text})
         content = response.setdefault("content", {})
         content[PROBLEM_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
-
-
-def docs_page(document: dict[str, Any]) -> str:
-    """A page without scripts or foreign hosts: each call, and a curl line that works."""
-    sections = []
-    for path, operations in sorted(document["paths"].items()):
-        for method, operation in operations.items():
-            sections.append(_section(path, method, operation))
-    return PAGE.replace("{sections}", "\n".join(sections))
-
-
-def _section(path: str, method: str, operation: dict[str, Any]) -> str:
-    text = html.escape(operation.get("description") or operation.get("summary") or "")
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    sample = ""
-    if "example" in body:
-        data = orjson.dumps(body["example"]).decode().replace("'", "'\\''")
-        line = (
-            f"curl -s 'http://127.0.0.1:8000{path}?explain=true' "
-            f"-H 'Content-Type: application/json' -d '{data}'"
-        )
-        sample = f"<pre>{html.escape(line)}</pre>"
-    title = html.escape(f"{method.upper()} {path}")
-    return f"<section><h2><code>{title}</code></h2><p>{text}</p>{sample}</section>"
-
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>explaind API</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}
-h2{font-size:1.1rem;margin-top:2rem}pre{white-space:pre-wrap;word-break:break-word;
-background:#8881;padding:.8rem;border-radius:.4rem}:root{color-scheme:light dark}
-</style></head><body><h1>explaind API</h1>
-<p>The machine-readable document is <a href="/openapi.json">/openapi.json</a>.</p>
-{sections}</body></html>"""

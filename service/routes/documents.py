@@ -8,7 +8,8 @@ from fastapi.responses import HTMLResponse
 
 from service.auth import Caller
 from service.deps import RuntimeDep, requires
-from service.openapi import docs_page, openapi_document
+from service.docs_page import docs_page
+from service.openapi import openapi_document
 from service.runtime import Runtime
 
 router = APIRouter(include_in_schema=False)
@@ -26,7 +27,9 @@ async def docs(request: Request, runtime: RuntimeDep, _: Predicting) -> HTMLResp
     """The same as a page; nothing is loaded from elsewhere."""
     document = await _document(request, runtime)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return HTMLResponse(docs_page(document), headers={"Content-Security-Policy": policy})
+    base_url = str(request.base_url).rstrip("/")
+    page = docs_page(document, base_url=base_url)
+    return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
 
 async def _document(request: Request, runtime: Runtime) -> dict[str, Any]:
