@@ -4,19 +4,22 @@ import numpy as np
 
 from explainers.base import Background, IdentityDerivation, Naming
 from explainers.tree.ensemble import TreeEnsemble
-from explainers.tree.explainer import TreeExplainer
+from explainers.tree.explainer import TreeEngine, TreeExplainer
 
 
 def main() -> None:
-    """Explain one row of a model of one split through the classes that serve."""
-    explainer = TreeExplainer(
-        _stump(),
-        Background.of(np.array([[0.0], [1.0]])),
-        IdentityDerivation.over(1),
-        naming=Naming(("column",), ("output",), "raw"),
-        tolerance=1e-9,
-    )
-    explainer.warm_up()
+    """Explain one row of a model of one split with every engine that serves."""
+    engines: tuple[TreeEngine, ...] = ("table", "walk")
+    for engine in engines:
+        explainer = TreeExplainer(
+            _stump(),
+            Background.of(np.array([[0.0], [1.0]])),
+            IdentityDerivation.over(1),
+            naming=Naming(("column",), ("output",), "raw"),
+            tolerance=1e-9,
+            engine=engine,
+        )
+        explainer.warm_up()
 
 
 def _stump() -> TreeEnsemble:

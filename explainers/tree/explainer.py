@@ -1,5 +1,7 @@
 """Exact interventional Shapley values of tree ensembles."""
 
+from typing import TYPE_CHECKING, Literal
+
 from explainers.base import (
     Background,
     Derivation,
@@ -9,23 +11,37 @@ from explainers.base import (
     IntArray,
     Method,
     Naming,
+    UnsupportedModelError,
+    Values,
 )
 from explainers.tree.ensemble import TreeEnsemble
 
+if TYPE_CHECKING:
+    from explainers.tree.tables import CompiledTrees
+
+TreeEngine = Literal["auto", "table", "walk"]
+"""auto: tables for the trees they fit, the walk for the rest. table: refuse such a rest."""
+
+TABLE_BYTES = 256 << 20
+TABLE_TOLERANCE = 1e-5
+"""Tables are float32."""
+
 
 class TreeExplainer:
-    """Walks every tree with the set of background rows still alive; exact, no model call.
+    """Looks every tree up in tables summed over the background, or walks it; exact, no model call.
 
-    Cost: one row against 100 background rows about 0.3 ms for 100 trees of depth 6; releases the
-    GIL. Raises UnsupportedModelError when a path tests more than 64 distinct raw columns.
-    Source: Zern et al. 2023 (the game on a leaf); Laberge and Pequignot 2022 (one walk per tree).
+    Tables: one row costs about 0.05 ms for 100 trees of depth 6, whatever the background's size,
+    and errs by about 1e-7 of the row's largest value. The walk: 0.3 ms against 100 background
+    rows, in float64. Both release the GIL. Raises UnsupportedModelError when a path tests more
+    than 64 distinct raw columns, or when engine "table" does not fit all trees into table_bytes.
+    Source: Zern et al. 2023 (the game on a leaf); Nadel and Wettenstein 2025 (sums over the
+    background per pattern); Laberge and Pequignot 2022 (one walk per tree).
     """
 
     method: Method = "tree_interventional"
-    engine: Engine = "walk"
     exact: bool = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what is explained, how it is named, and how it is computed)
         self,
         ensemble: TreeEnsemble,
         background: Background,
@@ -33,11 +49,12 @@ class TreeExplainer:
         *,
         naming: Naming,
         tolerance: float,
+        engine: TreeEngine = "auto",
+        table_bytes: int = TABLE_BYTES,
     ) -> None:
         # numba takes a quarter of a second to import: only a process that explains trees pays.
         from explainers.tree.layout import LaidOutTrees
 
-        self.tolerance = tolerance
         self._background = background
         self._derivation = derivation
         self._naming = naming
@@ -47,12 +64,28 @@ class TreeExplainer:
         self._reference = self._trees.reference(derived)
         self._base_values: FloatArray = outputs.mean(axis=0)
         self.output_scale: FloatArray = outputs.std(axis=0)
+        self._compiled = None if engine == "walk" else self._compile(table_bytes)
+        self._walked = (
+            self._trees.without(self._compiled.kept) if self._compiled else self._trees.trees
+        )
+        if engine == "table" and self.engine != engine:
+            raise UnsupportedModelError(f"the trees' tables do not fit into {table_bytes} bytes")
+        self.tolerance = max(tolerance, TABLE_TOLERANCE) if self._compiled else tolerance
+
+    @property
+    def engine(self) -> Engine:
+        """What computes it: table only when no tree is left to the walk."""
+        return "walk" if len(self._walked.roots) else "table"
+
+    @property
+    def table_bytes(self) -> int:
+        """Memory of the tables."""
+        return self._compiled.n_bytes if self._compiled else 0
 
     def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:  # noqa: ARG002 (nothing is drawn)
         """Attribute each output of each row of X, (N, F) raw columns in schema order."""
-        values = self._trees.values(self._derivation(X), self._reference)
         return Explanation(
-            values=values,
+            values=self._values(self._derivation(X)),
             base_values=self._base_values[None, :].repeat(len(X), axis=0),
             feature_names=self._naming.features,
             output_names=self._naming.outputs,
@@ -68,5 +101,19 @@ class TreeExplainer:
         return self._trees.outputs(self._derivation(X))
 
     def warm_up(self) -> None:
-        """Compile the walk; construction has compiled the rest."""
+        """Compile what explains; construction has compiled the rest."""
         self.explain(self._background.rows[:1])
+
+    def _compile(self, table_bytes: int) -> "CompiledTrees | None":
+        from explainers.tree.tables import compile_tables
+
+        compiled = compile_tables(self._trees, self._reference, max_bytes=table_bytes)
+        return compiled if compiled.kept.any() else None
+
+    def _values(self, derived: FloatArray) -> Values:
+        if self._compiled is None:
+            return self._trees.walked(derived, self._reference, self._walked)
+        values = self._trees.looked_up(derived, self._compiled.tables)
+        if len(self._walked.roots):
+            values += self._trees.walked(derived, self._reference, self._walked)
+        return values

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Whole = int | np.int64
+"""What compiled code takes for an int64."""
+
 NAN_LEFT = np.uint8(1)
 ZERO_SPECIAL = np.uint8(2)
 ZERO_LEFT = np.uint8(4)
@@ -27,20 +30,37 @@ LEAF = np.uint32(1 << 31)
 MAX_PLAYERS = 64
 """Distinct players on one path: the sets of the walk are 64-bit words."""
 
+PIECE_BITS = 8
+"""Bits of a narrow piece's pattern, and players its rows have room for."""
+
+WIDE_BITS = 13
+"""The same of a wide piece: for leaves with more players on their path."""
+
+MOST_JOINED = 32
+"""Leaves of a piece whose common conditions are joined: finding it costs the square of this."""
+
+FAIR_SIZE = 4096.0
+"""Numbers in a table that weigh as much as one more table: between a quarter and four times this,
+neither memory nor time differs much.
+"""
+
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
 TWO = np.uint64(2)
 WORD_BITS = np.uint64(64)
 
 
-class Splits(NamedTuple):
-    """What decides at each of I splits, in depth-first order; K of them test categories."""
+class Decisions(NamedTuple):
+    """D distinct decisions sorted by column, over G tested columns; K of them test categories."""
 
-    columns: NDArray[np.uint32]  # (I,)
-    thresholds: NDArray[np.float64]
-    codes: NDArray[np.uint8]  # (I,) NAN_LEFT, ZERO_SPECIAL and ZERO_LEFT or-ed
-    category_splits: NDArray[np.uint32]  # (K,) which splits test categories
-    category_start: NDArray[np.uint32]  # (K,)
+    columns: NDArray[np.uint32]  # (G,)
+    starts: NDArray[np.uint32]  # (G + 1,) where each column's decisions begin
+    zero_special: NDArray[np.bool_]  # (G,) some decision on the column has ZERO_SPECIAL
+    thresholds: NDArray[np.float64]  # (D,)
+    codes: NDArray[np.uint8]  # (D,) NAN_LEFT, ZERO_SPECIAL and ZERO_LEFT or-ed
+    category_decisions: NDArray[np.uint32]  # (K,) which decisions test categories
+    category_columns: NDArray[np.uint32]  # (K,)
+    category_start: NDArray[np.uint32]
     category_words: NDArray[np.uint32]
     member_left: NDArray[np.bool_]
     category_bits: NDArray[np.uint32]
@@ -51,6 +71,7 @@ class Trees(NamedTuple):
 
     roots: NDArray[np.uint32]  # (T,) coded like children
     children: NDArray[np.uint32]  # (I, 2) left, right
+    decisions: NDArray[np.uint32]  # (I,)
     slots: NDArray[np.uint8]  # (I,) which distinct player of its path this is
     players: NDArray[np.uint32]  # (I,)
     leaf_values: NDArray[np.float64]  # (L, V)
@@ -65,6 +86,74 @@ class Reference(NamedTuple):
     masks: NDArray[np.uint64]  # (I, W) which rows each split sends left
     everyone: NDArray[np.uint64]  # (W,) bits of all rows
     n_rows: int
+
+
+class Paths(NamedTuple):
+    """Ways from the leaves up. An edge is 2 * split + side, side 1 the right; -1 is none."""
+
+    above: NDArray[np.int32]  # (I,) the edge that leads to a split
+    earlier: NDArray[np.int32]  # (I,) the nearest edge above that tests the same player
+    players: NDArray[np.int64]  # (I,) as in Trees
+    decisions: NDArray[np.int64]  # (I,)
+    n_decisions: Whole
+    depth: Whole
+    leaf_edges: NDArray[np.int32]  # (L,)
+    leaf_trees: NDArray[np.int32]  # (L,)
+    leaf_players: NDArray[np.int32]  # (L,) distinct players on the path
+    weights: NDArray[np.float64]  # as in Trees
+
+
+class Ways(NamedTuple):
+    """The paths to some leaves of one tree, from the root down."""
+
+    edges: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+class Work(NamedTuple):
+    """Room to compute one leaf's values of up to d players in."""
+
+    satisfied: NDArray[np.uint64]  # (d, W) the background rows that satisfy a player's conditions
+    counts: NDArray[np.int64]  # (2^d,)
+    lost: NDArray[np.float64]  # (2^d,)
+    values: NDArray[np.float64]  # (2^d, d)
+
+
+class Pieces(NamedTuple):
+    """K sets of leaves, each explained by one table of at most G bits and players. A bit below D
+    is a decision, D + edge says whether a row satisfies all conditions from the root to this edge
+    on this edge's player.
+    """
+
+    first: NDArray[np.int64]  # (K,) first leaf in `leaves`
+    stop: NDArray[np.int64]
+    prefix: NDArray[np.int64]  # (K,) edges from the root that enter as one bit a player
+    bits: NDArray[np.int64]  # (K, G + 1) padded with -1, their number the last
+    players: NDArray[np.int64]  # (K, G + 1) same
+    leaves: NDArray[np.int64]  # the leaves, piece by piece
+
+
+class Tables(NamedTuple):
+    """What a row is explained by: E further bits, K narrow pieces and Q wide ones.
+
+    The buffer of bits holds the D decisions, a 0, and the further bits. A target is the place in
+    the row's sums: player * C + first output; players that pad a row have a place of their own.
+    """
+
+    bit_sources: NDArray[np.uint16]  # (E, 2) each bit is the conjunction of two, each taken
+    bit_flips: NDArray[np.uint8]  # (E, 2) as it is (0) or negated (1)
+    piece_bits: NDArray[np.uint16]  # (K, 8) padded with the 0
+    piece_targets: NDArray[np.uint16]  # (K, 8)
+    piece_starts: NDArray[np.uint32]  # (K,) first row in `rows`
+    rows: NDArray[np.float32]  # (R, 8): V rows for each pattern of a piece's bits
+    wide_bits: NDArray[np.uint16]  # all Q pieces' bits, one after the other
+    wide_bit_stops: NDArray[np.uint32]  # (Q,)
+    wide_targets: NDArray[np.uint16]
+    wide_target_stops: NDArray[np.uint32]
+    wide_starts: NDArray[np.uint64]  # (Q,) first number in `wide`
+    wide: NDArray[np.float32]  # V rows, one number a target, for each pattern of a piece's bits
+    width: int
+    scale: float
 
 
 class Arrangement(NamedTuple):
@@ -174,50 +263,59 @@ def arrange(
 
 
 @_compiled
-def _decide_row(row: NDArray[np.float64], splits: Splits, goes_left: NDArray[np.uint8]) -> None:
-    for i in range(np.uint64(len(splits.columns))):
-        x = row[splits.columns[i]]
-        code = splits.codes[i]
-        nan = np.uint8(np.isnan(x))
-        zero = np.uint8(abs(x) <= TINY) & (code >> np.uint8(1))
-        below = np.uint8(x <= splits.thresholds[i])
-        special = (nan & code) | (zero & (code >> np.uint8(2)))
-        goes_left[i] = ((below & ~zero) | special) & np.uint8(1)
-    for k in range(np.uint64(len(splits.category_splits))):
-        i = splits.category_splits[k]
-        x = row[splits.columns[i]]
-        code = splits.codes[i]
+def _decide_row(
+    row: NDArray[np.float64], decisions: Decisions, goes_left: NDArray[np.uint8]
+) -> None:
+    for g in range(np.uint64(len(decisions.columns))):
+        x = row[decisions.columns[g]]
+        start = np.uint64(decisions.starts[g])
+        stop = np.uint64(decisions.starts[g + ONE])
+        if np.isnan(x):
+            for i in range(start, stop):
+                goes_left[i] = decisions.codes[i] & NAN_LEFT
+            continue
+        for i in range(start, stop):
+            goes_left[i] = np.uint8(x <= decisions.thresholds[i])
+        if decisions.zero_special[g] and abs(x) <= TINY:
+            for i in range(start, stop):
+                if decisions.codes[i] & ZERO_SPECIAL:
+                    goes_left[i] = np.uint8((decisions.codes[i] & ZERO_LEFT) != 0)
+    for k in range(np.uint64(len(decisions.category_decisions))):
+        i = decisions.category_decisions[k]
+        x = row[decisions.category_columns[k]]
+        code = decisions.codes[i]
         if np.isnan(x):
             goes_left[i] = code & NAN_LEFT
         elif code & ZERO_SPECIAL and abs(x) <= TINY:
             goes_left[i] = np.uint8((code & ZERO_LEFT) != 0)
         else:
             member = False
-            if -1.0 < x < 32.0 * splits.category_words[k]:
+            if -1.0 < x < 32.0 * decisions.category_words[k]:
                 level = np.uint64(x)
-                word = splits.category_bits[splits.category_start[k] + (level >> np.uint64(5))]
+                at = decisions.category_start[k] + (level >> np.uint64(5))
+                word = decisions.category_bits[at]
                 member = ((word >> np.uint32(level & np.uint64(31))) & np.uint32(1)) != 0
-            goes_left[i] = np.uint8(member == splits.member_left[k])
+            goes_left[i] = np.uint8(member == decisions.member_left[k])
 
 
 @_compiled
-def decide(rows: NDArray[np.float64], splits: Splits) -> NDArray[np.uint8]:
-    """(N, I): 1 where a split sends a row left. Rows (N, P) are already rounded to float32 for
+def decide(rows: NDArray[np.float64], decisions: Decisions) -> NDArray[np.uint8]:
+    """(N, D): 1 where a decision sends a row left. Rows (N, P) are already rounded to float32 for
     models that read float32.
     """
-    goes_left = np.empty((len(rows), len(splits.columns)), np.uint8)
+    goes_left = np.empty((len(rows), len(decisions.thresholds)), np.uint8)
     for n in range(len(rows)):
-        _decide_row(rows[n], splits, goes_left[n])
+        _decide_row(rows[n], decisions, goes_left[n])
     return goes_left
 
 
 @_compiled
 def masks_of(goes_left: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """(I, W): for each split a bit for each of B rows (B, I) that goes left; W is even."""
-    n_rows, n_splits = goes_left.shape
-    masks = np.zeros((n_splits, 2 * ((n_rows + 127) // 128)), np.uint64)
+    """(D, W): for each decision a bit for each of B rows (B, D) that goes left; W is even."""
+    n_rows, n_decisions = goes_left.shape
+    masks = np.zeros((n_decisions, 2 * ((n_rows + 127) // 128)), np.uint64)
     for n in range(np.uint64(n_rows)):
-        for i in range(np.uint64(n_splits)):
+        for i in range(np.uint64(n_decisions)):
             masks[i, n // WORD_BITS] |= np.uint64(goes_left[n, i]) << (n % WORD_BITS)
     return masks
 
@@ -225,7 +323,7 @@ def masks_of(goes_left: NDArray[np.uint8]) -> NDArray[np.uint64]:
 @_compiled
 def ensemble_outputs(
     rows: NDArray[np.float64],
-    splits: Splits,
+    decisions: Decisions,
     trees: Trees,
     base: NDArray[np.float64],
     divisor: float,
@@ -236,16 +334,17 @@ def ensemble_outputs(
     Rounding each float64 sum of two float32 numbers to float32 gives the float32 sum exactly.
     """
     outputs = np.zeros((len(rows), len(base)))
-    goes_left = np.empty(len(splits.columns), np.uint8)
+    goes_left = np.empty(len(decisions.thresholds), np.uint8)
     width = np.uint64(trees.leaf_values.shape[1])
     for n in range(np.uint64(len(rows))):
-        _decide_row(rows[n], splits, goes_left)
+        _decide_row(rows[n], decisions, goes_left)
         if divisor == 1.0:
             outputs[n] = base
         for t in range(np.uint64(len(trees.roots))):
             code = trees.roots[t]
             while not code & LEAF:
-                code = trees.children[code, ONE - np.uint64(goes_left[code])]
+                left = np.uint64(goes_left[trees.decisions[code]])
+                code = trees.children[code, ONE - left]
             first = np.uint64(trees.tree_output[t]) if width == ONE else ZERO
             for v in range(width):
                 total = outputs[n, first + v] + trees.leaf_values[code ^ LEAF, v]
@@ -263,7 +362,7 @@ def ensemble_outputs(
 @_compiled
 def walk(
     rows: NDArray[np.float64],
-    splits: Splits,
+    decisions: Decisions,
     trees: Trees,
     reference: Reference,
     n_players: int,
@@ -280,7 +379,7 @@ def walk(
     taken from the stack before its level is written again.
     """
     values = np.zeros((len(rows), n_players, n_outputs))
-    goes_left = np.empty(len(splits.columns), np.uint8)
+    goes_left = np.empty(len(decisions.thresholds), np.uint8)
     words = np.uint64(reference.masks.shape[1])
     weights = trees.weights
     width = np.uint64(trees.leaf_values.shape[1])
@@ -293,7 +392,7 @@ def walk(
     alive[1] = reference.everyone
     on_path = np.empty(MAX_PLAYERS, np.uint32)
     for n in range(np.uint64(len(rows))):
-        _decide_row(rows[n], splits, goes_left)
+        _decide_row(rows[n], decisions, goes_left)
         for t in range(np.uint64(len(trees.roots))):
             if trees.roots[t] & LEAF:
                 continue
@@ -310,7 +409,7 @@ def walk(
                 bit = ONE << slot
                 player = trees.players[split]
                 on_path[slot] = player
-                row_left = np.uint64(goes_left[split])
+                row_left = np.uint64(goes_left[trees.decisions[split]])
                 near = trees.children[split, ONE - row_left]
                 far = trees.children[split, row_left]
                 undecided = ((A | B) & bit) == ZERO
@@ -386,6 +485,427 @@ def walk(
                         todo[top], only_row[top], mask_at[top] = near, A, agree
                         only_background[top] = B
                         top += ONE
+    return values
+
+
+@_compiled
+def trace(trees: Trees, n_decisions: int) -> Paths:
+    """The way up from every split and leaf."""
+    n_splits, n_leaves = len(trees.children), len(trees.leaf_values)
+    above = np.full(n_splits, -1, np.int32)
+    earlier = np.full(n_splits, -1, np.int32)
+    split_trees = np.zeros(n_splits, np.int32)
+    known = np.zeros(n_splits, np.int32)
+    leaf_edges = np.full(n_leaves, -1, np.int32)
+    leaf_trees = np.zeros(n_leaves, np.int32)
+    leaf_players = np.zeros(n_leaves, np.int32)
+    for t in range(len(trees.roots)):
+        if trees.roots[t] & LEAF:
+            leaf_trees[trees.roots[t] ^ LEAF] = t
+        else:
+            split_trees[trees.roots[t]] = t
+    for split in range(n_splits):
+        edge = above[split]
+        while edge >= 0 and trees.players[edge >> 1] != trees.players[split]:
+            edge = above[edge >> 1]
+        earlier[split] = edge
+        players = known[split] + (edge < 0)
+        for side in range(2):
+            code = trees.children[split, side]
+            if code & LEAF:
+                leaf = code ^ LEAF
+                leaf_edges[leaf] = 2 * split + side
+                leaf_trees[leaf] = split_trees[split]
+                leaf_players[leaf] = players
+            else:
+                above[code] = 2 * split + side
+                split_trees[code] = split_trees[split]
+                known[code] = players
+    return Paths(
+        above,
+        earlier,
+        trees.players.astype(np.int64),
+        trees.decisions.astype(np.int64),
+        n_decisions,
+        trees.depth,
+        leaf_edges,
+        leaf_trees,
+        leaf_players,
+        trees.weights,
+    )
+
+
+@_compiled
+def _climb(leaf: Whole, paths: Paths, path: NDArray[np.int64]) -> Whole:
+    """Write the edges from the root to a leaf into path; their number."""
+    edge = np.int64(paths.leaf_edges[leaf])
+    length: Whole = np.int64(0)
+    while edge >= 0:
+        path[length] = edge
+        length += 1
+        edge = np.int64(paths.above[edge >> 1])
+    for i in range(length >> 1):
+        path[i], path[length - 1 - i] = path[length - 1 - i], path[i]
+    return length
+
+
+@_compiled
+def _joined_bit(edge: Whole, paths: Paths) -> Whole:
+    """The bit of all conditions down to an edge on its player."""
+    alone: Whole = paths.decisions[edge >> 1]
+    return alone if paths.earlier[edge >> 1] < 0 else paths.n_decisions + edge
+
+
+@_compiled
+def _superseded(i: Whole, prefix: Whole, path: NDArray[np.int64], paths: Paths) -> bool:
+    """Whether a later edge of the prefix tests the same player."""
+    for k in range(i + 1, prefix):
+        if paths.players[path[k] >> 1] == paths.players[path[i] >> 1]:
+            return True
+    return False
+
+
+@_compiled
+def _add(item: Whole, found: NDArray[np.int64]) -> Whole:
+    """Where item is among the found; how many there are is the last entry.
+
+    The first that finds no room is counted, but has no place.
+    """
+    room = len(found) - 1
+    count: Whole = found[room]
+    for k in range(min(count, room)):
+        if found[k] == item:
+            return k
+    if count < room:
+        found[count] = item
+    found[room] = min(count + 1, room + 1)
+    return count
+
+
+@_compiled
+def _add_path(
+    path: NDArray[np.int64],
+    start: Whole,
+    stop: Whole,
+    prefix: Whole,
+    paths: Paths,
+    found: NDArray[np.int64],
+) -> None:
+    """Add the bits of a path's edges from start to stop, of which `prefix` count as joined."""
+    for i in range(start, stop):
+        if i >= prefix:
+            _add(paths.decisions[path[i] >> 1], found)
+        elif not _superseded(i, prefix, path, paths):
+            _add(_joined_bit(path[i], paths), found)
+
+
+@_compiled
+def _add_paths(
+    ways: Ways,
+    first: Whole,
+    stop: Whole,
+    prefix: Whole,
+    paths: Paths,
+    found: NDArray[np.int64],
+) -> None:
+    """Find the bits that leaves of one tree need together, given the edges they share."""
+    found[:-1] = -1
+    found[-1] = 0
+    _add_path(ways.edges[first], np.int64(0), prefix, prefix, paths, found)
+    for k in range(first, stop):
+        _add_path(ways.edges[k], prefix, ways.lengths[k], prefix, paths, found)
+
+
+@_compiled
+def _add_players(
+    path: NDArray[np.int64], length: Whole, paths: Paths, found: NDArray[np.int64]
+) -> None:
+    for i in range(length):
+        _add(paths.players[path[i] >> 1], found)
+
+
+@_compiled
+def _widest(leaves: NDArray[np.int64], paths: Paths) -> Whole:
+    """The most of these leaves in one tree."""
+    widest: Whole = np.int64(0)
+    run: Whole = np.int64(0)
+    for k in range(len(leaves)):
+        new = k == 0 or paths.leaf_trees[leaves[k]] != paths.leaf_trees[leaves[k - 1]]
+        run = np.int64(1) if new else run + 1
+        widest = max(widest, run)
+    return widest
+
+
+@_compiled
+def cut(paths: Paths, leaves: NDArray[np.int64], room: Whole) -> Pieces:
+    """Cut each tree's leaves (ascending, with paths of 1 to `room` players) into runs that share
+    a table: few of them, with small tables.
+
+    The leaves of a run need all their decisions as bits or, where these are too many, those below
+    their common path and one bit for each player on it.
+    """
+    n = len(leaves)
+    first = np.empty(n, np.int64)
+    stop = np.empty(n, np.int64)
+    prefix = np.empty(n, np.int64)
+    bits = np.empty((n, room + 1), np.int64)
+    players = np.empty((n, room + 1), np.int64)
+    width = _widest(leaves, paths)
+    ways = Ways(np.empty((width, paths.depth), np.int64), np.empty(width, np.int64))
+    cost = np.empty(width + 1)
+    begin = np.empty(width + 1, np.int64)
+    joined = np.empty(width + 1, np.int64)
+    decisions = np.empty(room + 1, np.int64)
+    together = np.empty(room + 1, np.int64)
+    who = np.empty(room + 1, np.int64)
+    none = np.int64(0)
+    n_pieces = 0
+    base: Whole = 0
+    while base < n:
+        tree = paths.leaf_trees[leaves[base]]
+        size = np.int64(0)
+        while base + size < n and paths.leaf_trees[leaves[base + size]] == tree:
+            ways.lengths[size] = _climb(leaves[base + size], paths, ways.edges[size])
+            size += 1
+        cost[0] = 0.0
+        cost[1 : size + 1] = np.inf
+        for s in range(size):
+            decisions[room], who[room] = 0, 0
+            shared = ways.lengths[s]
+            for e in range(s, size):
+                _add_players(ways.edges[e], ways.lengths[e], paths, who)
+                if who[room] > room:
+                    break
+                common = np.int64(0)
+                shared = min(shared, ways.lengths[e])
+                while common < shared and ways.edges[e, common] == ways.edges[s, common]:
+                    common += 1
+                shared = common
+                _add_path(ways.edges[e], none, ways.lengths[e], none, paths, decisions)
+                used = none
+                needed = decisions[room]
+                if needed > room:
+                    if e - s >= MOST_JOINED:
+                        break
+                    used = shared
+                    _add_paths(ways, s, e + 1, used, paths, together)
+                    needed = together[room]
+                    if needed > room:
+                        break
+                across = np.int64(PIECE_BITS) if room == PIECE_BITS else who[room]
+                total = cost[s] + 1.0 + (across << needed) / FAIR_SIZE
+                if total < cost[e + 1]:
+                    cost[e + 1], begin[e + 1], joined[e + 1] = total, s, used
+        end: Whole = size
+        while end > 0:
+            start = begin[end]
+            first[n_pieces], stop[n_pieces] = base + start, base + end
+            prefix[n_pieces] = joined[end]
+            _add_paths(ways, start, end, joined[end], paths, bits[n_pieces])
+            players[n_pieces] = -1
+            players[n_pieces, room] = 0
+            for k in range(start, end):
+                _add_players(ways.edges[k], ways.lengths[k], paths, players[n_pieces])
+            n_pieces += 1
+            end = start
+        base += size
+    return Pieces(
+        first[:n_pieces].copy(),
+        stop[:n_pieces].copy(),
+        prefix[:n_pieces].copy(),
+        bits[:n_pieces].copy(),
+        players[:n_pieces].copy(),
+        leaves,
+    )
+
+
+@_compiled
+def _unit_values(
+    path: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    d: Whole,
+    reference: Reference,
+    weights: NDArray[np.float64],
+    work: Work,
+) -> None:
+    """What a leaf of value 1 gives each of d players, work.values (2^d, d), for each pattern p of
+    players whose conditions the row satisfies, averaged over the background.
+
+    slots: which player each edge of the path tests. A background row of pattern q counts where p
+    or q has every player; then A = not q and B = not p.
+    """
+    for j in range(d):
+        work.satisfied[j] = reference.everyone
+    for i in range(len(slots)):
+        flip = ZERO - np.uint64(path[i] & 1)
+        for w in range(len(reference.everyone)):
+            work.satisfied[slots[i], w] &= reference.masks[path[i] >> 1, w] ^ flip
+    full = (np.int64(1) << d) - 1
+    for p in range(full + 1):
+        work.counts[p] = 0
+        work.lost[p] = 0.0
+        for j in range(d):
+            work.values[p, j] = 0.0
+    for row in range(np.uint64(reference.n_rows)):
+        pattern = ZERO
+        for j in range(np.uint64(d)):
+            word = work.satisfied[j, row // WORD_BITS]
+            pattern |= ((word >> (row % WORD_BITS)) & ONE) << j
+        work.counts[pattern] += 1
+    for q in range(full + 1):
+        if work.counts[q] == 0:
+            continue
+        share = work.counts[q] / reference.n_rows
+        only_row = full ^ q
+        a = _ones(np.uint64(only_row))
+        also = q
+        while True:
+            given = only_row | also
+            b = _ones(np.uint64(full ^ given))
+            work.lost[given] += share * weights[b, a]
+            gain = share * weights[a, b]
+            members = np.uint64(only_row)
+            while members != ZERO:
+                work.values[given, _lowest(members)] += gain
+                members &= members - ONE
+            if also == 0:
+                break
+            also = (also - 1) & q
+    for p in range(full + 1):
+        for j in range(d):
+            if not (p >> j) & 1:
+                work.values[p, j] = -work.lost[p]
+
+
+@_compiled
+def _work(d: Whole, n_words: int) -> Work:
+    size = np.int64(1) << d
+    return Work(
+        np.empty((d, n_words), np.uint64),
+        np.empty(size, np.int64),
+        np.empty(size),
+        np.empty((size, d)),
+    )
+
+
+@_compiled
+def fill_pieces(
+    paths: Paths,
+    reference: Reference,
+    pieces: Pieces,
+    places: NDArray[np.int64],
+    leaf_values: NDArray[np.float64],
+    numbers: NDArray[np.float32],
+) -> None:
+    """Write each piece's V rows for each pattern of its bits; leaf_values is (L, V).
+
+    places (K, 2): where its first row begins in numbers, and how long its rows are.
+    """
+    room = pieces.bits.shape[1] - 1
+    width = leaf_values.shape[1]
+    path = np.empty(paths.depth, np.int64)
+    slots = np.empty(paths.depth, np.int64)
+    work = _work(room, len(reference.everyone))
+    who = np.empty(room + 1, np.int64)
+    columns = np.empty(room, np.int64)
+    wanted = np.empty(room, np.int64)
+    unwanted = np.empty(room, np.int64)
+    sums = np.empty((width << room, room))
+    for k in range(len(pieces.first)):
+        prefix = pieces.prefix[k]
+        n_bits = pieces.bits[k, room]
+        sums[: width << n_bits] = 0.0
+        for at in range(pieces.first[k], pieces.stop[k]):
+            leaf = pieces.leaves[at]
+            length = _climb(leaf, paths, path)
+            who[room] = 0
+            wanted[:] = 0
+            unwanted[:] = 0
+            for i in range(length):
+                split = path[i] >> 1
+                slot = _add(paths.players[split], who)
+                slots[i] = slot
+                negated = (path[i] & 1) == 1
+                bit = paths.decisions[split]
+                if i < prefix:
+                    if _superseded(i, prefix, path, paths):
+                        continue
+                    bit = _joined_bit(path[i], paths)
+                    negated = negated and paths.earlier[split] < 0
+                mask = np.int64(1) << _add(bit, pieces.bits[k])
+                if negated:
+                    unwanted[slot] |= mask
+                else:
+                    wanted[slot] |= mask
+            d = who[room]
+            for j in range(d):
+                columns[j] = _add(who[j], pieces.players[k])
+            _unit_values(path, slots[:length], d, reference, paths.weights, work)
+            for pattern in range(1 << n_bits):
+                p = np.int64(0)
+                for j in range(d):
+                    given = pattern & (wanted[j] | unwanted[j])
+                    possible = (wanted[j] & unwanted[j]) == 0
+                    p |= np.int64(possible and given == wanted[j]) << j
+                for v in range(width):
+                    value = leaf_values[leaf, v]
+                    for j in range(d):
+                        sums[pattern * width + v, columns[j]] += value * work.values[p, j]
+        start, across = places[k]
+        for i in range(width << n_bits):
+            for j in range(across):
+                numbers[start + i * across + j] = sums[i, j]
+
+
+@_compiled
+def look_up(
+    rows: NDArray[np.float64],
+    decisions: Decisions,
+    tables: Tables,
+    n_players: int,
+    n_outputs: int,
+) -> NDArray[np.float64]:
+    """(N, F, C) Shapley values, still to be divided as the ensemble divides its trees."""
+    n_decisions = np.uint64(len(decisions.thresholds))
+    n_further = np.uint64(len(tables.bit_sources))
+    width = np.uint64(tables.width)
+    outputs = np.uint64(n_outputs)
+    bits = np.zeros(n_decisions + ONE + n_further, np.uint8)
+    sums = np.empty(np.uint64(n_players + 1) * outputs)
+    values = np.empty((len(rows), n_players, n_outputs))
+    for n in range(np.uint64(len(rows))):
+        _decide_row(rows[n], decisions, bits)
+        for k in range(n_further):
+            one = bits[tables.bit_sources[k, 0]] ^ tables.bit_flips[k, 0]
+            two = bits[tables.bit_sources[k, 1]] ^ tables.bit_flips[k, 1]
+            bits[n_decisions + ONE + k] = one & two
+        sums[:] = 0.0
+        for k in range(np.uint64(len(tables.piece_starts))):
+            at = np.uint64(tables.piece_starts[k])
+            pattern = ZERO
+            for j in range(np.uint64(PIECE_BITS)):
+                pattern |= np.uint64(bits[tables.piece_bits[k, j]]) << j
+            at += pattern * width
+            for v in range(width):
+                for j in range(np.uint64(PIECE_BITS)):
+                    sums[tables.piece_targets[k, j] + v] += tables.rows[at + v, j]
+        bit = ZERO
+        first = ZERO
+        for k in range(np.uint64(len(tables.wide_starts))):
+            start = bit
+            pattern = ZERO
+            while bit < tables.wide_bit_stops[k]:
+                pattern |= np.uint64(bits[tables.wide_bits[bit]]) << (bit - start)
+                bit += ONE
+            across = np.uint64(tables.wide_target_stops[k]) - first
+            at = tables.wide_starts[k] + pattern * across * width
+            for v in range(width):
+                for j in range(across):
+                    sums[tables.wide_targets[first + j] + v] += tables.wide[at + v * across + j]
+            first += across
+        for f in range(np.uint64(n_players)):
+            for c in range(outputs):
+                values[n, f, c] = sums[f * outputs + c] * tables.scale
     return values
 
 

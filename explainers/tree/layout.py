@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from explainers.base import FloatArray, IntArray, MalformedModelError, UnsupportedModelError, Values
 from explainers.tree import kernel
+from explainers.tree.decisions import distinct_decisions
 from explainers.tree.ensemble import TreeEnsemble
 
 
@@ -27,10 +28,11 @@ class LaidOutTrees:
         nodes = arrangement.split_nodes
         self.ensemble = ensemble
         self.n_players = n_players
-        self.splits = _splits(ensemble, nodes)
+        self.decisions, which = distinct_decisions(ensemble, nodes)
         self.trees = kernel.Trees(
             roots=arrangement.roots,
             children=arrangement.children,
+            decisions=which,
             slots=arrangement.slots,
             players=node_players[nodes].astype(np.uint32),
             leaf_values=ensemble.leaf_values[arrangement.leaf_nodes].astype(np.float64, order="C"),
@@ -41,14 +43,14 @@ class LaidOutTrees:
         self._base = np.array(ensemble.base, dtype=np.float64)
 
     def decide(self, derived: FloatArray) -> NDArray[np.uint8]:
-        """(N, I): 1 where a split sends the row left, splits in depth-first order."""
-        return kernel.decide(self._read(derived), self.splits)
+        """(N, D): 1 where a decision sends the row left."""
+        return kernel.decide(self._read(derived), self.decisions)
 
     def outputs(self, derived: FloatArray) -> FloatArray:
         """(N, C) by plain traversal, summed as the library sums."""
         return kernel.ensemble_outputs(
             self._read(derived),
-            self.splits,
+            self.decisions,
             self.trees,
             self._base,
             float(self.ensemble.divisor),
@@ -57,18 +59,38 @@ class LaidOutTrees:
 
     def reference(self, derived: FloatArray) -> kernel.Reference:
         """The background's derived rows, (B, P), as bit masks."""
-        masks = kernel.masks_of(self.decide(derived))
+        masks = kernel.masks_of(self.decide(derived))[self.trees.decisions]
         bits = np.arange(masks.shape[1] * 64) < len(derived)
         everyone = np.packbits(bits, bitorder="little").view(np.uint64)
         return kernel.Reference(masks, everyone, len(derived))
 
-    def values(self, derived: FloatArray, reference: kernel.Reference) -> Values:
-        """(N, F, C) Shapley values against a background."""
-        rows = self._read(derived)
-        n_outputs = self.ensemble.n_outputs
-        total = kernel.walk(rows, self.splits, self.trees, reference, self.n_players, n_outputs)
+    def walked(
+        self, derived: FloatArray, reference: kernel.Reference, trees: kernel.Trees
+    ) -> Values:
+        """(N, F, C) what these of the trees give, by the walk."""
+        total = kernel.walk(
+            self._read(derived), self.decisions, trees, reference, self.n_players, self.n_outputs
+        )
         total /= reference.n_rows * self.ensemble.divisor
         return total
+
+    def looked_up(self, derived: FloatArray, tables: kernel.Tables) -> Values:
+        """(N, F, C) what the trees in the tables give."""
+        total = kernel.look_up(
+            self._read(derived), self.decisions, tables, self.n_players, self.n_outputs
+        )
+        total /= self.ensemble.divisor
+        return total
+
+    def without(self, trees: NDArray[np.bool_]) -> kernel.Trees:
+        """The trees but these, (T,)."""
+        kept = self.trees
+        return kept._replace(roots=kept.roots[~trees], tree_output=kept.tree_output[~trees])
+
+    @property
+    def n_outputs(self) -> int:
+        """C."""
+        return self.ensemble.n_outputs
 
     def _read(self, derived: FloatArray) -> FloatArray:
         if derived.ndim != 2 or derived.shape[1] != self.ensemble.n_columns:
@@ -106,36 +128,3 @@ def _arranged(
             f"a path tests more than {kernel.MAX_PLAYERS} distinct columns, too many for the walk"
         )
     return arrangement
-
-
-def _splits(ensemble: TreeEnsemble, nodes: NDArray[np.int32]) -> kernel.Splits:
-    category = np.flatnonzero(ensemble.is_category[nodes])
-    category_nodes = nodes[category]
-    return kernel.Splits(
-        columns=ensemble.column[nodes].astype(np.uint32),
-        thresholds=ensemble.threshold[nodes].astype(np.float64),
-        codes=_codes(ensemble)[nodes],
-        category_splits=category.astype(np.uint32),
-        category_start=ensemble.category_start[category_nodes].astype(np.uint32),
-        category_words=ensemble.category_words[category_nodes].astype(np.uint32),
-        member_left=ensemble.member_left[category_nodes].astype(np.bool_),
-        category_bits=np.array(ensemble.category_bits, dtype=np.uint32),
-    )
-
-
-def _codes(ensemble: TreeEnsemble) -> NDArray[np.uint8]:
-    zero_left = np.where(ensemble.is_category, _first_level_left(ensemble), ensemble.threshold >= 0)
-    zero_left = np.where(ensemble.zero_is_missing, ensemble.missing_left, zero_left)
-    nan_left = np.where(ensemble.nan_is_zero, zero_left, ensemble.missing_left)
-    return (
-        nan_left * kernel.NAN_LEFT
-        | ensemble.zero_is_missing * kernel.ZERO_SPECIAL
-        | (ensemble.zero_is_missing & ensemble.missing_left) * kernel.ZERO_LEFT
-    ).astype(np.uint8)
-
-
-def _first_level_left(ensemble: TreeEnsemble) -> NDArray[np.bool_]:
-    member = np.zeros(len(ensemble.column), dtype=np.bool_)
-    known = ensemble.is_category & (ensemble.category_words > 0)
-    member[known] = ensemble.category_bits[ensemble.category_start[known]] & 1
-    return np.equal(member, ensemble.member_left)
