@@ -16,7 +16,7 @@ def build_explainer(
     *,
     naming: Naming,
     tolerance: float,
-    engine: TreeEngine = "walk",
+    engine: TreeEngine = "auto",
 ) -> Explainer:
     """An explainer of the model over this background.
 

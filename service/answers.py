@@ -42,7 +42,7 @@ class AnswerTemplates:
             {
                 "lane": "inline",
                 "method": explainer.method,
-                "engine": explainer.engine,
+                "engine": model.engine,
                 "exact": True,
                 **_spaces(model),
             }

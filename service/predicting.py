@@ -260,8 +260,8 @@ def _count_success(served: ServedModel, ask: Ask, prepared: Prepared, seconds: f
     if explained is None:
         metrics.explanations["inline", "rejected"].inc()
         return
-    tolerance = served.model.manifest.explainer.tolerance
-    count(metrics, explained, tolerance)
+    assert served.model.explainer is not None
+    count(metrics, explained, served.model.explainer.tolerance)
     metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
     if explained.reason is None:
         metrics.explanations["inline", "served"].inc()

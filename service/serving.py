@@ -54,7 +54,7 @@ def _header_constants(model: RegisteredModel) -> HeaderConstants:
         trees_used=artifact.trees_used,
         library_versions=manifest.libraries,
         method=explainer.method,
-        engine=explainer.engine,
+        engine=model.engine,
         config_digest=explainer.config_digest,
         background_digest=manifest.background.digest,
         output_space=explainer.output_space,

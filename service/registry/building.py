@@ -6,6 +6,7 @@ import numpy as np
 
 from explainers.base import Background, Explainer, IntArray, Naming
 from explainers.choose import build_explainer
+from explainers.tree.explainer import TreeEngine
 from service.models.base import LinearForm, NativeModel, TreeForm
 
 TOLERANCE = {True: 1e-5, False: 1e-9}
@@ -35,10 +36,17 @@ class ExplainerFactory:
             derived = np.flatnonzero(form.coefficients.any(axis=1))
         return np.setdiff1d(np.arange(n_columns), form.derivation.players[derived])
 
-    def build(self, background: Background) -> Explainer:
-        """An explainer over this background."""
+    def build(self, background: Background, *, engine: TreeEngine = "auto") -> Explainer:
+        """An explainer over this background; engine "walk" for a second opinion, or for a
+        background used once (tables take longer to build).
+        """
         form = self.form
         parts = form.ensemble if isinstance(form, TreeForm) else (form.coefficients, form.intercept)
         return build_explainer(
-            parts, background, form.derivation, naming=self.naming, tolerance=self.tolerance
+            parts,
+            background,
+            form.derivation,
+            naming=self.naming,
+            tolerance=self.tolerance,
+            engine=engine,
         )

@@ -69,6 +69,7 @@ class ProofEntry(_Part):
     data_rows: int
     edge_rows: int
     parse_gap: float | None
+    engines_gap: float | None = None
     oracle_gap: float | None
     oracle_rows: int
 

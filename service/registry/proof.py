@@ -18,6 +18,7 @@ ORACLE_BACKGROUND_ROWS = 20
 ORACLE_ROWS = 5
 ORACLE_TOLERANCE = 1e-5
 GOLDEN_ROWS = 8
+ENGINES_TOLERANCE = 1e-6
 PARSE_TOLERANCE = {True: 1e-6, False: 1e-11}
 """Largest relative gap between our reading of a model and the library, by float32 or not."""
 
@@ -105,7 +106,9 @@ def run_oracle(
     """
     reference = background.rows[:ORACLE_BACKGROUND_ROWS]
     groups = column_groups(explained.shape[1])
-    scales = np.abs(factory.build(background).explain(explained).values).max(axis=(1, 2))
+    scales = np.abs(factory.build(background, engine="walk").explain(explained).values).max(
+        axis=(1, 2)
+    )
     worst = 0.0
     for done, x in enumerate(explained):
         for columns in groups:
@@ -113,12 +116,23 @@ def run_oracle(
                 lambda X: native.predict(X).outputs, x[None, :], reference, columns
             )[0]
             played = Background.of(restricted_background(reference, x, columns))
-            values = factory.build(played).explain(x[None, :]).values[0, columns]
+            values = factory.build(played, engine="walk").explain(x[None, :]).values[0, columns]
             gap = float(np.max(np.abs(values - expected)))
             if gap:
                 worst = max(worst, gap / max(scales[done], float(np.abs(expected).max())))
         on_progress(done + 1, len(explained))
     return OracleResult(worst if np.isfinite(worst) else float("inf"), len(explained))
+
+
+def engines_gap(
+    factory: ExplainerFactory, explainer: Explainer, background: Background, rows: FloatArray
+) -> float | None:
+    """The serving engine against the walk, over the largest |value|; None if it is no other."""
+    if explainer.engine != "table":
+        return None
+    walked = factory.build(background, engine="walk").explain(rows).values
+    gap = float(np.max(np.abs(explainer.explain(rows).values - walked), initial=0.0))
+    return gap / float(np.max(np.abs(walked))) if gap else 0.0
 
 
 def column_groups(n_columns: int) -> list[IntArray]:

@@ -87,6 +87,7 @@ def manifest_of(
             data_rows=len(work.rows),
             edge_rows=proof.EDGE_ROWS,
             parse_gap=work.proven.get("parse_gap"),
+            engines_gap=work.proven.get("engines_gap"),
             oracle_gap=work.proven.get("oracle_gap"),
             oracle_rows=int(work.proven.get("oracle_rows") or 0),
         ),
@@ -128,7 +129,7 @@ def _explainer_entry(work: Work) -> ExplainerEntry:
         output_space=native.output_space,
         link=native.link,
         output_names=work.naming.outputs,
-        tolerance=TOLERANCE[native.is_float32],
+        tolerance=explainer.tolerance if explainer else TOLERANCE[native.is_float32],
         config_digest=_digest(config),
     )
 

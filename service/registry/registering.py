@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
-from explainers.base import Background, FloatArray, Level, Naming, UnsupportedModelError
+from explainers.base import Background, Explainer, FloatArray, Level, Naming, UnsupportedModelError
 from service.errors import InvalidInputError
 from service.models.base import NativeModel, Served
 from service.registry import card, proof
@@ -204,6 +204,16 @@ def _prove(work: Work) -> None:
     base_gap = proof.base_value_gap(explainer, native, work.background)
     if base_gap > TOLERANCE[native.is_float32]:
         raise UnsupportedModelError(f"base values are {base_gap:.2g} off the library's mean")
+    _prove_values(work, factory, explainer, gap)
+
+
+def _prove_values(work: Work, factory: ExplainerFactory, explainer: Explainer, gap: float) -> None:
+    """Tables against the walk, and the walk against brute force through the real model."""
+    native = work.source.native
+    golden = proof.spread_rows(work.rows, work.outputs, proof.GOLDEN_ROWS)
+    engines_gap = proof.engines_gap(factory, explainer, work.background, golden)
+    if engines_gap is not None and not engines_gap <= proof.ENGINES_TOLERANCE:
+        raise UnsupportedModelError(f"tables and walk are {engines_gap:.2g} apart")
     oracle = proof.run_oracle(
         factory,
         native,
@@ -213,7 +223,12 @@ def _prove(work: Work) -> None:
     )
     if oracle.gap > proof.ORACLE_TOLERANCE:
         raise UnsupportedModelError(f"values are {oracle.gap:.2g} off brute force")
-    work.proven = {"parse_gap": gap, "oracle_gap": oracle.gap, "oracle_rows": oracle.rows}
+    work.proven = {
+        "parse_gap": gap,
+        "engines_gap": engines_gap,
+        "oracle_gap": oracle.gap,
+        "oracle_rows": oracle.rows,
+    }
 
 
 def _calibrate(work: Work) -> CostEntry:
