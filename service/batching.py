@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import perf_counter
 
 import numpy as np
 
@@ -14,7 +15,13 @@ from service import answers
 from service.answers import Facts, Fragments
 from service.auth import Caller
 from service.errors import PredictionError
-from service.evidence import DecisionEvent, Lane, Status
+from service.evidence import (
+    Answer,
+    DecisionEvent,
+    EvidenceLog,
+    Lane,
+    Status,
+)
 from service.explaining import Explained, ExplainedPart, explain_rows
 from service.logs import log, place_of
 from service.models.base import Served
@@ -25,6 +32,8 @@ LOOP_BUDGET_SECONDS = 0.002
 
 MOST_ROWS = 512
 MOST_THREADS = 2
+ENOUGH_REQUESTS = 64
+"""As many waiting requests do not wait for a running commit to end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,9 +65,13 @@ class Prepared:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiting:
+class Waiting:
+    """A request between its tick and its commit; prepared is there once computed."""
+
     ask: Ask
-    future: "asyncio.Future[Prepared]"
+    outcome: Answer
+    prepared: Prepared | None = None
+    computed: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -67,39 +80,46 @@ class Batcher:
 
     served: ServedModel
     executor: ThreadPoolExecutor
-    waiting: list[_Waiting] = field(default_factory=list)
+    evidence: EvidenceLog
+    waiting: list[Waiting] = field(default_factory=list)
     threads: int = 0
     scheduled: bool = False
 
-    def submit(self, ask: Ask) -> "asyncio.Future[Prepared]":
-        """Queue a request for the flush of this tick."""
+    def submit(self, ask: Ask) -> Waiting:
+        """Queue a request for the flush of this tick; its outcome says when it is durable."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Prepared] = loop.create_future()
-        self.waiting.append(_Waiting(ask, future))
-        if not self.scheduled:
-            self.scheduled = True
-            loop.call_soon(self._flush)
-        return future
+        waiting = Waiting(ask, loop.create_future())
+        self.waiting.append(waiting)
+        self.schedule()
+        return waiting
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is queued or running."""
+        """Nothing waits or runs."""
         return not self.waiting and not self.threads
+
+    def schedule(self) -> None:
+        """Flush in the next iteration of the loop, once for all requests of this one."""
+        if self.waiting and not self.scheduled:
+            self.scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         self.scheduled = False
+        if len(self.waiting) < ENOUGH_REQUESTS and self.evidence.backlog():
+            return  # the end of the running commit flushes: until then the batch grows
         while self.waiting:
             batch = self._next_batch()
             if self._seconds(batch) <= LOOP_BUDGET_SECONDS:
                 del self.waiting[: len(batch)]
-                _resolve(batch, run(self.served, [w.ask for w in batch]))
+                self._store(batch, run(self.served, [w.ask for w in batch]))
             elif self.threads < MOST_THREADS:
                 del self.waiting[: len(batch)]
                 self._start_thread(batch)
             else:
                 return  # a finishing thread flushes again
 
-    def _next_batch(self) -> list[_Waiting]:
+    def _next_batch(self) -> list[Waiting]:
         rows = 0
         for count, waiting in enumerate(self.waiting):
             rows += len(waiting.ask.body.rows)
@@ -107,7 +127,7 @@ class Batcher:
                 return self.waiting[:count]
         return self.waiting[:]
 
-    def _seconds(self, batch: Sequence[_Waiting]) -> float:
+    def _seconds(self, batch: Sequence[Waiting]) -> float:
         cost = self.served.model.manifest.cost
         seconds = cost.predict_row
         for waiting in batch:
@@ -115,27 +135,40 @@ class Batcher:
                 seconds += len(waiting.ask.body.rows) * cost.explain_row_in_batch
         return seconds
 
-    def _start_thread(self, batch: list[_Waiting]) -> None:
+    def _start_thread(self, batch: list[Waiting]) -> None:
         self.threads += 1
         work = asyncio.get_running_loop().run_in_executor(
             self.executor, run, self.served, [w.ask for w in batch]
         )
         work.add_done_callback(lambda done: self._finish(batch, done.result()))
 
-    def _finish(self, batch: list[_Waiting], results: list[Prepared | PredictionError]) -> None:
+    def _finish(self, batch: list[Waiting], results: list[Prepared | PredictionError]) -> None:
         self.threads -= 1
-        _resolve(batch, results)
-        self._flush()
+        self._store(batch, results)
+        self.schedule()
+
+    def _store(
+        self, batch: Sequence[Waiting], results: Sequence[Prepared | PredictionError]
+    ) -> None:
+        """Hand what was computed to the evidence log, as one commit."""
+        events, now = [], perf_counter()
+        for waiting, result in zip(batch, results, strict=True):
+            if isinstance(result, PredictionError):
+                _fail(waiting, result)
+            else:
+                waiting.prepared, waiting.computed = result, now
+                events.append((result.event, waiting.outcome))
+        try:
+            if events:
+                self.evidence.submit(events)
+        except Exception as error:  # noqa: BLE001 - nobody but these requests can be told
+            for waiting in batch:
+                _fail(waiting, error)
 
 
-def _resolve(batch: Sequence[_Waiting], results: Sequence[Prepared | PredictionError]) -> None:
-    for waiting, result in zip(batch, results, strict=True):
-        if waiting.future.done():
-            continue  # the client went away
-        if isinstance(result, PredictionError):
-            waiting.future.set_exception(result)
-        else:
-            waiting.future.set_result(result)
+def _fail(waiting: Waiting, error: Exception) -> None:
+    if not waiting.outcome.done():  # the client may have gone away
+        waiting.outcome.set_exception(error)
 
 
 def run(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:

@@ -77,8 +77,11 @@ class PredictService:
     executor: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="predict")
     )
-    _batchers: dict[str, Batcher] = field(default_factory=dict)
+    _batchers: dict[ServedModel, Batcher] = field(default_factory=dict)
     _in_flight: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.evidence.call_when_idle(self._after_commit)
 
     async def predict(self, call: PredictCall) -> PredictReply:
         """The stored answer to a call, new or replayed.
@@ -190,30 +193,36 @@ class PredictService:
         if ask.explain:
             served.metrics.wanted[lane].inc()
         computing = perf_counter()
+        waiting = self._batcher(served).submit(ask)
         try:
-            prepared = await self._batcher(served).submit(ask)
-            computed = perf_counter()
-            if await self.evidence.append(prepared.event) is AppendOutcome.CONFLICT:
+            if await waiting.outcome is AppendOutcome.CONFLICT:
                 winner = await self.evidence.get(ask.caller.tenant, ask.request_id)
                 return _answer_of_winner(served, ask, winner)
         except (PredictionError, StoreBusyError, StoreUnavailableError) as error:
             raise _count_failure(served, ask, error) from None
-        now = perf_counter()
+        prepared, now = waiting.prepared, perf_counter()
+        assert prepared is not None
         _count_success(served, ask, prepared, now - started)
         timings = (
             ("parse", parsed),
-            ("predict", computed - computing),
+            ("predict", waiting.computed - computing),
             ("explain", prepared.explained.duration_seconds if prepared.explained else 0.0),
-            ("evidence", now - computed),
+            ("evidence", now - waiting.computed),
         )
         return PredictReply(prepared.answer, ask.request_id, is_replay=False, timings=timings)
 
     def _batcher(self, served: ServedModel) -> Batcher:
-        name = served.model.name
-        batcher = self._batchers.get(name)
-        if batcher is None or batcher.served is not served:
-            batcher = self._batchers[name] = Batcher(served, self.executor)
+        batcher = self._batchers.get(served)
+        if batcher is None:
+            batcher = self._batchers[served] = Batcher(served, self.executor, self.evidence)
         return batcher
+
+    def _after_commit(self) -> None:
+        """Flush what gathered during the commit; let go of versions that serve no more."""
+        for served, batcher in list(self._batchers.items()):
+            batcher.schedule()
+            if batcher.is_idle and self.models.all.get(served.model.name) is not served:
+                del self._batchers[served]
 
     def close(self) -> None:
         """Stop the threads; called when no request is in flight any more."""

@@ -20,9 +20,10 @@ from service.evidence.events import (
 from service.evidence.log import EvidenceLog
 from service.evidence.reading import DecisionFilter, ListedDecision, Page, StoredDecision
 from service.evidence.store import AppendOutcome, EvidenceStore
-from service.evidence.writer import CommitObserver
+from service.evidence.writer import Answer, CommitObserver
 
 __all__ = [
+    "Answer",
     "AppendOutcome",
     "BadCursorError",
     "CommitObserver",

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Self, TypeVar
@@ -11,7 +11,7 @@ from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import DecisionEvent, seal
 from service.evidence.reading import EVERY_DECISION, DecisionFilter, Page, StoredDecision
 from service.evidence.store import AppendOutcome, EvidenceStore
-from service.evidence.writer import CommitObserver, GroupWriter
+from service.evidence.writer import Answer, CommitObserver, GroupWriter
 
 _READERS = 4
 _PROBE_SECONDS = 2.0
@@ -61,7 +61,20 @@ class EvidenceLog:
         is STORED again, once. Raises StoreBusyError at once, StoreUnavailableError when the store
         did not confirm it.
         """
-        return await self._writer.submit(seal(event))
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self.submit([(event, answer)])
+        return await answer
+
+    def submit(self, events: Sequence[tuple[DecisionEvent, Answer]]) -> None:
+        """Queue events for one commit; each future gets what `append` would return or raise.
+
+        Raises StoreBusyError or StoreUnavailableError at once, for all of them.
+        """
+        self._writer.submit([(seal(event), answer) for event, answer in events])
+
+    def call_when_idle(self, callback: Callable[[], None]) -> None:
+        """Call on the loop each time everything that was submitted has its outcome."""
+        self._writer.call_when_idle(callback)
 
     async def get(self, tenant: str, request_id: str) -> StoredDecision | None:
         """The decision of that request, None if there is none. Raises StoreUnavailableError."""
@@ -91,7 +104,7 @@ class EvidenceLog:
         return True
 
     def backlog(self) -> int:
-        """How many events wait for the writer."""
+        """How many submitted events have no outcome yet."""
         return self._writer.backlog()
 
     async def _read(self, call: Callable[[], Result]) -> Result:

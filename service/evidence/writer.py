@@ -51,28 +51,33 @@ class GroupWriter:
         self._loop = loop
         self._queue_limit = queue_limit
         self._observer = observer
-        self._queue: SimpleQueue[Pending | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Pending] | None] = SimpleQueue()
+        self._pending = 0  # touched on the loop's thread only
+        self._on_idle: list[Callable[[], None]] = []
         self._closed = False
         self._thread = Thread(target=self._run, name="evidence-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, row: Row) -> Answer:
-        """Queue a row. The future gives its outcome or raises StoreUnavailableError; cancelling it
-        does not take the row back.
+    def submit(self, rows: Sequence[Pending]) -> None:
+        """Queue rows that belong into one commit. Their futures get an outcome or
+        StoreUnavailableError; cancelling one does not take its row back.
 
         Raises StoreBusyError when queue_limit rows wait, StoreUnavailableError after `close`.
         """
         if self._closed:
             raise StoreUnavailableError("the evidence log is closed")
-        if self._queue.qsize() >= self._queue_limit:
+        if self._pending >= self._queue_limit:
             raise StoreBusyError(f"{self._queue_limit} events wait for the evidence store")
-        answer = self._loop.create_future()
-        self._queue.put((row, answer))
-        return answer
+        self._pending += len(rows)
+        self._queue.put(rows)
 
     def backlog(self) -> int:
-        """How many rows wait to be taken into a batch."""
-        return self._queue.qsize()
+        """How many rows have no outcome yet."""
+        return self._pending
+
+    def call_when_idle(self, callback: Callable[[], None]) -> None:
+        """Call on the loop each time the last row that waited has its outcome."""
+        self._on_idle.append(callback)
 
     def is_alive(self) -> bool:
         """The thread runs and takes rows."""
@@ -88,17 +93,18 @@ class GroupWriter:
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join, timeout_seconds)
         left = self._take_all()
-        _resolve(left, _unavailable("the evidence log was closed before this was stored", left))
+        self._resolve(
+            left, _unavailable("the evidence log was closed before this was stored", left)
+        )
 
     def _take_all(self) -> list[Pending]:
-        taken = []
+        taken: list[Pending] = []
         while True:
             try:
                 item = self._queue.get_nowait()
             except Empty:
                 break
-            if item is not None:
-                taken.append(item)
+            taken += item or ()
         self._queue.put(None)
         return taken
 
@@ -115,8 +121,8 @@ class GroupWriter:
         batch: list[Pending] = []
         item = self._queue.get()
         while item is not None:
-            batch.append(item)
-            if len(batch) == BATCH_ROWS or self._queue.empty():
+            batch += item
+            if len(batch) >= BATCH_ROWS or self._queue.empty():
                 return batch
             item = self._queue.get()
         if batch:
@@ -137,7 +143,20 @@ class GroupWriter:
     def _answer(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
         # A closed loop has nobody waiting; what is queued is committed all the same.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(_resolve, batch, outcomes)
+            self._loop.call_soon_threadsafe(self._resolve, batch, outcomes)
+
+    def _resolve(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+        for (_, answer), outcome in zip(batch, outcomes, strict=True):
+            if answer.done():
+                continue
+            if isinstance(outcome, StoreUnavailableError):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+        self._pending -= len(batch)
+        if not self._pending:
+            for callback in self._on_idle:
+                callback()
 
     def _report(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         if self._observer is None:
@@ -151,13 +170,3 @@ class GroupWriter:
 
 def _unavailable(reason: str, batch: Sequence[Pending]) -> list[Outcome]:
     return [StoreUnavailableError(reason) for _ in batch]
-
-
-def _resolve(batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
-    for (_, answer), outcome in zip(batch, outcomes, strict=True):
-        if answer.done():
-            continue
-        if isinstance(outcome, StoreUnavailableError):
-            answer.set_exception(outcome)
-        else:
-            answer.set_result(outcome)

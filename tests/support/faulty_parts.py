@@ -2,14 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from explainers.base import Explainer, Explanation, FloatArray, IntArray
 from service.evidence import (
-    AppendOutcome,
+    Answer,
     DecisionEvent,
     EvidenceLog,
     StoredDecision,
@@ -18,6 +18,7 @@ from service.evidence import (
 from service.models.base import NativeModel, Served
 from service.runtime import Runtime
 
+Events = Sequence[tuple[DecisionEvent, Answer]]
 Customise = Callable[[Runtime], None]
 
 
@@ -27,13 +28,17 @@ class SlowLog:
     def __init__(self, log: EvidenceLog, before: Callable[[], Awaitable[None]]) -> None:
         self._log = log
         self._before = before
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def append(self, event: DecisionEvent) -> AppendOutcome:
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    def submit(self, events: Events) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(self._submit_later(events)))
+
+    async def _submit_later(self, events: Events) -> None:
         await self._before()
-        return await self._log.append(event)
-
-    async def get(self, tenant: str, request_id: str) -> StoredDecision | None:
-        return await self._log.get(tenant, request_id)
+        self._log.submit(events)
 
 
 def lag(seconds: float) -> Customise:
@@ -138,9 +143,9 @@ class BrokenLog:
     def __getattr__(self, name: str) -> object:
         return getattr(self._log, name)
 
-    async def append(self, event: DecisionEvent) -> AppendOutcome:
+    def submit(self, events: Events) -> None:
         self._check()
-        return await self._log.append(event)
+        self._log.submit(events)
 
     async def get(self, tenant: str, request_id: str) -> StoredDecision | None:
         self._check()

@@ -1,7 +1,7 @@
 """Batches: what arrives in one tick is computed together, and fails apart."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,8 +15,9 @@ import pytest
 from explainers.base import Explanation, FloatArray, IntArray
 from schemas import Answer
 from service.auth import LOCAL
-from service.batching import Ask, Batcher, Prepared, run
+from service.batching import Ask, Batcher, Prepared, Waiting, run
 from service.errors import PredictionError
+from service.evidence import EvidenceLog, StoreUnavailableError
 from service.metrics import Metrics
 from service.models.base import Served
 from service.registry import Registry
@@ -78,7 +79,7 @@ def ask(served: ServedModel, *, first: float = 14.0, explain: bool = True, rows:
     body = orjson.dumps({"instances": [instance] * rows})
     decoded = served.model.codec.decode(body, max_instances=1000)
     return Ask(
-        request_id=f"request-{first}-{explain}",
+        request_id=f"request-{first}-{explain}-{rows}",
         caller=LOCAL,
         received_at=datetime.now(UTC),
         body=decoded,
@@ -136,34 +137,73 @@ def test_wrong_sums_are_never_answered(served: ServedModel, factor: float) -> No
     assert explanation.values is None
 
 
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[EvidenceLog]:
+    evidence = await EvidenceLog.open(f"sqlite:///{tmp_path}/evidence.db")
+    yield evidence
+    await evidence.close()
+
+
+async def answers_of(waiting: list[Waiting]) -> list[Answer]:
+    await asyncio.gather(*(one.outcome for one in waiting))
+    return [answer_of(one.prepared) for one in waiting if one.prepared is not None]
+
+
 async def test_requests_of_one_tick_share_one_model_call(
-    served: ServedModel, pool: ThreadPoolExecutor
+    served: ServedModel, pool: ThreadPoolExecutor, log: EvidenceLog
 ) -> None:
     counting = CountingModel(served.model.native)
-    batcher = Batcher(with_parts(served, native=counting), pool)
-    await asyncio.gather(*(batcher.submit(ask(served, first=10.0 + i)) for i in range(5)))
+    batcher = Batcher(with_parts(served, native=counting), pool, log)
+    await answers_of([batcher.submit(ask(served, first=10.0 + i)) for i in range(5)])
     assert counting.calls == [5]
 
 
+async def test_a_batch_grows_while_a_commit_runs_and_none_is_forgotten(
+    served: ServedModel, pool: ThreadPoolExecutor, log: EvidenceLog
+) -> None:
+    counting = CountingModel(served.model.native)
+    batcher = Batcher(with_parts(served, native=counting), pool, log)
+    log.call_when_idle(batcher.schedule)
+    first = batcher.submit(ask(served, first=9.0))
+    await asyncio.sleep(0)
+    assert log.backlog()
+    others = []
+    for i in range(6):
+        others.append(batcher.submit(ask(served, first=10.0 + i)))
+        await asyncio.sleep(0)
+    assert len(await answers_of([first, *others])) == 7
+    assert sum(counting.calls) == 7
+    assert batcher.is_idle
+
+
 async def test_costly_work_leaves_the_loop_and_batches_while_threads_are_busy(
-    served: ServedModel, pool: ThreadPoolExecutor
+    served: ServedModel, pool: ThreadPoolExecutor, log: EvidenceLog
 ) -> None:
     cost = served.model.manifest.cost.model_copy(update={"explain_row_in_batch": 0.01})
     manifest = served.model.manifest.model_copy(update={"cost": cost})
     counting = CountingModel(served.model.native)
-    batcher = Batcher(with_parts(served, native=counting, manifest=manifest), pool)
-    results = await asyncio.gather(
-        *(batcher.submit(ask(served, first=10.0 + i, rows=300)) for i in range(6))
-    )
-    assert all(answer_of(result).explanation for result in results)
+    batcher = Batcher(with_parts(served, native=counting, manifest=manifest), pool, log)
+    log.call_when_idle(batcher.schedule)
+    waiting = [batcher.submit(ask(served, first=10.0 + i, rows=300)) for i in range(6)]
+    assert all(answer.explanation for answer in await answers_of(waiting))
     assert sum(counting.calls) == 1800
     assert max(counting.calls) <= 512
 
 
 async def test_a_client_that_went_away_does_not_disturb_the_batch(
-    served: ServedModel, pool: ThreadPoolExecutor
+    served: ServedModel, pool: ThreadPoolExecutor, log: EvidenceLog
 ) -> None:
-    batcher = Batcher(served, pool)
+    batcher = Batcher(served, pool, log)
     gone, stays = batcher.submit(ask(served, first=11.0)), batcher.submit(ask(served, first=12.0))
-    gone.cancel()
-    assert answer_of(await stays).predictions
+    gone.outcome.cancel()
+    (answer,) = await answers_of([stays])
+    assert answer.predictions
+
+
+async def test_a_closed_log_fails_the_whole_batch(
+    served: ServedModel, pool: ThreadPoolExecutor, log: EvidenceLog
+) -> None:
+    await log.close()
+    waiting = Batcher(served, pool, log).submit(ask(served))
+    with pytest.raises(StoreUnavailableError):
+        await waiting.outcome

@@ -7,7 +7,7 @@ import pytest
 from service.evidence import AppendOutcome, StoreBusyError, StoreUnavailableError
 from service.evidence.events import Row
 from service.evidence.store import Outcome
-from service.evidence.writer import BATCH_ROWS, CommitObserver, GroupWriter, Insert
+from service.evidence.writer import BATCH_ROWS, Answer, CommitObserver, GroupWriter, Insert
 
 STORED = AppendOutcome.STORED
 
@@ -46,9 +46,15 @@ def writer_of(
     return GroupWriter(insert, loop=loop, queue_limit=limit, observer=observer)
 
 
+def submitted(writer: GroupWriter, row: Row) -> Answer:
+    answer: Answer = asyncio.get_running_loop().create_future()
+    writer.submit([(row, answer)])
+    return answer
+
+
 async def blocked(database: Database, writer: GroupWriter) -> asyncio.Future[AppendOutcome]:
     database.gate.clear()
-    first = writer.submit(("first",))
+    first = submitted(writer, ("first",))
     await asyncio.to_thread(database.entered.wait, 10)
     return first
 
@@ -57,8 +63,8 @@ async def test_what_arrives_during_a_commit_goes_into_the_next_ones_whole() -> N
     database = Database()
     writer = writer_of(database.insert)
     first = await blocked(database, writer)
-    rest = [writer.submit((n,)) for n in range(BATCH_ROWS + 3)]
-    assert writer.backlog() == BATCH_ROWS + 3
+    rest = [submitted(writer, (n,)) for n in range(BATCH_ROWS + 3)]
+    assert writer.backlog() == BATCH_ROWS + 4
     database.gate.set()
     await asyncio.gather(first, *rest)
     await writer.close(timeout_seconds=10)
@@ -69,14 +75,14 @@ async def test_what_arrives_during_a_commit_goes_into_the_next_ones_whole() -> N
 
 async def test_the_queue_is_bounded_and_opens_again() -> None:
     database = Database()
-    writer = writer_of(database.insert, limit=2)
+    writer = writer_of(database.insert, limit=3)
     first = await blocked(database, writer)
-    waiting = [writer.submit((n,)) for n in range(2)]
-    with pytest.raises(StoreBusyError, match="2 events"):
-        writer.submit(("one too many",))
+    waiting = [submitted(writer, (n,)) for n in range(2)]
+    with pytest.raises(StoreBusyError, match="3 events"):
+        submitted(writer, ("one too many",))
     database.gate.set()
     await asyncio.gather(first, *waiting)
-    assert await writer.submit(("again",)) is STORED
+    assert await submitted(writer, ("again",)) is STORED
     await writer.close(timeout_seconds=10)
 
 
@@ -90,22 +96,22 @@ async def test_a_failed_batch_fails_all_its_rows_and_the_next_one_works(
     database = Database()
     writer = writer_of(database.insert)
     first = await blocked(database, writer)
-    second = writer.submit(("second",))
+    second = submitted(writer, ("second",))
     database.error = error
     database.gate.set()
     for answer in (first, second):
         with pytest.raises(StoreUnavailableError, match=reason):
             await answer
     database.error = None
-    assert await writer.submit(("third",)) is STORED
+    assert await submitted(writer, ("third",)) is STORED
     await writer.close(timeout_seconds=10)
     assert database.batches == [[("third",)]]
 
 
 async def test_a_broken_observer_costs_no_answer() -> None:
     writer = writer_of(Database().insert, observer=BrokenObserver())
-    assert await writer.submit(("one",)) is STORED
-    assert await writer.submit(("two",)) is STORED
+    assert await submitted(writer, ("one",)) is STORED
+    assert await submitted(writer, ("two",)) is STORED
     assert writer.is_alive()
     await writer.close(timeout_seconds=10)
 
@@ -114,11 +120,11 @@ async def test_closing_commits_what_waits_and_refuses_what_comes_after() -> None
     database = Database()
     writer = writer_of(database.insert)
     first = await blocked(database, writer)
-    waiting = [writer.submit((n,)) for n in range(5)]
+    waiting = [submitted(writer, (n,)) for n in range(5)]
     closing = asyncio.ensure_future(writer.close(timeout_seconds=10))
     await asyncio.sleep(0)
     with pytest.raises(StoreUnavailableError, match="closed"):
-        writer.submit(("late",))
+        submitted(writer, ("late",))
     database.gate.set()
     await closing
     assert await asyncio.gather(first, *waiting) == [STORED] * 6
@@ -129,7 +135,7 @@ async def test_closing_is_bounded_and_fails_what_was_not_taken() -> None:
     database = Database()
     writer = writer_of(database.insert)
     first = await blocked(database, writer)
-    waiting = writer.submit(("waiting",))
+    waiting = submitted(writer, ("waiting",))
     await writer.close(timeout_seconds=0.01)
     with pytest.raises(StoreUnavailableError, match="closed before"):
         await waiting
@@ -153,8 +159,8 @@ def test_rows_are_committed_although_their_loop_is_gone() -> None:
     async def leave() -> GroupWriter:
         writer = writer_of(insert)
         for n in range(BATCH_ROWS + 1):
-            writer.submit((n,))
-        writer.submit(("last",))
+            submitted(writer, (n,))
+        submitted(writer, ("last",))
         return writer
 
     writer = asyncio.run(leave())
