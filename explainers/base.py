@@ -107,6 +107,11 @@ class Explanation:
     model_evaluations: int = 0
 
     def __post_init__(self) -> None:
+        # Slices of these are encoded as they lie in memory.
+        for name in ("values", "base_values", "outputs"):
+            array = getattr(self, name)
+            if array is not None and not array.flags.c_contiguous:
+                object.__setattr__(self, name, np.ascontiguousarray(array))
         rows = self.values.shape[0]
         outputs = len(self.output_names)
         expected = (rows, len(self.feature_names), outputs)

@@ -26,7 +26,7 @@ from service.errors import (
 )
 from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
-from service.logs import log
+from service.logs import log, place_of
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.registry import Registry
@@ -101,6 +101,7 @@ async def _start(settings: Settings, metrics: Metrics, authenticator: Authentica
         metrics,
         default=settings.model,
         retention_days=settings.retention_days,
+        inline_budget_seconds=settings.inline_budget_seconds,
     )
     await asyncio.to_thread(served.refresh)
     try:
@@ -133,8 +134,8 @@ async def _follow(runtime: Runtime) -> None:
         for refresh in (runtime.models.refresh, runtime.authenticator.refresh):
             try:
                 await asyncio.to_thread(refresh)
-            except (CommandError, OSError) as error:
-                log.error("refresh_failed", error=str(error))
+            except Exception as error:  # noqa: BLE001 - without it revoked keys would go on working
+                log.error("refresh_failed", place=place_of(error))
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ LOOP_BUDGET_SECONDS = 0.002
 
 MOST_ROWS = 512
 MOST_THREADS = 2
+NOT_ENCODED = "the explanation could not be written as JSON"
 ENOUGH_REQUESTS = 64
 """As many waiting requests do not wait for a running commit to end."""
 
@@ -131,8 +132,10 @@ class Batcher:
         cost = self.served.model.manifest.cost
         seconds = cost.predict_row
         for waiting in batch:
+            rows = len(waiting.ask.body.rows)
+            seconds += rows * cost.predict_row_in_batch
             if waiting.ask.explain:
-                seconds += len(waiting.ask.body.rows) * cost.explain_row_in_batch
+                seconds += rows * cost.explain_row_in_batch
         return seconds
 
     def _start_thread(self, batch: list[Waiting]) -> None:
@@ -271,6 +274,12 @@ def _explanation(
         return "failed", answers.encode_unexplained(
             served.model, "failed", own.reason, lane="inline", request_id=ask.request_id
         )
-    return "complete", answers.encode_explanation(
-        served.templates, own, ask.body.rows, top=ask.top, request_id=ask.request_id
-    )
+    try:
+        return "complete", answers.encode_explanation(
+            served.templates, own, ask.body.rows, top=ask.top, request_id=ask.request_id
+        )
+    except Exception as error:  # noqa: BLE001 - the prediction must outlive its explanation
+        log.error("explanation_not_encoded", request_id=ask.request_id, place=place_of(error))
+        return "failed", answers.encode_unexplained(
+            served.model, "failed", NOT_ENCODED, lane="inline", request_id=ask.request_id
+        )

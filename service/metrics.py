@@ -24,7 +24,6 @@ SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
 LANES = ("inline", "queued")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
 PREDICTION_OUTCOMES = ("ok", "invalid", "error")
-STAGES = ("validate", "load", "predict", "explain", "store", "queue")
 INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden")
 FREQUENT_ERRORS = (
     ("validate", "content"),

@@ -32,23 +32,25 @@ from service.explaining import count
 from service.logs import log
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
-from service.uuid7 import uuid7
 
 TWIN_WAIT_SECONDS = 2.0
 DEFAULT_TOP = 5
-LARGE_BODY_BYTES = 65536
-"""A body above this is decoded in a thread: a hostile one keeps the decoder busy for 0.3 s."""
+LARGE_BODY_BYTES = 16384
+"""A body above this is decoded in a thread: a hostile one of 1 MiB takes 0.3 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictCall:
-    """One POST /predict as the transport understood it; request_id None: make one."""
+    """One POST /predict as the transport understood it; is_id_chosen: by the client, so that the
+    request may be a repetition.
+    """
 
     model: str | None
     body: bytes
     explain: bool
     top: int | None
-    request_id: str | None
+    request_id: str
+    is_id_chosen: bool
     caller: Caller
     trace_id: str | None = None
 
@@ -61,7 +63,6 @@ class PredictReply:
     """
 
     body: bytes
-    request_id: str
     is_replay: bool
     timings: tuple[tuple[str, float], ...] = ()
 
@@ -104,9 +105,11 @@ class PredictService:
             served.metrics.errors("validate", "content").inc()
             raise
         parsed = perf_counter() - started
-        if call.request_id is None:
-            return await self._answer(served, ask, started, parsed)
-        return await self._answer_once(served, ask, started, parsed)
+        if call.is_id_chosen:
+            return await self._answer_once(served, ask, started, parsed)
+        if ask.explain:
+            served.metrics.wanted["inline"].inc()
+        return await self._answer(served, ask, started, parsed)
 
     def _ask(self, served: ServedModel, call: PredictCall, received_at: datetime) -> Ask:
         model = served.model
@@ -125,7 +128,7 @@ class PredictService:
             raise InvalidRequestError("see errors", errors=error.errors) from None
         instances = model.codec.instances_json(body.rows)
         return Ask(
-            request_id=call.request_id or uuid7(),
+            request_id=call.request_id,
             trace_id=call.trace_id,
             caller=call.caller,
             received_at=received_at,
@@ -156,18 +159,27 @@ class PredictService:
     async def _answer_once(
         self, served: ServedModel, ask: Ask, started: float, parsed: float
     ) -> PredictReply:
-        """Answer under an ID the client chose: the first answer again if there is one."""
+        """Answer under an ID the client chose: the first answer again if there is one.
+
+        Nothing is looked up before: the store refuses a second record. So `wanted` is counted
+        with the outcome here, because a repetition moves no counter.
+        """
         key = (ask.caller.tenant, ask.request_id)
         await self._await_twin(key)
         done = self._in_flight[key] = asyncio.Event()
+        is_new = True
         try:
-            stored = await self._earlier(served, ask)
-            if stored is not None:
-                return _replay(stored, ask)
-            return await self._answer(served, ask, started, parsed)
+            reply = await self._answer(served, ask, started, parsed)
+            is_new = not reply.is_replay
+        except ConflictError:
+            is_new = False
+            raise
         finally:
             del self._in_flight[key]
             done.set()
+            if ask.explain and is_new:
+                served.metrics.wanted["inline"].inc()
+        return reply
 
     async def _await_twin(self, key: tuple[str, str]) -> None:
         """Wait for the same ID in flight in this process; InProgressError when it takes long."""
@@ -178,26 +190,15 @@ class PredictService:
             except TimeoutError:
                 raise InProgressError from None
 
-    async def _earlier(self, served: ServedModel, ask: Ask) -> StoredDecision | None:
-        try:
-            return await self.evidence.get(ask.caller.tenant, ask.request_id)
-        except StoreUnavailableError as error:
-            if ask.explain:
-                served.metrics.wanted["inline"].inc()
-            raise _count_failure(served, ask, error) from None
-
     async def _answer(
         self, served: ServedModel, ask: Ask, started: float, parsed: float
     ) -> PredictReply:
-        lane = "inline"
-        if ask.explain:
-            served.metrics.wanted[lane].inc()
         computing = perf_counter()
         waiting = self._batcher(served).submit(ask)
         try:
             if await waiting.outcome is AppendOutcome.CONFLICT:
                 winner = await self.evidence.get(ask.caller.tenant, ask.request_id)
-                return _answer_of_winner(served, ask, winner)
+                return _replay(winner, ask)
         except (PredictionError, StoreBusyError, StoreUnavailableError) as error:
             raise _count_failure(served, ask, error) from None
         prepared, now = waiting.prepared, perf_counter()
@@ -209,7 +210,7 @@ class PredictService:
             ("explain", prepared.explained.duration_seconds if prepared.explained else 0.0),
             ("evidence", now - waiting.computed),
         )
-        return PredictReply(prepared.answer, ask.request_id, is_replay=False, timings=timings)
+        return PredictReply(prepared.answer, is_replay=False, timings=timings)
 
     def _batcher(self, served: ServedModel) -> Batcher:
         batcher = self._batchers.get(served)
@@ -229,24 +230,17 @@ class PredictService:
         self.executor.shutdown(wait=True)
 
 
-def _replay(stored: StoredDecision, ask: Ask) -> PredictReply:
+def _replay(stored: StoredDecision | None, ask: Ask) -> PredictReply:
     """The first answer's bytes; ConflictError for another request or principal."""
+    if stored is None:
+        raise InternalError("the record that took this ID cannot be found")
     same = (
         stored.actor == ask.caller.principal
         and orjson.loads(stored.part("fingerprint")) == ask.fingerprint
     )
     if not same:
         raise ConflictError
-    return PredictReply(stored.part("answer"), ask.request_id, is_replay=True)
-
-
-def _answer_of_winner(served: ServedModel, ask: Ask, winner: StoredDecision | None) -> PredictReply:
-    """What another process stored first; it delivers what was counted as wanted here."""
-    if winner is None:
-        raise InternalError("the record that took this ID cannot be found")
-    if ask.explain:
-        served.metrics.explanations["inline", "served"].inc()
-    return _replay(winner, ask)
+    return PredictReply(stored.part("answer"), is_replay=True)
 
 
 def _count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:

@@ -23,7 +23,7 @@ from service.errors import (
     UsageError,
 )
 from service.http import problem_response
-from service.logs import configure_logs
+from service.logs import configure_logs, log
 from service.runtime import Runtime
 from service.settings import Settings
 from service.uuid7 import uuid7
@@ -172,6 +172,8 @@ def run_server(
             "(`explaind keys create` makes one)"
         )
     configure_logs(log_level)
+    for name in Settings.unknown_variables():
+        log.warning("unknown_setting", variable=name)
     choose_kernel_cache(settings.data_dir)
     compile_kernels()
     _ignore_signals_after_shutdown()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic
 from typing import Self
 
 from service.answers import AnswerTemplates
@@ -11,6 +12,9 @@ from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
 from service.metrics import Metrics, ModelMetrics
 from service.registry import RegisteredModel, Registry
+
+RETRY_SECONDS = 30.0
+"""A refused version is tried again after this long: its files may have been repaired."""
 
 UNREADABLE = 0
 """Stands for the version of a name whose `serving` file names none."""
@@ -70,7 +74,13 @@ class ServedModels:
     """
 
     def __init__(
-        self, registry: Registry, metrics: Metrics, *, default: str | None, retention_days: int
+        self,
+        registry: Registry,
+        metrics: Metrics,
+        *,
+        default: str | None,
+        retention_days: int,
+        inline_budget_seconds: float = 0.1,
     ) -> None:
         self.registry = registry
         self._metrics = metrics
@@ -78,6 +88,8 @@ class ServedModels:
         self._retention_days = retention_days
         self._served: dict[str, ServedModel] = {}
         self._refused: dict[str, int] = {}
+        self._retry_at = 0.0
+        self._inline_budget_seconds = inline_budget_seconds
 
     @property
     def all(self) -> Mapping[str, ServedModel]:
@@ -128,7 +140,7 @@ class ServedModels:
         old = self._served.get(name)
         if version is None or (old is not None and old.model.version == version):
             self._refused.pop(name, None)
-        elif self._refused.get(name) != version:
+        elif self._refused.get(name) != version or monotonic() > self._retry_at:
             self._load(name, version)
 
     def _load(self, name: str, version: int) -> None:
@@ -146,8 +158,12 @@ class ServedModels:
             self._retire(old)
         self._metrics.model_info.labels(*_info(served)).set(1)
         log.info("model_served", model=name, version=version, digest=model.digest)
+        if model.manifest.cost.explain_row > self._inline_budget_seconds:
+            seconds = model.manifest.cost.explain_row
+            log.warning("explanation_over_inline_budget", model=name, seconds=seconds)
 
     def _refuse(self, name: str, version: int, error: Exception) -> None:
+        self._retry_at = monotonic() + RETRY_SECONDS
         if self._refused.get(name) == version:
             return
         log.error("model_refused", model=name, version=version, error=str(error))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import UsageError
 
 PREFIX = "EXPLAIND_"
+TEST_VARIABLES = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -89,6 +90,13 @@ class Settings(BaseModel):
             first = error.errors(include_input=False, include_url=False)[0]
             name = PREFIX + str(first["loc"][0]).upper()
             raise UsageError(f"{name}: {first['msg']}") from None
+
+    @classmethod
+    def unknown_variables(cls, environ: Mapping[str, str] | None = None) -> list[str]:
+        """EXPLAIND_* variables that are no setting: most likely misspelt."""
+        environ = os.environ if environ is None else environ
+        known = {PREFIX + name.upper() for name in cls.names()} | TEST_VARIABLES
+        return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
     @classmethod
     def names(cls) -> dict[str, str]:

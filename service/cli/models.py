@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.registry import Registry
+    from service.registry.layout import Layout
 
 app = typer.Typer(help="The registry; a running service follows it.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -32,13 +33,23 @@ def list_models(
 ) -> None:
     """Every name with its versions; * marks the one that serves."""
     layout = _registry(data_dir, registry).layout
-    found = [(name, layout.serving(name), layout.versions(name)) for name in layout.names()]
+    found = [(name, _serving(layout, name), layout.versions(name)) for name in layout.names()]
     if as_json:
         print_json([{"name": n, "serving": s, "versions": v} for n, s, v in found])
         return
     for name, serving, versions in found:
         marked = " ".join(f"{v}*" if v == serving else f"{v}" for v in versions)
-        print_text(f"{name}  {marked}")
+        print_text(f"{name}  {marked}" + ("" if serving else "  (serving: unknown)"))
+
+
+def _serving(layout: "Layout", name: str) -> int | None:
+    from service.registry.errors import DamagedVersionError
+
+    try:
+        return layout.serving(name)
+    except DamagedVersionError as error:
+        say(str(error))
+        return None
 
 
 @app.command()

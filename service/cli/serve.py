@@ -15,6 +15,14 @@ def serve(
     api_keys_file: Annotated[Path | None, typer.Option(help="API-keys file.")] = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
+    database_url: Annotated[str | None, typer.Option(help="Evidence database.")] = None,
+    secret_file: Annotated[Path | None, typer.Option(help="32 bytes all replicas share.")] = None,
+    inline_budget_seconds: Annotated[
+        float | None, typer.Option(help="Largest cost of an inline explanation.")
+    ] = None,
+    max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body.")] = None,
+    max_instances: Annotated[int | None, typer.Option(help="Most instances a request.")] = None,
+    retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     from service.server import run_server
@@ -27,5 +35,11 @@ def serve(
         api_keys_file=api_keys_file,
         data_dir=data_dir,
         registry=registry,
+        database_url=database_url,
+        secret_file=secret_file,
+        inline_budget_seconds=inline_budget_seconds,
+        max_body_bytes=max_body_bytes,
+        max_instances=max_instances,
+        retention_days=retention_days,
     )
     run_server(settings, on_ready=lambda ready: say(f"serving on {ready.url}"))

@@ -162,10 +162,11 @@ class GroupWriter:
         if self._observer is None:
             return
         failed = sum(isinstance(outcome, StoreUnavailableError) for outcome in outcomes)
+        stored = sum(outcome is AppendOutcome.STORED for outcome in outcomes)
         if failed:
             self._observer.on_failure(failed)
-        if failed < len(outcomes):
-            self._observer.on_commit(len(outcomes) - failed, seconds)
+        if stored:
+            self._observer.on_commit(stored, seconds)
 
 
 def _unavailable(reason: str, batch: Sequence[Pending]) -> list[Outcome]:

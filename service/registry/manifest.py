@@ -59,6 +59,7 @@ class CostEntry(_Part):
     """Calibrated on the registering machine, one thread, seconds."""
 
     predict_row: float
+    predict_row_in_batch: float = 0.0
     explain_row: float
     explain_row_in_batch: float
 

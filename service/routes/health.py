@@ -1,5 +1,6 @@
 """GET /livez, /readyz and /metrics."""
 
+import asyncio
 from typing import Annotated, Literal
 
 import orjson
@@ -60,6 +61,8 @@ async def _unready_reason(runtime: Runtime) -> str | None:
         return "stopping"
     if not runtime.models.all:
         return "no model is loaded"
+    if runtime.models.default not in (None, *runtime.models.all):
+        return "the model of EXPLAIND_MODEL is not served"
     if not await runtime.evidence.is_writable():
         return "the evidence store is not writable"
     return None
@@ -75,6 +78,7 @@ async def metrics(
     runtime.metrics.audit_backlog.labels("sql").set(runtime.evidence.backlog())
     registry = runtime.metrics.registry
     if "application/openmetrics-text" in (context.header(b"accept") or ""):
-        body = openmetrics.generate_latest(registry)  # type: ignore[no-untyped-call]
+        body = await asyncio.to_thread(openmetrics.generate_latest, registry)
         return Response(body, media_type=openmetrics.CONTENT_TYPE_LATEST)
-    return Response(exposition.generate_latest(registry), media_type=exposition.CONTENT_TYPE_LATEST)
+    body = await asyncio.to_thread(exposition.generate_latest, registry)
+    return Response(body, media_type=exposition.CONTENT_TYPE_LATEST)

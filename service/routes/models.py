@@ -51,5 +51,5 @@ def model_info(served: ServedModel, versions: list[int]) -> dict[str, object]:
         "output_space": manifest.explainer.output_space,
         "method": manifest.explainer.method,
         "cost_seconds_per_instance": manifest.cost.explain_row if explains else None,
-        "sample_request": {"instances": [model.sample], "subjects": None},
+        "sample_request": {"instances": [model.sample]},
     }

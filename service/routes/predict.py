@@ -34,12 +34,12 @@ class PredictEndpoint:
             body=body,
             explain=explain,
             top=top,
-            request_id=context.request_id if context.chosen_by_client else None,
+            request_id=context.request_id,
+            is_id_chosen=context.chosen_by_client,
             caller=caller,
             trace_id=context.trace_id,
         )
         reply = await runtime.predicting.predict(call)
-        context.request_id = reply.request_id
         response = Response(reply.body, 200, reply_headers(reply), media_type="application/json")
         await response(scope, receive, send)
 

@@ -1,5 +1,6 @@
 """Every model family over the real service, against its library and against brute force."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from families import FAMILIES, LARGER, UNSEEN, WITHOUT_EXACT, Family, outputs_of_artifact
-from servers import Client, running_server, wait_until
+from servers import JSON, Client, running_server, wait_until
 
 from explainers.base import Background, IdentityDerivation
 from explainers.exact import interventional_values, restricted_background, restricted_oracle
@@ -290,6 +291,7 @@ def test_level_xgboost_never_saw_is_refused(serve: Serve) -> None:
 def test_sample_request_of_every_family_works(case: Case) -> None:
     sample = case.client.get(f"/models/{case.model.name}").json()["sample_request"]
     path = f"/models/{case.model.name}/predict"
-    answer = case.client.predict(sample["instances"], path=path).json()
+    body = json.dumps(sample).encode()
+    answer = case.client.request("POST", f"{path}?explain=true", body, JSON).json()
     assert answer["explanation"]["status"] == "complete"
     assert answer["warnings"] == []

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import orjson
@@ -47,6 +47,8 @@ class BrokenExplainer:
     inner: Any
     poison: float | None = None
     factor: float = 1.0
+    order: Literal["C", "F"] = "C"
+    unwritable: bool = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -55,7 +57,9 @@ class BrokenExplainer:
         if self.poison is not None and np.any(X[:, 0] == self.poison):
             raise RuntimeError("an explainer failed")
         explanation: Explanation = self.inner.explain(X, seeds=seeds)
-        return replace(explanation, values=explanation.values * self.factor)
+        values = np.array(explanation.values * self.factor, order=self.order)
+        count: Any = "many" if self.unwritable else 0
+        return replace(explanation, values=values, model_evaluations=count)
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +130,23 @@ def test_a_failing_explainer_leaves_predictions_and_other_explanations(served: S
     assert second.reason == "the explainer failed (RuntimeError)"
     honest = answer_of(run(served, [ask(served, first=66.0)])[0])
     assert answer_of(results[1]).predictions == honest.predictions
+
+
+def test_an_explanation_that_cannot_be_written_leaves_the_prediction(served: ServedModel) -> None:
+    explainer = BrokenExplainer(served.model.explainer, unwritable=True)
+    answer = answer_of(run(with_parts(served, explainer=explainer), [ask(served)])[0])
+    assert answer.explanation is not None
+    assert answer.explanation.status == "failed"
+    assert answer.predictions == answer_of(run(served, [ask(served)])[0]).predictions
+
+
+def test_any_memory_layout_of_values_is_written(served: ServedModel) -> None:
+    explainer = BrokenExplainer(served.model.explainer, order="F")
+    explanation = answer_of(
+        run(with_parts(served, explainer=explainer), [ask(served, rows=3)])[0]
+    ).explanation
+    assert explanation is not None
+    assert explanation.status == "complete"
 
 
 @pytest.mark.parametrize("factor", [0.95, 0.0, float("nan")])

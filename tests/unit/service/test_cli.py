@@ -202,6 +202,14 @@ def test_list_of_an_absent_registry_is_empty(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
+def test_list_tells_a_damaged_name_beside_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "registry" / "odd"
+    folder.mkdir(parents=True)
+    (folder / "serving").write_text("?")
+    done = command("models", "list", "--data-dir", str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, "odd    (serving: unknown)\n")
+
+
 def test_get_prints_the_apis_bytes(registered: Path) -> None:
     X: pd.DataFrame = breast_cancer()[0].rename(columns=lambda name: name.replace(" ", "_"))
     instances = instances_of(X.iloc[:2, :3])

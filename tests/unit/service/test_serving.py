@@ -73,3 +73,19 @@ def test_a_name_that_is_gone_is_no_longer_served(registry: Path) -> None:
     shutil.rmtree(registry / "breast_cancer")
     models.refresh()
     assert not models.all
+
+
+def test_a_repaired_version_is_tried_again_after_a_while(registry: Path) -> None:
+    models = models_of(registry)
+    folder = add_version(registry, 2)
+    (registry / "breast_cancer" / "serving").write_text("2\n")
+    models.refresh()
+    assert models.refused == {"breast_cancer": 2}
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
+    models.refresh()
+    assert models.resolve(None).model.version == 1
+    models._retry_at = 0.0
+    models.refresh()
+    assert models.resolve(None).model.version == 2
+    assert not models.refused

@@ -43,3 +43,8 @@ def test_directories_and_urls_come_from_their_own_settings() -> None:
 def test_a_bad_value_is_refused_by_the_variables_name(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=f"EXPLAIND_{name}"):
         Settings.load({f"EXPLAIND_{name}": value})
+
+
+def test_misspelt_variables_are_told_and_those_of_the_tests_are_not() -> None:
+    environ = {"EXPLAIND_MAX_INSTANCE": "5", "EXPLAIND_PORT": "1", "EXPLAIND_TEST_DATA": "/x"}
+    assert Settings.unknown_variables(environ) == ["EXPLAIND_MAX_INSTANCE"]

@@ -126,3 +126,28 @@ def test_golden_rows_are_spread_from_the_lowest_output_to_the_highest() -> None:
     assert chosen[-1] == outputs.max()
     assert len(chosen) == 8
     assert len(proof.spread_rows(outputs[:3], outputs[:3], 8)) == 3
+
+
+@pytest.mark.parametrize("offset", [2e3, 1e6])
+def test_an_offset_far_above_the_spread_costs_no_explanation(tmp_path: Path, offset: float) -> None:
+    from xgboost import XGBRegressor
+
+    rng = np.random.default_rng(3)
+    X = pd.DataFrame(rng.normal(size=(400, 4)), columns=list("abcd"))
+    y = offset + 5 * X["a"] + rng.normal(size=400)
+    model = XGBRegressor(n_estimators=50, n_jobs=1).fit(X, y)
+    made = Registry(tmp_path).register("far", model, X, y)
+    assert made.model.explainer is not None
+
+
+def test_rounding_excuses_no_wrong_values(small: Fitted) -> None:
+    model, X, _ = small
+    native = native_of(model)
+    rows = X.to_numpy(dtype=np.float64)[:5]
+    factory = factory_of(native)
+    background = Background.of(X.to_numpy(dtype=np.float64)[:20])
+    honest = proof.run_oracle(factory, native, background, rows, lambda *_: None)
+    shifted = proof.run_oracle(
+        factory, Shifted(native, 1 + 1e-4), background, rows, lambda *_: None
+    )
+    assert honest.gap <= proof.ORACLE_TOLERANCE < shifted.gap
