@@ -1,7 +1,8 @@
 """What the service needs of a model, whatever library it comes from."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,12 +33,28 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class AssumedLevels:
+    """A column that got a level list which the artifact stores without saying whose it is.
+
+    Only the training data can tell. codes are those seen in training, any for a constant column.
+    """
+
+    column: str
+    codes: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
 class InputColumns:
-    """The raw columns the artifact itself knows about."""
+    """The raw columns the artifact itself knows about.
+
+    names_are_given: the artifact stores none, so they are the caller's, in the caller's order.
+    """
 
     raw: RawColumns
     accepts_missing: tuple[bool, ...]
     unknown: tuple[Unknown, ...]
+    names_are_given: bool = False
+    assumed: tuple[AssumedLevels, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +135,16 @@ class NativeModel(Protocol):
 
     def form(self) -> TreeForm | LinearForm:
         """What an exact explainer works on; UnsupportedModelError names why there is none."""
+        ...
+
+
+@runtime_checkable
+class StoppedEarly(Protocol):
+    """A model whose artifact may hold more trees than it serves."""
+
+    @property
+    def trees_stored(self) -> int:
+        """How many trees the artifact holds."""
         ...
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from explainers.base import Level, RawColumns
-from service.models.base import InputColumns, Unknown
+from service.models.base import AssumedLevels, InputColumns, Unknown
 from service.models.errors import ModelLoadError, UnknownCategoriesError
 
 Levels = tuple[Level, ...]
@@ -22,6 +22,8 @@ class StoredColumns:
     levels: tuple[Levels | None, ...]
     is_category: tuple[bool, ...]
     why_no_levels: str
+    names_are_given: bool = False
+    assumed: tuple[AssumedLevels, ...] = ()
 
 
 def chosen_names(
@@ -62,6 +64,8 @@ def input_columns(
         raw=raw,
         accepts_missing=(True,) * len(levels),
         unknown=tuple("refuse" if known is None else unknown for known in levels),
+        names_are_given=stored.names_are_given,
+        assumed=stored.assumed,
     )
 
 

@@ -15,7 +15,14 @@ from explainers.base import (
     UnsupportedModelError,
 )
 from explainers.tree.lightgbm import parse_lightgbm
-from service.models.base import InputColumns, Served, Task, TreeForm, binary_scores
+from service.models.base import (
+    AssumedLevels,
+    InputColumns,
+    Served,
+    Task,
+    TreeForm,
+    binary_scores,
+)
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns, typed
 from service.models.errors import ModelLoadError, UnknownCategoriesError
 from service.models.lightgbm_text import ModelText, read_model_text
@@ -36,6 +43,7 @@ LINKS: dict[str, tuple[Task, OutputSpace, Link]] = {
     "regression_l1": ("regression", "raw", "identity"),
     "tweedie": ("regression", "log", "log"),
 }
+ANY_CODE = range(2**31)
 CUSTOM = LINKS["regression"]
 """The library serves the raw score when it does not know the objective."""
 ADVICE = {
@@ -180,24 +188,48 @@ def _stored_columns(
         codes is not None or index in indexes for index, codes in enumerate(text.codes_seen)
     )
     lists = [tuple(levels) for levels in booster.pandas_categorical or []]
-    columns = [index for index, flag in enumerate(is_category) if flag]
-    levels: list[Levels | None] = [None] * len(chosen)
-    if len(lists) == len(columns):
-        for column, known in zip(columns, lists, strict=True):
-            _check_codes(chosen[column], text.codes_seen[column] or (), known)
-            levels[column] = known
-    else:
-        _check_order(lists, [categories[name] for name in chosen if name in categories])
+    codes = {
+        name: text.codes_seen[index] or ()
+        for index, name in enumerate(chosen)
+        if is_category[index]
+    }
+    assigned = _assigned(lists, codes, {n: categories[n] for n in chosen if n in categories})
+    for name, known in (assigned | {n: categories[n] for n in codes if n in categories}).items():
+        _check_codes(name, codes[name], known)
     return StoredColumns(
         names=chosen,
-        levels=tuple(levels),
+        levels=tuple(assigned.get(name) for name in chosen),
         is_category=is_category,
         why_no_levels="the artifact stores no level names for it",
+        names_are_given=names is not None and text.names == _default_names(len(chosen)),
+        assumed=tuple(
+            AssumedLevels(name, codes[name] or ANY_CODE)
+            for name in assigned
+            if name not in categories
+        ),
     )
 
 
+def _assigned(
+    lists: list[Levels], codes: Mapping[str, tuple[int, ...]], given: Mapping[str, Levels]
+) -> dict[str, Levels]:
+    """The stored lists by category column, as plain training on unordered categories leaves them.
+
+    The text reads the same when a column of codes was named as a category beside an ordered one,
+    which has a list but no codes; so this holds only if the data agree (`AssumedLevels`).
+    """
+    if len(lists) != len(codes) or set(codes) <= set(given):
+        _check_order(lists, list(given.values()))
+        return {}
+    return dict(zip(codes, lists, strict=True))
+
+
+def _default_names(count: int) -> tuple[str, ...]:
+    return tuple(f"Column_{index}" for index in range(count))
+
+
 def _names(stored: tuple[str, ...], given: tuple[str, ...] | None) -> tuple[str, ...]:
-    default = tuple(f"Column_{index}" for index in range(len(stored)))
+    default = _default_names(len(stored))
     if given is not None and tuple("_".join(name.split(" ")) for name in given) == stored:
         # LightGBM stores blanks as underscores.
         return given
@@ -207,7 +239,7 @@ def _names(stored: tuple[str, ...], given: tuple[str, ...] | None) -> tuple[str,
 def _check_codes(column: str, codes: tuple[int, ...], levels: Levels) -> None:
     if max(codes, default=-1) >= len(levels):
         raise UnknownCategoriesError(
-            column, reason=f"the model knows more codes than the {len(levels)} levels stored"
+            column, reason=f"the model knows code {max(codes)}, more than {len(levels)} levels have"
         )
 
 

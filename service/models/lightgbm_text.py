@@ -22,7 +22,7 @@ class ModelText:
     """The header of a model whose trees are all there and well formed.
 
     objective is empty for a custom one. codes_seen[i] holds the training codes of a category
-    column, None for numeric ones and those that were constant.
+    column without LightGBM's -1 for missing, None for numeric ones and those that were constant.
     """
 
     objective: tuple[str, ...]
@@ -81,7 +81,8 @@ def _header(header: dict[str, str]) -> ModelText:
 def _codes(info: str) -> tuple[int, ...] | None:
     if info == "none" or info.startswith("["):
         return None
-    return tuple(int(code) for code in info.split(":"))
+    codes = (int(code) for code in info.split(":"))
+    return tuple(code for code in codes if code >= 0)
 
 
 def _check_trees(trees: bytes, sizes: list[int], *, n_columns: int) -> bytes:

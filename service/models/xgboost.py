@@ -83,6 +83,7 @@ class XGBoostModel:
     link: Link
     iterations: int
     trees_used: int | None
+    trees_stored: int
     trees: TreeForm
     logistic: Callable[[Float32Array], Float32Array] | None = None
     """The library's link, when this machine's is proven to give the same bits."""
@@ -169,6 +170,7 @@ def load_xgboost(
         link=objective.link,
         iterations=facts.iterations,
         trees_used=facts.trees,
+        trees_stored=facts.trees_stored,
         trees=form,
     )
 
@@ -199,6 +201,7 @@ class _Facts:
     n_outputs: int
     iterations: int
     trees: int
+    trees_stored: int
 
 
 def _read_json(data: bytes) -> Any:  # noqa: ANN401  # what json.loads gives
@@ -226,7 +229,7 @@ def _facts(document: Mapping[str, Any]) -> _Facts:
     n_outputs = max(int(parameters["num_class"]), 1)
     model = booster["model"] if booster["name"] == "gbtree" else booster["gbtree"]["model"]
     iterations, trees = _served(learner, model, n_outputs)
-    return _Facts(objective, n_outputs, iterations, trees)
+    return _Facts(objective, n_outputs, iterations, trees, trees_stored=len(model["trees"]))
 
 
 def _served(
@@ -278,6 +281,7 @@ def _stored_columns(
         is_category=tuple(kind == "c" for kind in types),
         why_no_levels="the artifact stores no level names (XGBoost stores ASCII ones only, "
         "and none for columns that were numbers in training)",
+        names_are_given=own is None and names is not None,
     )
 
 

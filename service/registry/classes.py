@@ -1,5 +1,6 @@
 """Which class is which: given, stored or obvious, checked against the data, never guessed."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ def resolve_classes(
             )
         return classes
     if stored is not None:
+        if stored == (0, 1) and all(isinstance(value, bool) for value in values):
+            # XGBoost's classifier stores the classes False and True as these numbers.
+            return (False, True)
         if set(values) <= set(stored):
             return stored
         raise InvalidInputError(
@@ -59,6 +63,23 @@ def _given(given: Sequence[str], values: list[Level], count: int) -> tuple[Level
     whole = [int(value) for value in values if isinstance(value, float) and value.is_integer()]
     of_text = {str(value): value for value in [*values, *whole]}
     return tuple(of_text.get(name, name) for name in given)
+
+
+def survives_reading(given: Sequence[str]) -> bool:
+    """Whether each name comes back from a CSV that is read with numbers and booleans as such."""
+    return all(_is_as_written(name) for name in given)
+
+
+def _is_as_written(name: str) -> bool:
+    if name.lower() in {"true", "false"}:
+        return name in {"True", "False"}
+    for kind in (int, float):
+        try:
+            number = kind(name)
+        except ValueError:
+            continue
+        return str(number) == name and math.isfinite(number)
+    return True
 
 
 def class_indices(classes: tuple[Level, ...], target: "pd.Series") -> IntArray:

@@ -9,8 +9,9 @@ import orjson
 
 from explainers.base import Background, Explainer, FloatArray, Level, Naming, UnsupportedModelError
 from service.errors import InvalidInputError
-from service.models.base import NativeModel, Served
+from service.models.base import NativeModel, Served, StoppedEarly
 from service.registry import card, proof
+from service.registry.assumptions import check_assumed
 from service.registry.building import TOLERANCE, ExplainerFactory
 from service.registry.classes import check_mapping, class_indices, entropy, resolve_classes
 from service.registry.inference import (
@@ -26,7 +27,7 @@ from service.registry.manifest import CostEntry
 from service.registry.naming import output_names
 from service.registry.recording import file_entries, manifest_of, version_files
 from service.registry.registered import RegisteredModel, load_folder
-from service.registry.tables import encode_frame
+from service.registry.tables import encode_frame, unknown_shares
 from service.registry.work import Options, Report, Source, Work
 
 if TYPE_CHECKING:
@@ -80,15 +81,17 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
     if options.background_rows < 1 or options.seed < 0:
         raise InvalidInputError("the background has at least one row, its seed is not negative")
     unknown = dict(zip(native.columns.raw.names, native.columns.unknown, strict=True))
+    check_assumed(source.frame, native.columns)
     rows = encode_frame(source.frame, native.columns.raw, unknown=unknown)
     if len(rows) < SMALLEST_TABLE:
         raise InvalidInputError(f"{len(rows)} rows are too few to register with")
     schema = options.schema or infer_schema(native.columns, rows, source.frame)
     check_schema(schema, native.columns)
     check_missing(native.columns, rows)
-    served, labels, rows, warnings = _served(source, rows, options, say)
-    classes, quality, doubts = _judge(source, options, served.scores, labels)
-    warnings += doubts
+    warnings = _reading(source, rows)
+    served, labels, rows, doubts = _served(source, rows, options, say)
+    classes, quality, worse = _judge(source, options, served.scores, labels)
+    warnings += doubts + worse
     is_admitted = admitted_rows(schema, rows)
     usable = rows[is_admitted]
     if not len(usable):
@@ -113,6 +116,24 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
         naming=Naming(native.columns.raw.names, outputs, native.output_space),
         warnings=warnings,
     )
+
+
+def _reading(source: Source, rows: FloatArray) -> list[str]:
+    """What a person should know of how model and data were read."""
+    native = source.native
+    columns = native.columns
+    warnings = [
+        f"column {name!r}: {share:.1%} of the cells hold levels the model does not know; they "
+        "were taken as missing or as no known level"
+        for name, share in unknown_shares(source.frame, columns.raw, rows).items()
+    ]
+    if columns.names_are_given:
+        order = ", ".join(columns.raw.names)
+        warnings.append(f"the model stores no column names; the data's order was taken: {order}")
+    if isinstance(native, StoppedEarly) and native.trees_stored != native.trees_used:
+        trees = f"{native.trees_used} of {native.trees_stored} trees"
+        warnings.append(f"serves {trees} (best_iteration)")
+    return warnings
 
 
 def _served(
@@ -236,10 +257,17 @@ def _calibrate(work: Work) -> CostEntry:
     native, explainer = work.source.native, work.explainer
     one, many = work.rows[:1], np.resize(work.rows, (64, work.rows.shape[1]))
     predict = _median_seconds(lambda: native.predict(one))
+    predict_many = _median_seconds(lambda: native.predict(many)) / len(many)
     if explainer is None:
-        return CostEntry(predict_row=predict, explain_row=0.0, explain_row_in_batch=0.0)
+        return CostEntry(
+            predict_row=predict,
+            predict_row_in_batch=predict_many,
+            explain_row=0.0,
+            explain_row_in_batch=0.0,
+        )
     return CostEntry(
         predict_row=predict,
+        predict_row_in_batch=predict_many,
         explain_row=_median_seconds(lambda: explainer.explain(one)),
         explain_row_in_batch=_median_seconds(lambda: explainer.explain(many)) / len(many),
     )

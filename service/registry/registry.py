@@ -10,6 +10,7 @@ from service.errors import InvalidInputError, UnknownError
 from service.models.base import NativeModel
 from service.models.errors import ModelLoadError
 from service.models.formats import Artifact, artifact_of_file, artifact_of_model, load_model
+from service.registry.classes import survives_reading
 from service.registry.layout import Layout, check_name
 from service.registry.registered import RegisteredModel, load_version
 from service.registry.registering import register_version
@@ -70,7 +71,7 @@ class Registry:
             raise InvalidInputError(f"the model reads the target {target!r} as an input column")
         on_progress(f"reading {data.name}")
         frame, labels = split_target(
-            read_frame(data, text_columns=_text_columns(native, target)), target
+            read_frame(data, text_columns=_text_columns(native, target, options)), target
         )
         source = Source(artifact, native, frame, labels)
         return Registration(*register_version(self.layout, name, source, options, on_progress))
@@ -138,15 +139,16 @@ def _load(artifact: Artifact, names: tuple[str, ...], options: Options) -> Nativ
         raise InvalidInputError(str(error)) from error
 
 
-def _text_columns(native: NativeModel, target: str) -> list[str]:
+def _text_columns(native: NativeModel, target: str, options: Options) -> list[str]:
     """Columns whose levels, or classes, are text even where they look like numbers."""
     raw = native.columns.raw
     known = {**dict(zip(raw.names, raw.levels, strict=True)), target: native.classes}
-    return [
+    columns = [
         column
         for column, levels in known.items()
         if levels is not None and all(isinstance(level, str) for level in levels)
     ]
+    return columns if survives_reading(options.classes or ()) else [*columns, target]
 
 
 def _frame(X: "pd.DataFrame | np.ndarray") -> "pd.DataFrame":

@@ -155,6 +155,18 @@ def _codes(series: "pd.Series", levels: Sequence[Level], unknown: str) -> FloatA
     return codes
 
 
+def unknown_shares(
+    frame: "pd.DataFrame", columns: RawColumns, rows: FloatArray
+) -> dict[str, float]:
+    """By column, the share of its cells with a level the model does not know, if there are any."""
+    shares = {
+        name: float(np.mean(~(rows[:, i] >= 0) & frame[name].notna().to_numpy()))
+        for i, name in enumerate(columns.names)
+        if columns.levels[i] is not None
+    }
+    return {name: share for name, share in shares.items() if share}
+
+
 def _key(value: object) -> tuple[str, object]:
     """Levels compare as JSON does: 1 equals 1.0, neither equals True or "1"."""
     value = value.item() if isinstance(value, np.generic) else value

@@ -163,6 +163,7 @@ def test_only_trees_up_to_the_best_iteration_are_served(X: FloatArray, signal: F
     np.testing.assert_array_equal(scores, model.predict(X).astype(np.float64))
     assert np.any(scores != booster.inplace_predict(X))
     assert served.trees_used == 2 * (model.best_iteration + 1) == served.form().ensemble.n_trees
+    assert served.trees_stored == 2 * booster.num_boosted_rounds()
 
 
 @pytest.mark.parametrize("format_", ["ubj", "json"])
@@ -171,6 +172,7 @@ def test_coded_categories_score_like_the_frame(
 ) -> None:
     data = bytes(category_classifier.get_booster().save_raw(format_))
     served = load_xgboost(data, format=format_)
+    assert not served.columns.names_are_given
     assert served.columns.raw.names == ("size", "colour", "rooms")
     assert served.columns.raw.levels == (None, CATEGORIES["colour"], CATEGORIES["rooms"])
     assert (served.format, served.library) == (format_, "xgboost")
@@ -219,6 +221,7 @@ def test_integer_codes_take_their_levels_from_the_caller(frame: pd.DataFrame) ->
     X = coded(frame, CATEGORIES)
     data = xgboost.DMatrix(X, feature_types=["q", "c", "c"], enable_categorical=True)
     np.testing.assert_array_equal(served.predict(X).scores[:, 1], booster.predict(data))
+    assert served.columns.names_are_given
 
 
 def test_integer_codes_without_levels_are_refused(frame: pd.DataFrame) -> None:

@@ -3,7 +3,13 @@ import pandas as pd
 import pytest
 
 from service.errors import InvalidInputError
-from service.registry.classes import check_mapping, class_indices, entropy, resolve_classes
+from service.registry.classes import (
+    check_mapping,
+    class_indices,
+    entropy,
+    resolve_classes,
+    survives_reading,
+)
 
 Labels = tuple[object, ...]
 
@@ -21,6 +27,7 @@ Labels = tuple[object, ...]
         (None, ["False", "True"], [True, False], (False, True)),
         (("a", "b"), None, ["b", "a"], ("a", "b")),
         ((False, True), None, [True, False], (False, True)),
+        ((0, 1), None, [True, False], (False, True)),
         (("a", "b"), ["bad", "good"], ["good", "bad"], ("bad", "good")),
     ],
 )
@@ -41,6 +48,7 @@ def test_classes_are_stored_given_or_the_numbers_from_zero(
         (None, None, [0.0, 0.5], r"not 0\.\.1"),
         (None, None, [0.0, np.inf], r"not 0\.\.1"),
         (("a", "b"), None, [0, 1], "the model's classes are a,b"),
+        ((1, 2), None, [True, False], "the model's classes are 1,2"),
         (("a", "b"), ["b", "a"], ["a", "b"], "stores its classes in the order a,b"),
         (None, ["good"], ["good", "bad"], "2 classes, --classes names 1"),
         (None, ["good", "good"], ["good", "bad"], "names a class twice"),
@@ -105,3 +113,15 @@ def test_model_that_tells_nothing_apart_passes_any_order() -> None:
 def test_entropy_is_the_loss_of_the_classes_shares() -> None:
     assert entropy(np.array([0, 1, 1, 0])) == pytest.approx(np.log(2))
     assert entropy(np.array([1, 1])) == 0
+
+
+@pytest.mark.parametrize(
+    "names", [["0", "1"], ["-1", "0.5"], ["1.0", "2.0"], ["True", "False"], ["yes", "no"], []]
+)
+def test_names_that_a_number_or_boolean_is_written_as_survive_reading(names: list[str]) -> None:
+    assert survives_reading(names)
+
+
+@pytest.mark.parametrize("name", ["01", "1e3", "+1", "1.50", "nan", "inf", "TRUE", "false"])
+def test_names_that_would_be_read_as_something_else_do_not_survive(name: str) -> None:
+    assert not survives_reading(["yes", name])

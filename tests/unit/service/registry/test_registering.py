@@ -11,6 +11,7 @@ import pytest
 from schemas import ModelSchema
 from service.errors import InvalidInputError
 from service.registry import Registration, Registry
+from service.registry.card import summary
 from service.registry.work import Options
 
 Fitted = tuple[Any, pd.DataFrame, pd.Series]
@@ -312,3 +313,58 @@ def test_file_that_is_no_model_is_refused(empty: Registry, small: Fitted) -> Non
             empty.register_file("m", path, data, "y")
     with pytest.raises(InvalidInputError, match="No such file"):
         empty.register_file("m", model.with_name("absent.ubj"), data, "y")
+
+
+def test_names_and_order_taken_from_the_data_are_warned_of(empty: Registry, small: Fitted) -> None:
+    from xgboost import XGBClassifier
+
+    _, X, y = small
+    nameless = XGBClassifier(n_estimators=5, n_jobs=1).fit(X.to_numpy(), y)
+    made = empty.register_file("m", *saved(empty, (nameless, X, y)), "y")
+    warning = f"the model stores no column names; the data's order was taken: {', '.join(X)}"
+    assert made.model.manifest.warnings == (warning,)
+    assert f"  warning     {warning}" in summary(
+        made.model.manifest, made.report, made.model.schema
+    )
+    assert empty.register_file("m", *saved(empty, small), "y").model.manifest.warnings == ()
+
+
+def test_trees_beyond_the_best_iteration_are_warned_of(empty: Registry, small: Fitted) -> None:
+    from xgboost import DMatrix, train
+
+    _, X, y = small
+    data = DMatrix(X, y)
+    noise = DMatrix(X, 1 - y)
+    booster = train(
+        {"objective": "binary:logistic", "nthread": 1}, data, 20, evals=[(noise, "other")],
+        early_stopping_rounds=3, verbose_eval=False,
+    )  # fmt: skip
+    made = register(empty, (booster, X, y))
+    assert made.report.warnings == ("serves 1 of 4 trees (best_iteration)",)
+
+
+def test_levels_the_model_does_not_know_are_warned_of(empty: Registry, forms: Fitted) -> None:
+    model, X, y = forms
+    strange = X.assign(grade=X["grade"].where(np.arange(len(X)) % 4 > 0, "unheard of"))
+    made = register(empty, (model, strange, y))
+    (warning,) = made.report.warnings
+    assert warning.startswith("column 'grade': 25.1% of the cells hold levels the model does not")
+
+
+def test_boolean_target_names_the_classes_the_library_numbered(
+    empty: Registry, small: Fitted
+) -> None:
+    from xgboost import XGBClassifier
+
+    y = small[2] == 1
+    model = XGBClassifier(n_estimators=5, n_jobs=1).fit(small[1], y)
+    classes = register(empty, (model, small[1], y)).model.manifest.classes
+    assert classes is not None
+    assert [(type(label), label) for label in classes] == [(bool, False), (bool, True)]
+
+
+def test_class_names_that_look_like_other_numbers_stay_text(empty: Registry, small: Fitted) -> None:
+    y = small[2].map({0: "01", 1: "02"})
+    files = saved(empty, (small[0], small[1], y))
+    made = empty.register_file("m", *files, "y", options=Options(classes=["01", "02"]))
+    assert made.model.manifest.classes == ("01", "02")

@@ -6,7 +6,13 @@ import pytest
 
 from explainers.base import Level, RawColumns
 from service.errors import InvalidInputError
-from service.registry.tables import column_names, encode_frame, read_frame, split_target
+from service.registry.tables import (
+    column_names,
+    encode_frame,
+    read_frame,
+    split_target,
+    unknown_shares,
+)
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -162,3 +168,12 @@ def test_unknown_levels_are_refused_missing_or_ignored() -> None:
 def test_column_without_a_single_known_level_is_refused(unknown: str) -> None:
     with pytest.raises(InvalidInputError, match="holds none of the 2 levels"):
         coded(["y", "z"], ("a", "b"), unknown)
+
+
+@pytest.mark.parametrize("unknown", ["missing", "ignore"])
+def test_share_of_unknown_levels_leaves_gaps_out(unknown: str) -> None:
+    frame = pd.DataFrame({"c": ["a", "z", None, "b"], "d": ["a", "b", "a", None], "e": [1.0] * 4})
+    levels = ("a", "b")
+    columns = RawColumns(("c", "d", "e"), (levels, levels, None))
+    rows = encode_frame(frame, columns, unknown={"c": unknown, "d": unknown})
+    assert unknown_shares(frame, columns, rows) == {"c": 0.25}
