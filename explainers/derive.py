@@ -38,6 +38,10 @@ class CompiledDerivation:
         derived = self.plan(X)
         return self.pipeline(X) if derived is None else derived
 
+    def agrees(self, X: FloatArray) -> bool:
+        """Whether the fitted steps themselves make the same of these rows, to the bit."""
+        return is_same(self(X), self.pipeline(X))
+
 
 def compiled(
     pipeline: PipelineDerivation, columns: RawColumns, reach: Reach

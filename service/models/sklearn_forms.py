@@ -46,9 +46,7 @@ class FinalStep(Protocol):
         ...
 
     def for_derived(self, matrix: Matrix) -> "FinalStep | None":
-        """What serves dense float64 rows as this one serves matrices of the given kind; None when
-        the estimator may tell them apart.
-        """
+        """What serves dense float64 rows as this one serves matrices of the given kind, if any."""
         ...
 
     def form(self, derivation: Derivation) -> TreeForm | LinearForm:
@@ -197,10 +195,9 @@ class Opaque:
         answers = np.concatenate(served).astype(np.float64).reshape(n_rows, -1)
         return classified(answers) if self.is_classifier else Served(answers, answers)
 
-    def for_derived(self, matrix: Matrix) -> "Opaque | None":
-        """Itself, where such rows are what it gets anyway."""
-        is_alike = isinstance(matrix, np.ndarray) and matrix.dtype == np.float64
-        return self if is_alike else None
+    def for_derived(self, matrix: Matrix) -> None:
+        """None: registration proves the derived rows of what it can explain, and no others."""
+        del matrix
 
     def form(self, derivation: Derivation) -> TreeForm | LinearForm:
         """Raises UnsupportedModelError."""
