@@ -39,8 +39,8 @@ class CompiledDerivation:
         return self.pipeline(X) if derived is None else derived
 
     def agrees(self, X: FloatArray) -> bool:
-        """Whether the fitted steps themselves make the same of these rows, to the bit."""
-        return is_same(self(X), self.pipeline(X))
+        """Whether the fitted steps make the same, to the bit, of all rows the plan answers for."""
+        return _is_alike(self.plan, self.pipeline, X[self.plan.accepts(X)])
 
 
 def compiled(
@@ -69,16 +69,16 @@ def is_proven(plan: Plan, pipeline: Derivation, rows: FloatArray) -> bool:
     alone. Rows that the plan leaves to the pipeline say nothing; too few others prove nothing.
     """
     accepted = rows[plan.accepts(rows)]
-    batch = plan(accepted)
-    if batch is None or len(accepted) < FEWEST_PROVEN_ROWS:
+    if len(accepted) < FEWEST_PROVEN_ROWS:
         return False
     picks = np.linspace(0, len(accepted) - 1, N_SINGLE_ROWS).astype(np.int64)
-    singles = [plan(accepted[pick : pick + 1]) for pick in picks]
-    lone = [pipeline(accepted[pick : pick + 1]) for pick in picks]
-    return is_same(batch, pipeline(accepted)) and all(
-        single is not None and is_same(single, batch[pick : pick + 1]) and is_same(single, other)
-        for pick, single, other in zip(picks, singles, lone, strict=True)
-    )
+    alone = [accepted[pick : pick + 1] for pick in picks]
+    return all(_is_alike(plan, pipeline, part) for part in (accepted, *alone))
+
+
+def _is_alike(plan: Plan, pipeline: Derivation, accepted: FloatArray) -> bool:
+    derived = plan(accepted)
+    return derived is not None and is_same(derived, pipeline(accepted))
 
 
 def is_same(left: FloatArray, right: FloatArray) -> bool:

@@ -143,7 +143,8 @@ class Linear:
         if not self.in_column_order:
             product: FloatArray = row @ weights
             return product
-        running: FloatArray = np.add.accumulate(row.T * weights, axis=0)
+        products = row.T * weights.reshape(row.shape[1], -1)
+        running: FloatArray = np.add.accumulate(products, axis=0)
         return running[-1:]
 
     def form(self, derivation: Derivation) -> LinearForm:
