@@ -15,7 +15,8 @@ from explainers.chains import Function, Operation
 from explainers.preprocess import PipelineDerivation, Reach, is_sparse
 from explainers.steps import StepTrace
 
-MOST_CELLS = 4_000_000
+MOST_CELLS = 2_000_000
+"""Of all tables together, and of the rows that fill them: 16 MB, a quarter of a second to load."""
 
 REFUSED = np.inf
 """In derived rows: the library may refuse this value, let it decide."""
@@ -118,10 +119,12 @@ def compile_plan(pipeline: PipelineDerivation, columns: RawColumns, reach: Reach
     is_level = np.array([levels is not None for levels in columns.levels])
     by_level = is_level[trace.players]
     groups, tabled = _groups(trace, np.flatnonzero(~by_level)), np.flatnonzero(by_level)
-    cells = sum(len(columns.levels[column] or ()) + 3 for column in trace.players[tabled])
-    if groups is None or not len(trace.players) or cells > MOST_CELLS:
+    if groups is None or not len(trace.players):
         return None
     rows = level_rows(trace, columns, reach)
+    tables = sum(len(columns.levels[column] or ()) + 3 for column in trace.players[tabled])
+    if max(tables, len(rows) * (len(columns) + len(trace.players))) > MOST_CELLS:
+        return None
     matrix = pipeline.matrix(rows)
     return Plan(
         numbers=tuple(_numbers(trace, members) for members in groups),

@@ -197,6 +197,14 @@ def test_scaled_sparse_rows_stay_with_the_pipeline() -> None:
     assert compiled(PipelineDerivation(steps, COLUMNS), COLUMNS, REACH) is None
 
 
+def test_weighted_columns_stay_with_the_pipeline() -> None:
+    weighted = ColumnTransformer(
+        [("numbers", SimpleImputer(), NUMBERS), ("text", one_hot(), TEXT)],
+        transformer_weights={"numbers": 3.0},
+    )
+    assert compiled(PipelineDerivation(fitted(weighted), COLUMNS), COLUMNS, REACH) is None
+
+
 def test_columns_of_too_many_levels_stay_with_the_pipeline() -> None:
     names = tuple(f"level {index}" for index in range(2100))
     steps = one_hot().fit(pd.DataFrame({"name": names}))
