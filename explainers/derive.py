@@ -40,7 +40,8 @@ class CompiledDerivation:
 
     def agrees(self, X: FloatArray) -> bool:
         """Whether the fitted steps make the same, to the bit, of all rows the plan answers for."""
-        return _is_alike(self.plan, self.pipeline, X[self.plan.accepts(X)])
+        accepted = X[self.plan.accepts(X)]
+        return not len(accepted) or _is_alike(self.plan, self.pipeline, accepted)
 
 
 def compiled(

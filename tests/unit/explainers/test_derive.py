@@ -304,6 +304,11 @@ def test_a_plan_that_answers_for_few_rows_is_not_proven() -> None:
     assert not is_proven(derivation.plan, derivation.pipeline, rows[:50])
 
 
+def test_rows_left_to_the_pipeline_contradict_nothing() -> None:
+    derivation = compile_steps(make_column_transformer((one_hot(), TEXT)), NO_SPECIALS)
+    assert derivation.agrees(np.full((3, 5), np.nan))
+
+
 def test_steps_that_look_at_the_whole_batch_are_not_proven() -> None:
     derivation = first_kind()
 
