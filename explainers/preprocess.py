@@ -79,15 +79,20 @@ class PipelineDerivation:
     players: IntArray
 
     def __init__(self, steps: object, columns: RawColumns, *, absent: float = 0.0) -> None:
-        self._prepare = PreparedFrame(steps, columns)
-        self._absent = absent
-        self.players = self._prepare.trace.players
-        if self._prepare.trace.refusals:
-            raise UnsupportedModelError("; ".join(self._prepare.trace.refusals))
+        self.matrix = PreparedFrame(steps, columns)
+        self.trace = self.matrix.trace
+        self.absent = absent
+        self.players = self.trace.players
+        if self.trace.refusals:
+            raise UnsupportedModelError("; ".join(self.trace.refusals))
 
     def __call__(self, X: FloatArray) -> FloatArray:
         """(N, F) raw rows to (N, P) derived rows."""
-        derived = dense(self._prepare(X), absent=self._absent)
+        return self.dense(self.matrix(X))
+
+    def dense(self, matrix: Any) -> FloatArray:  # noqa: ANN401
+        """The derived rows in the steps' own output, as `matrix` makes it of raw rows."""
+        derived = dense(matrix, absent=self.absent)
         if derived.shape[1] != len(self.players):
             raise MalformedModelError(
                 f"the steps make {derived.shape[1]} columns, their fitted state says "
@@ -102,11 +107,16 @@ def input_names(steps: object) -> tuple[str, ...] | None:
     return None if names is None else tuple(str(name) for name in names)
 
 
-def dense(matrix: Any, *, absent: float = 0.0) -> FloatArray:  # noqa: ANN401
-    """A library's matrix as (N, P) float64, with `absent` where a sparse one stores nothing."""
+def is_sparse(matrix: object) -> bool:
+    """Whether a library's matrix leaves out what is not stored."""
     from scipy.sparse import issparse
 
-    if not issparse(matrix):
+    return bool(issparse(matrix))
+
+
+def dense(matrix: Any, *, absent: float = 0.0) -> FloatArray:  # noqa: ANN401
+    """A library's matrix as (N, P) float64, with `absent` where a sparse one stores nothing."""
+    if not is_sparse(matrix):
         return np.ascontiguousarray(matrix, dtype=np.float64)
     stored = matrix.tocoo()
     filled = np.full(stored.shape, absent)
@@ -140,12 +150,12 @@ def confirm_players(
         raise UnsupportedModelError(
             f"{base.shape[1]} derived columns but {len(derivation.players)} players"
         )
-    if not _same_bits(base[:1], derivation(rows[:1])).all():
+    if not same_values(base[:1], derivation(rows[:1])).all():
         raise UnsupportedModelError("a derived row depends on the rows beside it")
     for column in range(rows.shape[1]):
         swapped = rows.copy()
         swapped[:, column] = _moved(rows[:, column], rng, specials=_specials(column, reach))
-        moved = ~_same_bits(base, derivation(swapped)).all(axis=0)
+        moved = ~same_values(base, derivation(swapped)).all(axis=0)
         strangers = np.flatnonzero(moved & (derivation.players != column))
         if len(strangers):
             raise UnsupportedModelError(
@@ -167,7 +177,7 @@ def _moved(values: FloatArray, rng: np.random.Generator, *, specials: list[float
     return moved
 
 
-def _same_bits(left: FloatArray, right: FloatArray) -> NDArray[np.bool_]:
+def same_values(left: FloatArray, right: FloatArray) -> NDArray[np.bool_]:
     same: NDArray[np.bool_] = (left == right) | (np.isnan(left) & np.isnan(right))
     return same
 

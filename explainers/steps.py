@@ -1,7 +1,7 @@
 """Which raw column each derived column of fitted scikit-learn steps is made from."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -9,6 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explainers.base import IntArray, MalformedModelError
+from explainers.chains import (
+    Chain,
+    Operations,
+    applying,
+    binning,
+    extended,
+    filling,
+    flagging,
+    reads_nan,
+    scaling,
+)
 
 SCALERS = (
     "Binarizer",
@@ -36,12 +47,13 @@ SELECTORS = (
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A column on its way through the steps: its raw column, and whether it still holds the raw
-    values, at most with the missing ones filled in.
+    """A column on its way through the steps: its raw column, whether it still holds the raw values,
+    at most with the missing ones filled in, and what has been done with it since.
     """
 
     player: int
     is_raw: bool = True
+    chain: Chain = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,12 +74,14 @@ class StepTrace:
     """What fitted steps do with each raw column.
 
     players (P,) names the raw column of each derived column; where refusal says why there is no
-    such map, players is incomplete. encodings lists the encoders that read a raw column, as_numbers
-    the raw columns that are (also) read as numbers, none_is_missing those in which the fitted steps
-    know None as the missing value, not NaN.
+    such map, players and chains are incomplete. chains (P) tells how a number becomes the derived
+    column, None where that is not known. encodings lists the encoders that read a raw column,
+    as_numbers the raw columns that are (also) read as numbers, none_is_missing those in which the
+    fitted steps know None as the missing value, not NaN.
     """
 
     players: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    chains: tuple[Chain, ...] = ()
     refusals: list[str] = field(default_factory=list)
     encodings: dict[int, list[Encoding]] = field(default_factory=dict)
     as_numbers: set[int] = field(default_factory=set)
@@ -94,6 +108,7 @@ def trace_steps(steps: Step, n_columns: int) -> StepTrace:
     final = _follow(steps, [Origin(player) for player in range(n_columns)], trace)
     trace.read_numbers(final)
     trace.players = np.array([origin.player for origin in final], dtype=np.int64)
+    trace.chains = tuple(origin.chain for origin in final)
     return trace
 
 
@@ -131,9 +146,9 @@ def _feature_union(step: Step, origins: Origins, trace: StepTrace) -> Origins:
     return list(chain.from_iterable(parts))
 
 
-def _scaler(_: Step, origins: Origins, trace: StepTrace) -> Origins:
+def _scaler(step: Step, origins: Origins, trace: StepTrace) -> Origins:
     trace.read_numbers(origins)
-    return _derived(origins)
+    return [_changed(origin, scaling(step, column)) for column, origin in enumerate(origins)]
 
 
 def _function(step: Step, origins: Origins, trace: StepTrace) -> Origins:
@@ -141,7 +156,8 @@ def _function(step: Step, origins: Origins, trace: StepTrace) -> Origins:
         return origins
     is_elementwise = isinstance(step.func, np.ufunc) and (step.func.nin, step.func.nout) == (1, 1)
     if is_elementwise and not step.kw_args:
-        return _scaler(step, origins, trace)
+        trace.read_numbers(origins)
+        return [_changed(origin, applying(step.func)) for origin in origins]
     return _opaque(step, origins, trace)
 
 
@@ -149,13 +165,24 @@ def _imputer(step: Step, origins: Origins, trace: StepTrace) -> Origins:
     if step.missing_values is None:
         trace.none_is_missing.update(origin.player for origin in origins if origin.is_raw)
     statistics = step.statistics_
-    has_value = np.array([step.keep_empty_features or value == value for value in statistics])  # noqa: PLR0124
-    filled = _kept(origins, has_value)
+    has_value = [step.keep_empty_features or value == value for value in statistics]  # noqa: PLR0124
+    _require_width(len(has_value), origins)
+    filled = [
+        replace(origin, chain=extended(origin.chain, filling(step, column)))
+        for column, origin in enumerate(origins)
+        if has_value[column]
+    ]
     return [*filled, *_indicator(step.indicator_, origins, trace)] if step.add_indicator else filled
 
 
 def _indicator(step: Step, origins: Origins, _: StepTrace) -> Origins:
-    return _derived([origins[index] for index in step.features_])
+    chosen = [origins[index] for index in step.features_]
+    return [
+        Origin(
+            origin.player, is_raw=False, chain=flagging(origin.chain) if reads_nan(step) else None
+        )
+        for origin in chosen
+    ]
 
 
 def _selector(step: Step, origins: Origins, _: StepTrace) -> Origins:
@@ -169,7 +196,7 @@ def _one_hot(step: Step, origins: Origins, trace: StepTrace) -> Origins:
 
 def _ordinal(step: Step, origins: Origins, trace: StepTrace) -> Origins:
     trace.read_levels(origins, step, ignores_unknown=step.handle_unknown != "error")
-    return _derived(origins)
+    return _unknown(origins)
 
 
 def _target_encoder(step: Step, origins: Origins, trace: StepTrace) -> Origins:
@@ -180,21 +207,31 @@ def _target_encoder(step: Step, origins: Origins, trace: StepTrace) -> Origins:
 
 def _bins(step: Step, origins: Origins, trace: StepTrace) -> Origins:
     trace.read_numbers(origins)
-    return _derived(origins) if step.encode == "ordinal" else _repeated(origins, step.n_bins_)
+    _require_width(len(step.n_bins_), origins)
+    return [
+        _changed(origin, operations)
+        for column, origin in enumerate(origins)
+        for operations in binning(step, column)
+    ]
 
 
 def _opaque(step: Step, origins: Origins, trace: StepTrace) -> Origins:
     trace.read_numbers(origins)
     players = {origin.player for origin in origins}
     if len(players) == 1 and hasattr(step, "get_feature_names_out"):
-        return [Origin(players.pop(), is_raw=False)] * len(step.get_feature_names_out())
+        made = Origin(players.pop(), is_raw=False, chain=None)
+        return [made] * len(step.get_feature_names_out())
     name = type(step).__qualname__
     trace.refusals.append(f"{name} may make one column from {len(players)} raw columns")
     return []
 
 
-def _derived(origins: Origins) -> Origins:
-    return [Origin(origin.player, is_raw=False) for origin in origins]
+def _changed(origin: Origin, operations: Operations) -> Origin:
+    return Origin(origin.player, is_raw=False, chain=extended(origin.chain, operations))
+
+
+def _unknown(origins: Origins) -> Origins:
+    return [_changed(origin, None) for origin in origins]
 
 
 def _kept(origins: Origins, mask: NDArray[np.bool_]) -> Origins:
@@ -206,7 +243,7 @@ def _repeated(origins: Origins, counts: Iterable[int]) -> Origins:
     each = list(counts)
     _require_width(len(each), origins)
     return [
-        Origin(origin.player, is_raw=False)
+        _changed(origin, None)
         for origin, count in zip(origins, each, strict=True)
         for _ in range(int(count))
     ]

@@ -17,11 +17,13 @@ from explainers.base import (
     OutputSpace,
     RawColumns,
 )
-from explainers.preprocess import PipelineDerivation, PreparedFrame, input_names
+from explainers.derive import DerivationKind
+from explainers.preprocess import PipelineDerivation, PreparedFrame, Reach, input_names
 from explainers.steps import Encoding, StepTrace, trace_steps
 from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm, Unknown
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
+from service.models.sklearn_derived import Shortcut, find_shortcut
 from service.models.sklearn_forms import Estimator, FinalStep, final_step, named
 from service.models.tree_soundness import check_trees
 
@@ -66,6 +68,7 @@ class SklearnModel:
 
     def __post_init__(self) -> None:
         self._prepare = None if self.steps is None else PreparedFrame(self.steps, self.encoded)
+        self._shortcut = self._find_shortcut()
         self.n_classes = 1 if self.classes is None else len(self.classes)
         self.task = _task(self.n_classes)
         self.library: str = self.final.traits.library
@@ -80,6 +83,9 @@ class SklearnModel:
         if refused.any():
             name = self.columns.raw.names[int(np.argmax(refused))]
             raise ValueError(f"column {name!r} may not be missing")
+        served = None if self._shortcut is None else self._shortcut.predict(X)
+        if served is not None:
+            return served
         if self._prepare is None:
             return self.final.serve(X)
         if not self._prepare.trace.refusals:
@@ -95,10 +101,25 @@ class SklearnModel:
         """What an exact explainer works on; UnsupportedModelError names why there is none."""
         return self.final.form(self._derivation())
 
+    @property
+    def derivation_kind(self) -> DerivationKind:
+        """Whether rows take the compiled way through the preprocessing, or the library's own."""
+        return "pipeline" if self._shortcut is None else "compiled"
+
     def _derivation(self) -> Derivation:
         if self.steps is None:
             return IdentityDerivation.over(len(self.encoded))
+        return self._pipeline() if self._shortcut is None else self._shortcut.derivation
+
+    def _pipeline(self) -> PipelineDerivation:
         return PipelineDerivation(self.steps, self.encoded, absent=self.final.traits.absent)
+
+    def _find_shortcut(self) -> Shortcut | None:
+        if self._prepare is None or self._prepare.trace.refusals:
+            return None
+        unseen = tuple(unknown == "ignore" for unknown in self.columns.unknown)
+        reach = Reach(self.columns.accepts_missing, unseen)
+        return find_shortcut(self._pipeline(), self.final, self.encoded, reach)
 
 
 def load_sklearn(

@@ -1,14 +1,14 @@
 """The last step of a scikit-learn model: how it serves prepared rows, and what explains it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explainers.base import Derivation, FloatArray, Link, OutputSpace, UnsupportedModelError
-from explainers.preprocess import dense
+from explainers.preprocess import dense, is_sparse
 from explainers.tree.sklearn import parse_sklearn
 from service.models.base import LinearForm, NativeModel, Served, TreeForm, binary_scores
 from service.models.errors import ModelLoadError
@@ -45,6 +45,10 @@ class FinalStep(Protocol):
         """What the library returns for prepared rows; each row gets what it gets alone."""
         ...
 
+    def for_derived(self, matrix: Matrix) -> "FinalStep | None":
+        """What serves dense float64 rows as this one serves matrices of the given kind, if any."""
+        ...
+
     def form(self, derivation: Derivation) -> TreeForm | LinearForm:
         """The explainable form; UnsupportedModelError when there is none."""
         ...
@@ -68,6 +72,11 @@ class AveragedTrees:
         total /= len(self.trees)
         return classified(total) if self.is_classifier else Served(total, total)
 
+    def for_derived(self, matrix: Matrix) -> "AveragedTrees":
+        """Itself: trees are served dense rows alone."""
+        del matrix
+        return self
+
     def form(self, derivation: Derivation) -> TreeForm:
         """The trees."""
         return TreeForm(parse_sklearn(self.estimator), derivation)
@@ -89,6 +98,11 @@ class BoostedTrees:
         flat = raw.ravel() if raw.shape[1] == 1 else raw
         return Served(raw, self.estimator._loss.predict_proba(flat))  # noqa: SLF001
 
+    def for_derived(self, matrix: Matrix) -> "BoostedTrees":
+        """Itself: trees are served dense rows alone."""
+        del matrix
+        return self
+
     def form(self, derivation: Derivation) -> TreeForm:
         """The trees."""
         return TreeForm(parse_sklearn(self.estimator), derivation)
@@ -103,6 +117,9 @@ class Linear:
     scores_of: Callable[[Matrix], Matrix]
     """From the (1, C) outputs of one row to its (1, K) scores."""
 
+    in_column_order: bool = False
+    """Add column by column, as a sparse product does, where a dense one would use BLAS."""
+
     def serve(self, matrix: Matrix) -> Served:
         """One product per row: a batch's product has other last bits than its rows' products."""
         rows = _compact(matrix)
@@ -110,12 +127,25 @@ class Linear:
         intercept = self.estimator.intercept_
         outputs, scores = [], []
         for index in range(rows.shape[0]):
-            output = np.reshape(rows[index : index + 1] @ weights + intercept, (1, -1))
+            product = self._product(rows[index : index + 1], weights)
+            output = np.reshape(product + intercept, (1, -1))
             outputs.append(output)
             scores.append(self.scores_of(output))
         return Served(
             np.concatenate(outputs).astype(np.float64), np.concatenate(scores).astype(np.float64)
         )
+
+    def for_derived(self, matrix: Matrix) -> "Linear":
+        """Itself, adding in the order in which sparse rows are multiplied if these are sparse."""
+        return replace(self, in_column_order=is_sparse(matrix))
+
+    def _product(self, row: Matrix, weights: FloatArray) -> FloatArray:
+        if not self.in_column_order:
+            product: FloatArray = row @ weights
+            return product
+        products = row.T * weights.reshape(row.shape[1], -1)
+        running: FloatArray = np.add.accumulate(products, axis=0)
+        return running[-1:]
 
     def form(self, derivation: Derivation) -> LinearForm:
         """Coefficients (P, C) and intercept (C,) in float64."""
@@ -134,6 +164,11 @@ class Booster:
     def serve(self, matrix: Matrix) -> Served:
         """What the booster returns for the derived rows."""
         return self.model.predict(dense(matrix, absent=self.traits.absent))
+
+    def for_derived(self, matrix: Matrix) -> "Booster":
+        """Itself: boosters are served dense rows alone."""
+        del matrix
+        return self
 
     def form(self, derivation: Derivation) -> TreeForm:
         """The booster's trees over the derived columns."""
@@ -160,6 +195,10 @@ class Opaque:
         served = [predict(named(self.estimator, row)) for row in rows]
         answers = np.concatenate(served).astype(np.float64).reshape(n_rows, -1)
         return classified(answers) if self.is_classifier else Served(answers, answers)
+
+    def for_derived(self, matrix: Matrix) -> None:
+        """None: registration proves the derived rows of what it can explain, and no others."""
+        del matrix
 
     def form(self, derivation: Derivation) -> TreeForm | LinearForm:
         """Raises UnsupportedModelError."""

@@ -5,10 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explainers.base import Background, Explainer, FloatArray, IdentityDerivation, IntArray
+from explainers.base import (
+    Background,
+    Derivation,
+    Explainer,
+    FloatArray,
+    IdentityDerivation,
+    IntArray,
+)
+from explainers.derive import CompiledDerivation
 from explainers.exact import restricted_background, restricted_oracle
 from explainers.tree.edges import edge_rows
 from schemas import ModelSchema
+from service.errors import InvalidInputError
 from service.models.base import NativeModel, TreeForm
 from service.registry.building import ExplainerFactory
 
@@ -76,6 +85,18 @@ def _within_schema(schema: ModelSchema, hard: FloatArray, rows: FloatArray) -> F
         )
         hard[stray, i] = rows[np.flatnonzero(stray) % len(rows), i]
     return hard
+
+
+def check_derivation(derivation: Derivation, rows: FloatArray) -> None:
+    """InvalidInputError if rows are derived otherwise than by the artifact's own steps.
+
+    A model fault would only cost the explainer; here predictions themselves would be wrong.
+    """
+    if isinstance(derivation, CompiledDerivation) and not derivation.agrees(rows):
+        raise InvalidInputError(
+            "the compiled preprocessing differs from the pipeline's own on these data, "
+            "which is a fault of explaind: please report the pipeline's steps"
+        )
 
 
 def relative_gap(ours: FloatArray, theirs: FloatArray) -> float:

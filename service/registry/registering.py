@@ -216,6 +216,7 @@ def _prove(work: Work) -> None:
     assert factory is not None
     work.say(f"proving predictions on {len(work.rows)} given and {proof.EDGE_ROWS} edge rows")
     hard = proof.hard_rows(factory, work.schema, work.rows)
+    proof.check_derivation(factory.form.derivation, np.vstack([work.rows, hard]))
     outputs = np.vstack([work.outputs, native.predict(hard).outputs])
     gap = proof.relative_gap(explainer.outputs(np.vstack([work.rows, hard])), outputs)
     if gap > proof.PARSE_TOLERANCE[native.is_float32]:

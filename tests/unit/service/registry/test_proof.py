@@ -1,14 +1,17 @@
 """What registration proves, and that each proof can fail."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from mixed_pipelines import FOREST, labels, mixed_frame, preprocessing
+from sklearn.pipeline import make_pipeline
 
 from explainers.base import Background, FloatArray, Naming
+from service.errors import InvalidInputError
 from service.models.base import Served
 from service.models.formats import artifact_of_model, load_model
 from service.registry import Registry, proof
@@ -53,6 +56,31 @@ def test_explainer_that_reads_the_model_differently_is_not_used(
     assert (work.explainer is not None) == is_proven
     assert ("our reading of the model is" in (work.reason or "")) == (not is_proven)
     assert bool(work.warnings) == (not is_proven)
+
+
+@pytest.mark.parametrize(("factor", "is_right"), [(1.0, True), (1 + 2**-52, False)])
+def test_preprocessing_compiled_wrongly_is_not_registered(factor: float, *, is_right: bool) -> None:
+    frame = mixed_frame()
+    model = make_pipeline(preprocessing(), FOREST).fit(frame, labels(frame))
+    native = native_of(model)
+    derivation = native._shortcut.derivation
+    numbers = [
+        replace(
+            part,
+            functions=(*part.functions, np.multiply),
+            operands=(*part.operands, (np.full(len(part.sources), factor),)),
+        )
+        for part in derivation.plan.numbers
+    ]
+    derivation.plan = replace(derivation.plan, numbers=tuple(numbers))
+    source = Source(artifact_of_model(model), native, frame, pd.Series(labels(frame)))
+    work = _prepare(source, Options(), lambda _: None)
+    if is_right:
+        _choose_explainer(work)
+        assert work.explainer is not None
+    else:
+        with pytest.raises(InvalidInputError, match="compiled preprocessing differs"):
+            _choose_explainer(work)
 
 
 def test_oracle_tells_an_explainer_of_another_model(small: Fitted) -> None:
