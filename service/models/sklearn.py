@@ -140,9 +140,10 @@ def load_sklearn(
     final = final_step(estimator)
     n_columns = int(model.n_features_in_)
     trace = StepTrace() if steps is None else trace_steps(steps, n_columns)
+    own_names = input_names(model)
     default = tuple(f"x{index}" for index in range(n_columns))
     stored = StoredColumns(
-        names=chosen_names(input_names(model), given=names, default=default),
+        names=chosen_names(own_names, given=names, default=default),
         levels=tuple(_levels(trace, column) for column in range(n_columns)),
         is_category=(False,) * n_columns,
         why_no_levels="no encoder reads it",
@@ -156,6 +157,7 @@ def load_sklearn(
             raw=raw,
             accepts_missing=_accepts_missing(steps, estimator, encoded),
             unknown=tuple(_unknown(trace, raw, column) for column in range(n_columns)),
+            names_are_given=own_names is None and names is not None,
         ),
         encoded=encoded,
         classes=_classes(model),

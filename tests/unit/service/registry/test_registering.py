@@ -223,7 +223,7 @@ def test_data_the_model_was_not_trained_on_are_warned_of(empty: Registry, small:
     model = LinearRegression().fit(small[1].to_numpy(), small[2])
     reordered = small[1].to_numpy()[:, ::-1]
     made = register(empty, (model, reordered, small[2]))
-    assert "worse than a constant" in made.report.warnings[0]
+    assert any("worse than a constant" in warning for warning in made.report.warnings)
 
 
 def test_edited_schema_is_kept_and_its_rows_alone_are_used(empty: Registry, small: Fitted) -> None:
