@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -137,12 +138,19 @@ def _scaler(_: Step, origins: Origins, trace: StepTrace) -> Origins:
 
 
 def _function(step: Step, origins: Origins, trace: StepTrace) -> Origins:
-    if step.func is None:
+    if step.func is None or _only_checks(step.func):
         return origins
     is_elementwise = isinstance(step.func, np.ufunc) and (step.func.nin, step.func.nout) == (1, 1)
     if is_elementwise and not step.kw_args:
         return _scaler(step, origins, trace)
     return _opaque(step, origins, trace)
+
+
+def _only_checks(func: Callable[..., Any]) -> bool:
+    # Histogram boosting's own step for numbers.
+    from sklearn.utils.validation import check_array
+
+    return isinstance(func, partial) and func.func is check_array
 
 
 def _imputer(step: Step, origins: Origins, trace: StepTrace) -> Origins:
