@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -152,13 +153,20 @@ def _scaler(step: Step, origins: Origins, trace: StepTrace) -> Origins:
 
 
 def _function(step: Step, origins: Origins, trace: StepTrace) -> Origins:
-    if step.func is None:
+    if step.func is None or _only_checks(step.func):
         return origins
     is_elementwise = isinstance(step.func, np.ufunc) and (step.func.nin, step.func.nout) == (1, 1)
     if is_elementwise and not step.kw_args:
         trace.read_numbers(origins)
         return [_changed(origin, applying(step.func)) for origin in origins]
     return _opaque(step, origins, trace)
+
+
+def _only_checks(func: Callable[..., Any]) -> bool:
+    # Histogram boosting's own step for numbers.
+    from sklearn.utils.validation import check_array
+
+    return isinstance(func, partial) and func.func is check_array
 
 
 def _imputer(step: Step, origins: Origins, trace: StepTrace) -> Origins:

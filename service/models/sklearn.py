@@ -1,7 +1,7 @@
 """scikit-learn estimators and pipelines, read from skops files."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -24,11 +24,14 @@ from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.sklearn_derived import Shortcut, find_shortcut
-from service.models.sklearn_forms import Estimator, FinalStep, final_step, named
+from service.models.sklearn_forms import final_step, named
+from service.models.sklearn_histogram import HistogramTrees
+from service.models.sklearn_step import Estimator, FinalStep, Matrix
 from service.models.tree_soundness import check_trees
 
 TRUSTED = (
     "collections.OrderedDict",
+    "functools.partial",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
@@ -41,12 +44,14 @@ TRUSTED = (
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBClassifier",
     "xgboost.sklearn.XGBRegressor",
 )
 """Types beyond those skops trusts by itself. Reading them runs no code of the file; trees are
-checked after reading, since scikit-learn's C code does not check where they lead."""
+checked after reading, since scikit-learn's C code does not check where they lead. So is what is
+partial: only histogram boosting's own call of check_array may be."""
 
 CONVERT = "save the model with skops.io.dump(model, 'model.skops')"
 
@@ -56,7 +61,7 @@ class SklearnModel:
     """A loaded estimator or pipeline behind `NativeModel`."""
 
     steps: Any
-    """The fitted transformers before the last step, None without any."""
+    """The fitted transformers before the estimator's own trees or weights, None without any."""
 
     final: FinalStep
     columns: InputColumns
@@ -138,6 +143,8 @@ def load_sklearn(
     model = _read(data)
     steps, estimator = _split(model)
     final = final_step(estimator)
+    if isinstance(final, HistogramTrees):
+        steps = _joined(steps, final.preprocessor)
     n_columns = int(model.n_features_in_)
     trace = StepTrace() if steps is None else trace_steps(steps, n_columns)
     own_names = input_names(model)
@@ -155,7 +162,7 @@ def load_sklearn(
         final=final,
         columns=InputColumns(
             raw=raw,
-            accepts_missing=_accepts_missing(steps, estimator, encoded),
+            accepts_missing=_accepts_missing(steps, _library_call(estimator, final), encoded),
             unknown=tuple(_unknown(trace, raw, column) for column in range(n_columns)),
             names_are_given=own_names is None and names is not None,
         ),
@@ -172,6 +179,12 @@ def dump_sklearn(model: object) -> tuple[bytes, tuple[Level, ...] | None]:
         return dumps(model), _classes(model)
     except TypeError as error:
         raise ModelLoadError(f"skops cannot store the model: {error}") from error
+    except RecursionError as error:
+        raise ModelLoadError(
+            "skops cannot store the model: a part of it refers back to the whole; histogram "
+            "boosting stopped early by a scorer can be stored after "
+            "`del model._raw_predict, model._scorer`"
+        ) from error
 
 
 def _read(data: bytes) -> Estimator:
@@ -203,6 +216,14 @@ def _split(model: Estimator) -> tuple[Any, Estimator]:
     return model[:-1] if len(model.steps) > 1 else None, model.steps[-1][1]
 
 
+def _joined(steps: Any, last: Any) -> Any:  # noqa: ANN401
+    from sklearn.pipeline import Pipeline
+
+    if steps is None or last is None:
+        return last if steps is None else steps
+    return Pipeline([*steps.steps, ("preprocessor of the last step", last)])
+
+
 def _levels(trace: StepTrace, column: int) -> Levels | None:
     encodings = trace.encodings.get(column, [])
     # Encoders that ignore what they do not know leave any number open to the other readers.
@@ -230,12 +251,22 @@ def _ignores_unknown(encodings: list[Encoding]) -> bool:
     return all(encoding.ignores_unknown for encoding in encodings)
 
 
-def _accepts_missing(steps: Any, estimator: Estimator, encoded: RawColumns) -> tuple[bool, ...]:  # noqa: ANN401
+def _library_call(estimator: Estimator, final: FinalStep) -> Callable[[Matrix], object]:
+    if isinstance(final, HistogramTrees):
+        return final.serve
+    return lambda matrix: estimator.predict(named(estimator, matrix))
+
+
+def _accepts_missing(
+    steps: Any,  # noqa: ANN401
+    predict: Callable[[Matrix], object],
+    encoded: RawColumns,
+) -> tuple[bool, ...]:
     prepare = None if steps is None else PreparedFrame(steps, encoded)
 
     def is_taken(row: FloatArray) -> bool:
         try:
-            estimator.predict(named(estimator, row if prepare is None else prepare(row)))
+            predict(row if prepare is None else prepare(row))
         except (ValueError, TypeError):
             return False
         return True

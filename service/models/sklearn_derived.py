@@ -9,7 +9,7 @@ from explainers.base import FloatArray, RawColumns
 from explainers.derive import CompiledDerivation, compiled, is_same, proof_rows
 from explainers.preprocess import PipelineDerivation, Reach
 from service.models.base import Served
-from service.models.sklearn_forms import FinalStep
+from service.models.sklearn_step import FinalStep
 
 N_SERVED_ROWS = 32
 LARGEST_SERVED = 1e30

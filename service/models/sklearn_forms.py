@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,46 +12,8 @@ from explainers.preprocess import dense, is_sparse
 from explainers.tree.sklearn import parse_sklearn
 from service.models.base import LinearForm, NativeModel, Served, TreeForm, binary_scores
 from service.models.errors import ModelLoadError
-
-Estimator = Any
-"""A fitted estimator of scikit-learn, or one that follows its conventions."""
-
-Matrix = Any
-"""Prepared rows as a pipeline hands them to its last step: array, DataFrame or sparse."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What `NativeModel` declares of a model, as far as its last step decides."""
-
-    output_space: OutputSpace
-    link: Link
-    library: str = "scikit-learn"
-    is_float32: bool = False
-    trees_used: int | None = None
-    absent: float = 0.0
-    """What the estimator reads where a sparse matrix stores nothing."""
-
-
-class FinalStep(Protocol):
-    """The estimator behind the preprocessing."""
-
-    @property
-    def traits(self) -> Traits:
-        """Units and origin of what it serves."""
-        ...
-
-    def serve(self, matrix: Matrix) -> Served:
-        """What the library returns for prepared rows; each row gets what it gets alone."""
-        ...
-
-    def for_derived(self, matrix: Matrix) -> "FinalStep | None":
-        """What serves dense float64 rows as this one serves matrices of the given kind, if any."""
-        ...
-
-    def form(self, derivation: Derivation) -> TreeForm | LinearForm:
-        """The explainable form; UnsupportedModelError when there is none."""
-        ...
+from service.models.sklearn_histogram import histogram_trees
+from service.models.sklearn_step import Estimator, FinalStep, Matrix, Traits, classifier_units
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -222,7 +184,7 @@ def final_step(estimator: Estimator) -> FinalStep:
         raise ModelLoadError(f"{name} knows a single class")
     if _target_count(estimator) > 1:
         raise ModelLoadError(f"{name}: several targets; register one model per target")
-    makers = (_wrapped_booster, _averaged_trees, _boosted_trees, _linear)
+    makers = (_wrapped_booster, _averaged_trees, _boosted_trees, histogram_trees, _linear)
     found = (make(estimator) for make in makers)
     return next((step for step in found if step is not None), None) or _opaque(
         estimator, f"{name} has no exact explainer"
@@ -329,7 +291,7 @@ def _boosted_trees(estimator: Estimator) -> FinalStep | None:
     if estimator.loss != "log_loss":
         why = f"GradientBoostingClassifier with loss={estimator.loss!r} has no exact explainer"
         return _opaque(estimator, why)
-    space, link = _classifier_units(estimator)
+    space, link = classifier_units(estimator)
     traits = Traits(space, link, trees_used=estimator.estimators_.size)
     return BoostedTrees(traits, estimator, is_classifier=True)
 
@@ -357,7 +319,7 @@ def _linear(estimator: Estimator) -> FinalStep | None:
 
 
 def _logistic(estimator: Estimator) -> Linear:
-    space, link = _classifier_units(estimator)
+    space, link = classifier_units(estimator)
     scores_of = _expit if link == "logit" else _softmax
     return Linear(_linear_traits(estimator, space, link), estimator, scores_of)
 
@@ -370,10 +332,6 @@ def _generalised(estimator: Estimator) -> Linear:
 
 def _linear_traits(estimator: Estimator, space: OutputSpace, link: Link) -> Traits:
     return Traits(space, link, is_float32=estimator.coef_.dtype == np.float32)
-
-
-def _classifier_units(estimator: Estimator) -> tuple[OutputSpace, Link]:
-    return ("log_odds", "logit") if len(estimator.classes_) == 2 else ("margin", "softmax")
 
 
 def _expit(log_odds: Matrix) -> Matrix:

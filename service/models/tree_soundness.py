@@ -1,6 +1,7 @@
 """Checks the trees inside a scikit-learn object before its C code walks them unchecked."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -9,19 +10,30 @@ from numpy.typing import NDArray
 
 from service.models.errors import ModelLoadError
 
+WORDS_OF_A_SET = 8
+"""Histogram boosting keeps 256 category codes in 32-bit words."""
+
 
 def check_trees(model: object) -> None:
     """Prove that every tree reachable from the model ends, within its own arrays and columns.
 
     ModelLoadError otherwise: such a file would hang or crash the process on the first prediction.
     """
-    for part in _parts(model, seen=set()):
-        if type(part).__name__ == "Tree":
-            _check_tree(part)
-        elif type(part).__name__ == "TreePredictor":
-            _check_predictor(part)
-        elif hasattr(part, "_predictors"):
-            _check_predictor_columns(part)
+    parts = list(_parts(model, seen=set()))
+    try:
+        for part in parts:
+            _check_part(part)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ModelLoadError(f"a tree model in the file is not complete: {error!r}") from error
+
+
+def _check_part(part: Any) -> None:  # noqa: ANN401
+    if type(part).__name__ == "Tree":
+        _check_tree(part)
+    elif isinstance(part, partial):
+        _check_partial(part)
+    elif hasattr(part, "_predictors"):
+        _check_histogram_boosting(part)
 
 
 def _check_tree(tree: Any) -> None:  # noqa: ANN401
@@ -31,18 +43,53 @@ def _check_tree(tree: Any) -> None:  # noqa: ANN401
 
 
 def _check_predictor(predictor: Any) -> None:  # noqa: ANN401
-    nodes = predictor.nodes
+    nodes, sets = predictor.nodes, predictor.raw_left_cat_bitsets
     inner = nodes["is_leaf"] == 0
     _check_children(nodes["left"].astype(np.int64), nodes["right"].astype(np.int64), inner)
-    sets = nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)]
-    if np.any(sets >= len(predictor.raw_left_cat_bitsets)):
+    if sets.dtype != np.uint32 or sets.ndim != 2 or sets.shape[1] != WORDS_OF_A_SET:
+        raise ModelLoadError("a tree's category sets have another layout")
+    named = nodes["bitset_idx"][inner & (nodes["is_categorical"] != 0)]
+    if np.any(named >= len(sets)):
         raise ModelLoadError("a tree refers to a category set that is not there")
 
 
-def _check_predictor_columns(estimator: Any) -> None:  # noqa: ANN401
+def _check_partial(part: partial[Any]) -> None:
+    # Histogram boosting stores one; any other would be a call the file chose.
+    from sklearn.utils.validation import check_array
+
+    if part.func is not check_array or part.args:
+        raise ModelLoadError("the file holds types that are not trusted: functools.partial")
+
+
+def _check_histogram_boosting(estimator: Any) -> None:  # noqa: ANN401
+    n_columns = estimator.n_features_in_
+    by_code = np.zeros(n_columns, dtype=np.bool_)
+    mapped = np.asarray(estimator._bin_mapper.is_categorical_, dtype=np.bool_)  # noqa: SLF001
+    if mapped.shape != by_code.shape:
+        raise ModelLoadError("a tree model maps other columns than it has")
+    for stage in estimator._predictors:  # noqa: SLF001
+        if len(stage) != estimator._baseline_prediction.shape[1]:  # noqa: SLF001
+            raise ModelLoadError("a tree adds to an output the model does not have")
     for predictor in chain.from_iterable(estimator._predictors):  # noqa: SLF001
-        nodes = predictor.nodes
-        _check_columns(nodes["feature_idx"][nodes["is_leaf"] == 0], estimator.n_features_in_)
+        _check_predictor(predictor)
+        nodes = predictor.nodes[predictor.nodes["is_leaf"] == 0]
+        _check_columns(nodes["feature_idx"], n_columns)
+        by_code[nodes["feature_idx"][nodes["is_categorical"] != 0]] = True
+    if np.any(by_code & ~mapped):
+        raise ModelLoadError("a tree reads categories in a column that has none")
+    if estimator._preprocessor is not None:  # noqa: SLF001
+        _check_preprocessor(estimator._preprocessor, n_columns)  # noqa: SLF001
+
+
+def _check_preprocessor(preprocessor: Any, n_columns: int) -> None:  # noqa: ANN401
+    # The trees read rows of this width without looking.
+    import pandas as pd
+
+    names = getattr(preprocessor, "feature_names_in_", None)
+    row = np.full((1, n_columns), np.nan, dtype=object)
+    made = preprocessor.transform(row if names is None else pd.DataFrame(row, columns=names))
+    if np.shape(made) != (1, n_columns):
+        raise ModelLoadError("the preprocessor makes other columns than the trees read")
 
 
 def _check_children(left: NDArray[Any], right: NDArray[Any], inner: NDArray[np.bool_]) -> None:

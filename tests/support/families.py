@@ -31,7 +31,7 @@ class Family:
             cells = frame[name]
             if pd.api.types.is_numeric_dtype(trained):
                 made[name] = cells.astype(np.float64)
-            elif is_booster(self.model):
+            elif reads_categories(self.model):
                 known = trained.astype("category").cat.categories
                 made[name] = cells.where(cells.isin(known)).astype(pd.CategoricalDtype(known))
             else:
@@ -55,8 +55,8 @@ class Family:
         return np.asarray(scores, dtype=np.float64).reshape(rows.shape[0], -1)
 
 
-def is_booster(model: Any) -> bool:
-    return type(model).__module__.startswith(("xgboost", "lightgbm"))
+def reads_categories(model: Any) -> bool:
+    return type(model).__module__.startswith(("xgboost", "lightgbm", "sklearn.ensemble._hist"))
 
 
 def outputs_of_artifact(folder: Path) -> Callable[[pd.DataFrame], np.ndarray]:
@@ -194,6 +194,25 @@ def _piped_boosting() -> Family:
     return _piped(GradientBoostingClassifier(n_estimators=20, random_state=0), *mixed())
 
 
+def _histogram(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    is_classifier = facts.get("is_classifier", True)
+    kind = HistGradientBoostingClassifier if is_classifier else HistGradientBoostingRegressor
+    return _fitted(kind(max_iter=20, max_leaf_nodes=15, random_state=0), X, y, **facts)
+
+
+def _wine_histogram() -> Family:
+    X, y = _narrow(wine())
+    return _histogram(X, y.map({0: "first", 1: "second", 2: "third"}))
+
+
+def _piped_histogram() -> Family:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return _piped(HistGradientBoostingClassifier(max_iter=20, random_state=0), *mixed())
+
+
 def _german() -> tuple[pd.DataFrame, pd.Series]:
     table = larger_table("german_credit")
     return table.drop(columns="risk"), table["risk"]
@@ -252,6 +271,10 @@ FAMILIES: Mapping[str, Callable[[], Family]] = {
     "piped_boosting": _piped_boosting,
     "mixed_xgboost": lambda: _xgboost(*mixed()),
     "mixed_lightgbm": lambda: _lightgbm(*mixed()),
+    "wine_histogram": _wine_histogram,
+    "mixed_histogram": lambda: _histogram(*mixed()),
+    "mixed_histogram_regression": lambda: _histogram(*mixed("regression"), is_classifier=False),
+    "piped_histogram": _piped_histogram,
 }
 LARGER: Mapping[str, Callable[[], Family]] = {
     "german_xgboost": _german_xgboost,

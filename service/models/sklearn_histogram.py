@@ -1,0 +1,88 @@
+"""Histogram gradient boosting, served through its own predictors without the checks around."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from explainers.base import Derivation, FloatArray, Link, OutputSpace
+from explainers.preprocess import dense
+from explainers.tree.histogram import parse_histogram_boosting
+from service.models.base import Served, TreeForm
+from service.models.errors import ModelLoadError
+from service.models.sklearn_step import Estimator, Matrix, Traits, classifier_units
+
+LINKS: dict[str, tuple[OutputSpace, Link]] = {
+    "IdentityLink": ("raw", "identity"),
+    "LogLink": ("log", "log"),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HistogramTrees:
+    """Histogram gradient boosting behind its own preprocessor, which is a step of its own here."""
+
+    traits: Traits
+    estimator: Estimator
+    known_categories: NDArray[np.uint32]
+    set_of_column: NDArray[np.uint32]
+    is_classifier: bool
+
+    @property
+    def preprocessor(self) -> Estimator | None:
+        """The fitted transformer that makes the rows `serve` takes; None without categories."""
+        return self.estimator._preprocessor  # noqa: SLF001
+
+    def serve(self, matrix: Matrix) -> Served:
+        """The predictors' sum for rows the preprocessor made, and the loss's own inverse link."""
+        raw = self._raw(dense(matrix))
+        if self.is_classifier:
+            return Served(raw, self.estimator._loss.predict_proba(raw))  # noqa: SLF001
+        value: FloatArray = self.estimator._loss.link.inverse(raw)  # noqa: SLF001
+        return Served(raw, value)
+
+    def for_derived(self, matrix: Matrix) -> "HistogramTrees":
+        """Itself: trees are served dense rows alone."""
+        del matrix
+        return self
+
+    def form(self, derivation: Derivation) -> TreeForm:
+        """The trees over the columns its preprocessor makes."""
+        return TreeForm(parse_histogram_boosting(self.estimator), derivation)
+
+    def _raw(self, rows: FloatArray) -> FloatArray:
+        # Row-major, unlike the library's: summing many classes in column order would depend on
+        # how many rows there are.
+        raw: FloatArray = np.tile(self.estimator._baseline_prediction, (len(rows), 1))  # noqa: SLF001
+        for stage in self.estimator._predictors:  # noqa: SLF001
+            for output, predictor in enumerate(stage):
+                raw[:, output] += predictor.predict(
+                    rows, self.known_categories, self.set_of_column, 1
+                )
+        return raw
+
+
+def histogram_trees(estimator: Estimator) -> HistogramTrees | None:
+    """The estimator's final step, None when it is something else."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    if not isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
+        return None
+    is_classifier = isinstance(estimator, HistGradientBoostingClassifier)
+    space, link = classifier_units(estimator) if is_classifier else _regressor_units(estimator)
+    known_categories, set_of_column = estimator._bin_mapper.make_known_categories_bitsets()  # noqa: SLF001
+    n_trees = sum(len(stage) for stage in estimator._predictors)  # noqa: SLF001
+    return HistogramTrees(
+        Traits(space, link, trees_used=n_trees),
+        estimator,
+        known_categories,
+        set_of_column,
+        is_classifier,
+    )
+
+
+def _regressor_units(estimator: Estimator) -> tuple[OutputSpace, Link]:
+    link = type(estimator._loss.link).__name__  # noqa: SLF001
+    if link not in LINKS:
+        raise ModelLoadError(f"{type(estimator).__qualname__}: {link} is not known here")
+    return LINKS[link]
