@@ -72,7 +72,7 @@ class CatBoostModel:
 
     booster: Any
     columns: InputColumns
-    category_columns: tuple[int, ...]
+    facts: FileFacts
     task: Task
     n_classes: int
     output_space: OutputSpace
@@ -103,16 +103,16 @@ class CatBoostModel:
     def _pool(self, X: FloatArray) -> Any:  # noqa: ANN401  # catboost.Pool
         from catboost import Pool
 
-        if not self.category_columns:
+        if not self.facts.category_columns:
             return Pool(X)
         rows = X.astype(object)
-        for column in self.category_columns:
+        for column in self.facts.category_columns:
             levels = self.columns.raw.levels[column]
             assert levels is not None
             if np.isnan(X[:, column]).any():
                 raise ValueError(f"column {self.columns.raw.names[column]!r} may not be missing")
             rows[:, column] = np.array(levels, dtype=object)[X[:, column].astype(np.intp)]
-        return Pool(rows, cat_features=list(self.category_columns))
+        return Pool(rows, cat_features=list(self.facts.category_columns))
 
     def form(self) -> TreeForm:
         """The trees that are served; UnsupportedModelError when they split by category."""
@@ -120,9 +120,14 @@ class CatBoostModel:
 
     @cached_property
     def _parsed(self) -> TreeForm:
+        from catboost import CatBoostError
+
+        if self.facts.category_splits:
+            kinds = " and ".join(self.facts.category_splits)
+            raise UnsupportedModelError(f"CatBoost splits by {kinds} have no exact explainer")
         try:
             document = json.loads(_exported(self.booster, "json"))
-        except ValueError as error:
+        except (CatBoostError, ValueError, RecursionError) as error:
             raise MalformedModelError(
                 f"CatBoost exports no JSON for this model: {error}"
             ) from error
@@ -152,7 +157,7 @@ def load_catboost(
         columns=replace(
             columns, accepts_missing=tuple(not is_category for is_category in stored.is_category)
         ),
-        category_columns=facts.category_columns,
+        facts=facts,
         task=task,
         n_classes={"binary": 2, "multiclass": facts.n_outputs, "regression": 1}[task],
         output_space=output_space,

@@ -10,6 +10,7 @@ from service.models.flatbuffer import Table
 
 MAGIC = b"CBM1"
 HEADER_BYTES = 8
+NUMBER_BYTES = 4
 VERSION = "FlabuffersModel_v1"
 STATISTICS = "static_provider_v1"
 VALUES_PER_BUCKET = 254
@@ -20,6 +21,8 @@ MOST_LEVELS = 16
 
 CATEGORY, FLOAT, ONE_HOT, CTR, TEXT, ESTIMATED, EMBEDDING = 4, 5, 6, 7, 12, 13, 18
 """Fields of the table of trees that list columns and what is made of them (model.fbs)."""
+
+CATEGORY_SPLITS = {ONE_HOT: "single categories (OneHotFeature)", CTR: "statistics (OnlineCtr)"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,13 +64,15 @@ class FileFacts:
     n_outputs: int
     n_columns: int
     category_columns: tuple[int, ...]
+    category_splits: tuple[str, ...]
+    """What its trees make of categories."""
 
 
 def read_file_facts(data: bytes) -> FileFacts:
     """Prove that every tree in the file stays inside its own arrays and columns.
 
-    ModelLoadError otherwise, and for text and embedding columns, which no request can hold. The
-    category statistics behind the trees are left to the library.
+    ModelLoadError otherwise, and for text and embedding columns, which no request can hold. Of
+    the category statistics behind the trees only the sizes are checked.
     """
     if not data.startswith(MAGIC):
         raise ModelLoadError("not a CatBoost model: it does not begin with CBM1")
@@ -78,6 +83,7 @@ def read_file_facts(data: bytes) -> FileFacts:
         table = root.table(1)
         _check_columns(table)
         _check_frame(root, is_whole=len(core) == size, has_statistics=bool(rest))
+        _check_statistics(rest)
         trees = Trees.of(table)
         _check_trees(trees, _bins(table))
     except (KeyError, ValueError) as error:
@@ -87,6 +93,9 @@ def read_file_facts(data: bytes) -> FileFacts:
         n_outputs=trees.width,
         n_columns=len(table.tables(FLOAT)) + len(categories),
         category_columns=tuple(column.integer(1, default=-1) for column in categories),
+        category_splits=tuple(
+            kind for field, kind in CATEGORY_SPLITS.items() if table.tables(field)
+        ),
     )
 
 
@@ -99,6 +108,17 @@ def _check_frame(root: Table, *, is_whole: bool, has_statistics: bool) -> None:
     is_used = bool(root.table(1).tables(CTR))
     if is_used != has_statistics or root.texts(3) != [STATISTICS] * has_statistics:
         raise ValueError("its category statistics are not where its trees expect them")
+
+
+def _check_statistics(rest: bytes) -> None:
+    # Their number, then each with its size in front.
+    place = NUMBER_BYTES if rest else 0
+    for _ in range(int.from_bytes(rest[:NUMBER_BYTES], "little")):
+        if place > len(rest):
+            break
+        place += NUMBER_BYTES + int.from_bytes(rest[place : place + NUMBER_BYTES], "little")
+    if place != len(rest):
+        raise ValueError("its category statistics are cut off")
 
 
 def _check_columns(table: Table) -> None:

@@ -47,7 +47,8 @@ class Table:
 
     def reals(self, field: int, kind: str) -> FloatArray:
         """A vector of numbers of numpy's dtype `kind`."""
-        return self._vector(field, kind).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN warns when it is widened
+            return self._vector(field, kind).astype(np.float64)
 
     def text(self, field: int) -> str:
         """A string."""

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor
+from catboost import CatBoostClassifier, CatBoostRegressor
 
 from explainers.base import ExplainerError, FloatArray
 from service.models.catboost import dump_catboost, load_catboost
@@ -124,7 +124,7 @@ def test_nodes_that_lead_astray_are_refused(nested: bytes, field: int, value: in
         ids = Table.root(nested[HEADER:]).table(1).integers(LEAF_IDS, "<u4")
         leaf = int(np.flatnonzero(ids == 0)[0])
         changed = with_number(nested, field, leaf, 1 << 20, "<u4")
-    with pytest.raises(ModelLoadError, match="a node|one to one"):
+    with pytest.raises(ModelLoadError, match=r"a node|one to one"):
         load_catboost(changed)
 
 
@@ -161,8 +161,28 @@ def test_without_the_library_the_message_says_how_to_add_it(
         load_catboost(symmetric)
 
 
-def test_other_formats_are_no_model_either(symmetric: bytes) -> None:
-    model = CatBoost()
-    model.load_model(blob=symmetric)
-    with pytest.raises(ModelLoadError, match="does not begin with CBM1"):
-        load_catboost(b'{"oblivious_trees": []}')
+@pytest.fixture(scope="module")
+def with_statistics(X: FloatArray) -> bytes:
+    codes = np.random.default_rng(2).integers(9, size=len(X))
+    rows = np.column_stack([X.astype(object), codes.astype(str)])
+    model = CatBoostClassifier(cat_features=[3], **COMMON).fit(rows, X[:, 0] + codes % 2 > 0.5)
+    return dump_catboost(model)
+
+
+def test_category_statistics_that_are_cut_off_are_refused(with_statistics: bytes) -> None:
+    assert read_file_facts(with_statistics).category_columns == (3,)
+    core = int.from_bytes(with_statistics[4:HEADER], "little")
+    for end in range(HEADER + core, len(with_statistics)):
+        with pytest.raises(ModelLoadError, match="category statistics"):
+            read_file_facts(with_statistics[:end])
+
+
+def test_a_split_by_an_absent_category_is_refused(with_statistics: bytes) -> None:
+    core = with_statistics[HEADER:]
+    combination = Table.root(core).table(1).tables(7)[0].table(0).table(0).table(0)
+    place = combination.fields[0]
+    start = HEADER + place + int(np.frombuffer(core, "<u4", 1, place)[0]) + 4
+    changed = bytearray(with_statistics)
+    changed[start : start + 4] = np.array(5, dtype="<i4").tobytes()
+    with pytest.raises(ModelLoadError, match="column that is not there"):
+        read_file_facts(bytes(changed))
