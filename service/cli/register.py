@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 def register(
     name: Annotated[str, typer.Argument(help="Name the model is called under.")],
     model: Annotated[
-        Path, typer.Option(help="XGBoost .ubj/.json, LightGBM .txt or scikit-learn .skops.")
+        Path,
+        typer.Option(
+            help="XGBoost .ubj/.json, LightGBM .txt, CatBoost .cbm or scikit-learn .skops."
+        ),
     ],
     data: Annotated[Path, typer.Option(help="CSV or Parquet the model was trained on.")],
     target: Annotated[str, typer.Option(help="Column of the data the model predicts.")],

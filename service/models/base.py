@@ -81,12 +81,12 @@ class NativeModel(Protocol):
 
     @property
     def library(self) -> str:
-        """Distribution whose code predicts: xgboost, lightgbm, scikit-learn."""
+        """Distribution whose code predicts: xgboost, lightgbm, catboost, scikit-learn."""
         ...
 
     @property
     def format(self) -> str:
-        """How the artifact is stored: ubj, json, txt, skops."""
+        """How the artifact is stored: ubj, json, txt, cbm, skops."""
         ...
 
     @property

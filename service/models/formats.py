@@ -7,18 +7,26 @@ from typing import Literal
 
 from explainers.base import Level
 from service.models.base import NativeModel
+from service.models.catboost import dump_catboost, load_catboost
 from service.models.errors import ModelLoadError
 from service.models.lightgbm import dump_lightgbm, load_lightgbm
 from service.models.sklearn import dump_sklearn, load_sklearn
 from service.models.xgboost import dump_xgboost, load_xgboost
 
-Format = Literal["ubj", "json", "txt", "skops"]
+Format = Literal["ubj", "json", "txt", "skops", "cbm"]
 
-SUFFIXES: dict[str, Format] = {".ubj": "ubj", ".json": "json", ".txt": "txt", ".skops": "skops"}
+SUFFIXES: dict[str, Format] = {
+    ".ubj": "ubj",
+    ".json": "json",
+    ".txt": "txt",
+    ".skops": "skops",
+    ".cbm": "cbm",
+}
 PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle"})
 HOW_TO_CONVERT = (
     "save it in its library's own format instead: XGBoost model.save_model('model.ubj'), "
-    "LightGBM booster.save_model('model.txt'), scikit-learn skops.io.dump(model, 'model.skops')"
+    "LightGBM booster.save_model('model.txt'), CatBoost model.save_model('model.cbm'), "
+    "scikit-learn skops.io.dump(model, 'model.skops')"
 )
 
 
@@ -53,6 +61,8 @@ def artifact_of_model(model: object) -> Artifact:
     if library == "lightgbm":
         data, classes = dump_lightgbm(model)
         return Artifact(data, "txt", classes)
+    if library == "catboost":
+        return Artifact(dump_catboost(model), "cbm")
     if library == "sklearn":
         data, classes = dump_sklearn(model)
         return Artifact(data, "skops", classes)
@@ -73,5 +83,7 @@ def load_model(
             return load_xgboost(data, format=artifact.format, names=names, categories=levels)
         case "txt":
             return load_lightgbm(data, names=names, categories=levels)
+        case "cbm":
+            return load_catboost(data, names=names, categories=levels)
         case "skops":
             return load_sklearn(data, names=names, categories=levels)

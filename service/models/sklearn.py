@@ -148,12 +148,8 @@ def load_sklearn(
     n_columns = int(model.n_features_in_)
     trace = StepTrace() if steps is None else trace_steps(steps, n_columns)
     own_names = input_names(model)
-    default = tuple(f"x{index}" for index in range(n_columns))
-    stored = StoredColumns(
-        names=chosen_names(own_names, given=names, default=default),
-        levels=tuple(_levels(trace, column) for column in range(n_columns)),
-        is_category=(False,) * n_columns,
-        why_no_levels="no encoder reads it",
+    stored = _stored_columns(
+        trace, chosen_names(own_names, given=names, default=_numbered(n_columns))
     )
     raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
     encoded = RawColumns(stored.names, stored.levels)
@@ -169,6 +165,19 @@ def load_sklearn(
         encoded=encoded,
         classes=_classes(model),
     )
+
+
+def _stored_columns(trace: StepTrace, names: tuple[str, ...]) -> StoredColumns:
+    return StoredColumns(
+        names=names,
+        levels=tuple(_levels(trace, column) for column in range(len(names))),
+        is_category=(False,) * len(names),
+        why_no_levels="no encoder reads it",
+    )
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    return tuple(f"x{index}" for index in range(count))
 
 
 def dump_sklearn(model: object) -> tuple[bytes, tuple[Level, ...] | None]:

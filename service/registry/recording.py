@@ -31,6 +31,7 @@ LIBRARIES = (
     "xgboost-cpu",
     "xgboost",
     "lightgbm",
+    "catboost",
     "skops",
 )
 

@@ -11,6 +11,8 @@ from tables import breast_cancer, diabetes, larger_table, mixed, wine
 
 UNSEEN = "never seen"
 
+Outputs = Callable[[pd.DataFrame], Any]
+
 
 @dataclass(frozen=True)
 class Family:
@@ -62,37 +64,54 @@ def reads_categories(model: Any) -> bool:
 def outputs_of_artifact(folder: Path) -> Callable[[pd.DataFrame], np.ndarray]:
     """Prepared rows to (N, C) outputs, by the library itself from the stored artifact."""
     file = next(folder.glob("model.*"))
-    if file.suffix == ".ubj":
-        from xgboost import Booster, DMatrix
-
-        booster = Booster(model_file=file)
-        booster.set_param({"nthread": 1})
-
-        def outputs(rows: pd.DataFrame) -> np.ndarray:
-            return booster.predict(DMatrix(rows, enable_categorical=True), output_margin=True)
-
-    elif file.suffix == ".txt":
-        from lightgbm import Booster as LightBooster
-
-        light = LightBooster(model_file=file)
-
-        def outputs(rows: pd.DataFrame) -> np.ndarray:
-            return light.predict(rows, raw_score=True, num_threads=1)
-
-    else:
-        from skops.io import get_untrusted_types, load
-
-        model = load(file, trusted=get_untrusted_types(file=file))
-
-        def outputs(rows: pd.DataFrame) -> np.ndarray:
-            if not hasattr(model, "classes_"):
-                return model.predict(rows)
-            if hasattr(model, "decision_function"):
-                return model.decision_function(rows)
-            shares = model.predict_proba(rows)
-            return shares[:, 1:] if shares.shape[1] == 2 else shares
-
+    outputs = ARTIFACTS[file.suffix](file)
     return lambda rows: np.asarray(outputs(rows), dtype=np.float64).reshape(len(rows), -1)
+
+
+def _xgboost_outputs(file: Path) -> Outputs:
+    from xgboost import Booster, DMatrix
+
+    booster = Booster(model_file=file)
+    booster.set_param({"nthread": 1})
+    return lambda rows: booster.predict(DMatrix(rows, enable_categorical=True), output_margin=True)
+
+
+def _lightgbm_outputs(file: Path) -> Outputs:
+    from lightgbm import Booster
+
+    booster = Booster(model_file=file)
+    return lambda rows: booster.predict(rows, raw_score=True, num_threads=1)
+
+
+def _catboost_outputs(file: Path) -> Outputs:
+    from catboost import CatBoost
+
+    model = CatBoost().load_model(str(file))
+    return lambda rows: model.predict(rows, prediction_type="RawFormulaVal", thread_count=1)
+
+
+def _sklearn_outputs(file: Path) -> Outputs:
+    from skops.io import get_untrusted_types, load
+
+    model = load(file, trusted=get_untrusted_types(file=file))
+    if not hasattr(model, "classes_"):
+        return model.predict
+    if hasattr(model, "decision_function"):
+        return model.decision_function
+
+    def outputs(rows: pd.DataFrame) -> np.ndarray:
+        shares = model.predict_proba(rows)
+        return shares[:, 1:] if shares.shape[1] == 2 else shares
+
+    return outputs
+
+
+ARTIFACTS: Mapping[str, Callable[[Path], Outputs]] = {
+    ".ubj": _xgboost_outputs,
+    ".txt": _lightgbm_outputs,
+    ".cbm": _catboost_outputs,
+    ".skops": _sklearn_outputs,
+}
 
 
 def preprocessing(X: pd.DataFrame) -> Any:
@@ -140,6 +159,15 @@ def _lightgbm(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
     model = LGBMClassifier(
         n_estimators=20, num_leaves=15, min_child_samples=10, n_jobs=1, verbose=-1
     )
+    return _fitted(model, X, y, **facts)
+
+
+def _catboost(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
+    from catboost import CatBoostClassifier, CatBoostRegressor
+
+    kind = CatBoostClassifier if facts.get("is_classifier", True) else CatBoostRegressor
+    options = {"iterations": 20, "depth": 4, "thread_count": 1, "allow_writing_files": False}
+    model = kind(verbose=False, random_seed=0, **options, **facts.pop("grown", {}))
     return _fitted(model, X, y, **facts)
 
 
@@ -213,6 +241,25 @@ def _piped_histogram() -> Family:
     return _piped(HistGradientBoostingClassifier(max_iter=20, random_state=0), *mixed())
 
 
+def _wine_catboost() -> Family:
+    X, y = _narrow(wine())
+    return _catboost(X, y.map({0: "first", 1: "second", 2: "third"}))
+
+
+def _gappy_catboost() -> Family:
+    X, y = mixed("regression")
+    return _catboost(X.drop(columns=["site", "grade"]), y, is_classifier=False)
+
+
+def _mixed_catboost() -> Family:
+    X, y = mixed()
+    X["site"] = X["site"].fillna("none")
+    categories = {name: tuple(sorted(X[name].unique())) for name in ("site", "grade")}
+    flipped = y ^ (X["grade"] == "high")
+    options = {"categories": categories}
+    return _catboost(X, flipped, grown={"cat_features": list(categories)}, options=options)
+
+
 def _german() -> tuple[pd.DataFrame, pd.Series]:
     table = larger_table("german_credit")
     return table.drop(columns="risk"), table["risk"]
@@ -275,6 +322,9 @@ FAMILIES: Mapping[str, Callable[[], Family]] = {
     "mixed_histogram": lambda: _histogram(*mixed()),
     "mixed_histogram_regression": lambda: _histogram(*mixed("regression"), is_classifier=False),
     "piped_histogram": _piped_histogram,
+    "wine_catboost": _wine_catboost,
+    "cancer_catboost": lambda: _catboost(*breast_cancer(), grown={"grow_policy": "Lossguide"}),
+    "gappy_catboost": _gappy_catboost,
 }
 LARGER: Mapping[str, Callable[[], Family]] = {
     "german_xgboost": _german_xgboost,
@@ -282,4 +332,8 @@ LARGER: Mapping[str, Callable[[], Family]] = {
     "adult_lightgbm": _adult_lightgbm,
     "bike_xgboost": _bike_xgboost,
 }
-WITHOUT_EXACT: Mapping[str, Callable[[], Family]] = {"mlp": _mlp, "pca": _pca}
+WITHOUT_EXACT: Mapping[str, Callable[[], Family]] = {
+    "mlp": _mlp,
+    "pca": _pca,
+    "mixed_catboost": _mixed_catboost,
+}

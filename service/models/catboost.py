@@ -1,0 +1,255 @@
+"""CatBoost models: the served numbers from the library, the trees from its JSON export."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from explainers.base import (
+    FloatArray,
+    IdentityDerivation,
+    Level,
+    Link,
+    MalformedModelError,
+    OutputSpace,
+    UnsupportedModelError,
+)
+from explainers.tree.catboost import parse_catboost
+from service.models.base import InputColumns, Served, Task, TreeForm
+from service.models.catboost_file import FileFacts, read_file_facts
+from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
+from service.models.errors import ModelLoadError
+
+VALUE: tuple[Task, OutputSpace, Link] = ("regression", "raw", "identity")
+LINKS: dict[str, tuple[Task, OutputSpace, Link]] = {
+    "CrossEntropy": ("regression", "log_odds", "logit"),
+    "Expectile": VALUE,
+    "Focal": ("binary", "log_odds", "logit"),
+    "Huber": VALUE,
+    "LogCosh": VALUE,
+    "Logloss": ("binary", "log_odds", "logit"),
+    "Lq": VALUE,
+    "MAE": VALUE,
+    "MAPE": VALUE,
+    "MultiClass": ("multiclass", "margin", "softmax"),
+    "PairLogit": VALUE,
+    "PairLogitPairwise": VALUE,
+    "Poisson": ("regression", "log", "log"),
+    "Quantile": VALUE,
+    "QueryRMSE": VALUE,
+    "QuerySoftMax": VALUE,
+    "RMSE": VALUE,
+    "Tweedie": ("regression", "log", "log"),
+    "YetiRank": VALUE,
+    "YetiRankPairwise": VALUE,
+}
+ADVICE = {
+    "MultiClassOneVsAll": "its class scores do not sum to one; train with MultiClass",
+    "MultiCrossEntropy": "register one model per label",
+    "MultiLogloss": "register one model per label",
+    "MultiQuantile": "register one model per quantile",
+    "MultiRMSE": "register one model per target",
+    "MultiRMSEWithMissingValues": "register one model per target",
+    "RMSEWithUncertainty": "it predicts a variance beside the value; train with RMSE",
+}
+PREDICTION_TYPES: dict[Link, str] = {
+    "logit": "Probability",
+    "softmax": "Probability",
+    "log": "Exponent",
+}
+LABEL_TYPES = {"Boolean": bool, "Float": float, "Integer": int, "String": str}
+INSTALL = "CatBoost is not installed here; add it with .venv/bin/python -m pip install catboost"
+
+
+@dataclass(eq=False)
+class CatBoostModel:
+    """A loaded model behind `NativeModel`; serves all trees in the file."""
+
+    booster: Any
+    columns: InputColumns
+    facts: FileFacts
+    task: Task
+    n_classes: int
+    output_space: OutputSpace
+    link: Link
+    trees_used: int
+    classes: tuple[Level, ...] | None
+    library: str = "catboost"
+    format: str = "cbm"
+    is_float32: bool = False
+
+    def predict(self, X: FloatArray) -> Served:
+        """Served numbers of (N, F) raw rows; ValueError where a category is missing."""
+        pool = self._pool(X)
+        outputs = self._numbers(pool, "RawFormulaVal")
+        if self.link == "identity":
+            return Served(outputs, outputs)
+        scores = self._numbers(pool, PREDICTION_TYPES[self.link])
+        return Served(outputs, scores[:, 1:] if self._is_share else scores)
+
+    @property
+    def _is_share(self) -> bool:
+        return self.task == "regression" and self.link == "logit"
+
+    def _numbers(self, pool: Any, kind: str) -> FloatArray:  # noqa: ANN401  # catboost.Pool
+        numbers: FloatArray = self.booster.predict(pool, prediction_type=kind, thread_count=1)
+        return numbers.reshape(pool.num_row(), -1)
+
+    def _pool(self, X: FloatArray) -> Any:  # noqa: ANN401  # catboost.Pool
+        from catboost import Pool
+
+        if not self.facts.category_columns:
+            return Pool(X)
+        rows = X.astype(object)
+        for column in self.facts.category_columns:
+            levels = self.columns.raw.levels[column]
+            assert levels is not None
+            if np.isnan(X[:, column]).any():
+                raise ValueError(f"column {self.columns.raw.names[column]!r} may not be missing")
+            rows[:, column] = np.array(levels, dtype=object)[X[:, column].astype(np.intp)]
+        return Pool(rows, cat_features=list(self.facts.category_columns))
+
+    def form(self) -> TreeForm:
+        """The trees that are served; UnsupportedModelError when they split by category."""
+        return self._parsed
+
+    @cached_property
+    def _parsed(self) -> TreeForm:
+        from catboost import CatBoostError
+
+        if self.facts.category_splits:
+            kinds = " and ".join(self.facts.category_splits)
+            raise UnsupportedModelError(f"CatBoost splits by {kinds} have no exact explainer")
+        try:
+            document = json.loads(_exported(self.booster, "json"))
+        except (CatBoostError, ValueError, RecursionError) as error:
+            raise MalformedModelError(
+                f"CatBoost exports no JSON for this model: {error}"
+            ) from error
+        return TreeForm(parse_catboost(document), IdentityDerivation.over(len(self.columns.raw)))
+
+
+def load_catboost(
+    data: bytes,
+    *,
+    names: tuple[str, ...] | None = None,
+    categories: Mapping[str, Levels] | None = None,
+) -> CatBoostModel:
+    """Load a model file. names serve where it stores none; categories list the levels of category
+    columns, of which it stores only hashes.
+
+    ModelLoadError for broken files and where CatBoost is not installed; UnsupportedModelError for
+    losses that cannot be served.
+    """
+    facts = read_file_facts(data)
+    booster, information = _booster(data)
+    task, output_space, link = _link(information, facts.n_outputs)
+    stored = _stored_columns(booster, facts, names)
+    columns = input_columns(stored, categories=categories or {}, unknown="refuse")
+    _check_levels(columns, facts)
+    return CatBoostModel(
+        booster=booster,
+        columns=replace(
+            columns, accepts_missing=tuple(not is_category for is_category in stored.is_category)
+        ),
+        facts=facts,
+        task=task,
+        n_classes={"binary": 2, "multiclass": facts.n_outputs, "regression": 1}[task],
+        output_space=output_space,
+        link=link,
+        trees_used=int(booster.tree_count_),
+        classes=None if task == "regression" else _classes(information),
+    )
+
+
+def dump_catboost(model: object) -> bytes:
+    """A fitted model as the library stores it, classes included."""
+    from catboost import CatBoost
+
+    if not isinstance(model, CatBoost):
+        raise ModelLoadError(f"{type(model).__qualname__} is no CatBoost model")
+    if not model.is_fitted():
+        raise ModelLoadError("the model is not fitted")
+    return _exported(model, "cbm")
+
+
+def _booster(data: bytes) -> tuple[Any, dict[str, Any]]:  # catboost.CatBoost
+    """The loaded model and its own description: `params`, and `class_params` of classifiers."""
+    try:
+        from catboost import CatBoost, CatBoostError
+    except ImportError as error:
+        raise ModelLoadError(INSTALL) from error
+    booster = CatBoost()
+    try:
+        booster.load_model(blob=data)
+        texts = dict(booster.get_metadata().items())
+        information = {
+            key: json.loads(texts[key]) for key in ("params", "class_params") if key in texts
+        }
+    except (CatBoostError, ValueError, RecursionError) as error:
+        raise ModelLoadError(f"CatBoost refuses the file: {error}") from error
+    return booster, information
+
+
+def _link(information: dict[str, Any], n_outputs: int) -> tuple[Task, OutputSpace, Link]:
+    try:
+        loss = information["params"]["loss_function"]["type"]
+    except (KeyError, TypeError) as error:
+        raise UnsupportedModelError("the file does not say which loss it was trained on") from error
+    if loss not in LINKS:
+        advice = ADVICE.get(loss, f"known are {', '.join(LINKS)}")
+        raise UnsupportedModelError(f"loss {loss!r} cannot be served: {advice}")
+    if (n_outputs > 1) != (LINKS[loss][0] == "multiclass"):
+        raise ModelLoadError(f"{n_outputs} outputs do not fit loss {loss!r}")
+    return LINKS[loss]
+
+
+def _classes(information: dict[str, Any]) -> tuple[Level, ...] | None:
+    labels = information.get("class_params")
+    if labels is None:
+        return None
+    try:
+        as_type = LABEL_TYPES[labels["class_label_type"]]
+        return tuple(as_type(name) for name in labels["class_names"]) or None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelLoadError(f"the file does not say which classes it knows: {error!r}") from error
+
+
+def _stored_columns(
+    booster: Any,  # noqa: ANN401  # catboost.CatBoost
+    facts: FileFacts,
+    names: tuple[str, ...] | None,
+) -> StoredColumns:
+    stored = tuple(booster.feature_names_)
+    default = tuple(str(column) for column in range(facts.n_columns))
+    if len(stored) != facts.n_columns:
+        raise ModelLoadError(f"{len(stored)} column names for a model of {facts.n_columns} columns")
+    return StoredColumns(
+        names=chosen_names(None if stored == default else stored, given=names, default=default),
+        levels=(None,) * facts.n_columns,
+        is_category=tuple(column in facts.category_columns for column in range(facts.n_columns)),
+        why_no_levels="the artifact stores only hashes of its levels",
+    )
+
+
+def _check_levels(columns: InputColumns, facts: FileFacts) -> None:
+    for column in facts.category_columns:
+        for level in columns.raw.levels[column] or ():
+            if not isinstance(level, str) and type(level) is not int:
+                raise ModelLoadError(
+                    f"level {level!r} of {columns.raw.names[column]!r}: CatBoost knows text and "
+                    "whole numbers as categories"
+                )
+
+
+def _exported(booster: Any, kind: str) -> bytes:  # noqa: ANN401  # catboost.CatBoost
+    # The library writes to paths only.
+    with TemporaryDirectory(prefix="explaind-") as folder:
+        path = Path(folder) / f"model.{kind}"
+        booster.save_model(str(path), format=kind)
+        return path.read_bytes()
