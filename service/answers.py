@@ -14,6 +14,7 @@ from service.explaining import ExplainedPart
 from service.models.base import Served
 from service.registry import RegisteredModel
 from service.registry.card import CAVEAT
+from service.registry.libraries import installed_libraries, service_version
 from service.registry.naming import class_text
 
 Range = tuple[int, int]
@@ -83,8 +84,8 @@ def provenance_of(model: RegisteredModel) -> dict[str, object]:
         "schema_digest": manifest.schema_digest,
         "background_digest": manifest.background.digest,
         "explainer_config_digest": manifest.explainer.config_digest,
-        "library_versions": manifest.libraries,
-        "service_version": manifest.service_version,
+        "library_versions": installed_libraries(),
+        "service_version": service_version(),
         "worker": None,
     }
 

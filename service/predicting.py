@@ -266,7 +266,7 @@ def _count_success(served: ServedModel, ask: Ask, prepared: Prepared, seconds: f
     assert served.model.explainer is not None
     count(metrics, explained, served.model.explainer.tolerance)
     metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
-    if explained.reason is None:
+    if prepared.event.status == "complete":
         metrics.explanations["inline", "served"].inc()
         exemplar = {"request_id": ask.request_id}
         if ask.trace_id is not None:

@@ -12,6 +12,7 @@ from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
 from service.metrics import Metrics, ModelMetrics
 from service.registry import RegisteredModel, Registry
+from service.registry.libraries import installed_libraries, service_version
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
@@ -43,7 +44,7 @@ def _header_constants(model: RegisteredModel) -> HeaderConstants:
     manifest = model.manifest
     explainer, artifact = manifest.explainer, manifest.artifact
     return HeaderConstants(
-        service_version=manifest.service_version,
+        service_version=service_version(),
         git_revision=None,
         policy_version=None,
         retention_class="default",
@@ -56,7 +57,7 @@ def _header_constants(model: RegisteredModel) -> HeaderConstants:
         feature_names_digest=manifest.feature_names_digest,
         category_maps_digest=manifest.category_map_digest,
         trees_used=artifact.trees_used,
-        library_versions=manifest.libraries,
+        library_versions=installed_libraries(),
         method=explainer.method,
         engine=model.engine,
         config_digest=explainer.config_digest,
@@ -88,7 +89,7 @@ class ServedModels:
         self._retention_days = retention_days
         self._served: dict[str, ServedModel] = {}
         self._refused: dict[str, int] = {}
-        self._retry_at = 0.0
+        self._retry_at: dict[str, float] = {}
         self._inline_budget_seconds = inline_budget_seconds
 
     @property
@@ -140,7 +141,7 @@ class ServedModels:
         old = self._served.get(name)
         if version is None or (old is not None and old.model.version == version):
             self._refused.pop(name, None)
-        elif self._refused.get(name) != version or monotonic() > self._retry_at:
+        elif self._refused.get(name) != version or monotonic() > self._retry_at[name]:
             self._load(name, version)
 
     def _load(self, name: str, version: int) -> None:
@@ -163,7 +164,7 @@ class ServedModels:
             log.warning("explanation_over_inline_budget", model=name, seconds=seconds)
 
     def _refuse(self, name: str, version: int, error: Exception) -> None:
-        self._retry_at = monotonic() + RETRY_SECONDS
+        self._retry_at[name] = monotonic() + RETRY_SECONDS
         if self._refused.get(name) == version:
             return
         log.error("model_refused", model=name, version=version, error=str(error))

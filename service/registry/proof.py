@@ -162,12 +162,15 @@ def _rounding_scale(native: NativeModel, rows: FloatArray) -> FloatArray:
 def engines_gap(
     factory: ExplainerFactory, explainer: Explainer, background: Background, rows: FloatArray
 ) -> float | None:
-    """The serving engine against the walk, over the largest |value|; None if it is no other."""
-    if explainer.engine != "table":
+    """The serving engine against the walk, over the largest |value|; None without trees.
+
+    An engine called "walk" may look some of its trees up, so it is compared too.
+    """
+    if not isinstance(factory.form, TreeForm):
         return None
     walked = factory.build(background, engine="walk").explain(rows).values
     gap = float(np.max(np.abs(explainer.explain(rows).values - walked), initial=0.0))
-    return gap / float(np.max(np.abs(walked))) if gap else 0.0
+    return float(np.divide(gap, np.max(np.abs(walked)))) if gap else 0.0
 
 
 def column_groups(n_columns: int) -> list[IntArray]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import distributions
-from importlib.metadata import version as installed_version
 
 import orjson
 
@@ -11,6 +9,7 @@ from service.registry import proof
 from service.registry.building import TOLERANCE
 from service.registry.inference import baseline_of, instances_of, synthetic_sample
 from service.registry.layout import sha256_of
+from service.registry.libraries import installed_libraries, service_version
 from service.registry.manifest import (
     ArtifactEntry,
     BackgroundEntry,
@@ -22,18 +21,6 @@ from service.registry.manifest import (
 )
 from service.registry.registered import golden_of
 from service.registry.work import Work
-
-LIBRARIES = (
-    "numpy",
-    "numba",
-    "pandas",
-    "scikit-learn",
-    "xgboost-cpu",
-    "xgboost",
-    "lightgbm",
-    "catboost",
-    "skops",
-)
 
 
 def version_files(work: Work) -> dict[str, bytes]:
@@ -81,8 +68,8 @@ def manifest_of(
         schema_digest=schema.digest(),
         feature_names_digest=schema.feature_names_digest(),
         category_map_digest=_digest(artifact.categories),
-        libraries={d.name: d.version for library in LIBRARIES for d in distributions(name=library)},
-        service_version=installed_version("explaind"),
+        libraries=installed_libraries(),
+        service_version=service_version(),
         cost=cost,
         proof=ProofEntry(
             data_rows=len(work.rows),

@@ -85,7 +85,19 @@ def test_a_repaired_version_is_tried_again_after_a_while(registry: Path) -> None
     manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
     models.refresh()
     assert models.resolve(None).model.version == 1
-    models._retry_at = 0.0
+    models._retry_at["breast_cancer"] = 0.0
     models.refresh()
     assert models.resolve(None).model.version == 2
     assert not models.refused
+
+
+def test_each_refused_name_is_tried_again_by_its_own_clock(registry: Path) -> None:
+    models = models_of(registry)
+    for name in ("first", "second"):
+        (registry / name / "1").mkdir(parents=True)
+        (registry / name / "serving").write_text("1\n")
+    models.refresh()
+    assert models.refused == {"first": 1, "second": 1}
+    models._retry_at = dict.fromkeys(models._retry_at, 0.0)
+    models.refresh()
+    assert min(models._retry_at.values()) > 0

@@ -168,6 +168,20 @@ def test_an_offset_far_above_the_spread_costs_no_explanation(tmp_path: Path, off
     assert made.model.explainer is not None
 
 
+def test_tables_are_compared_where_the_rest_is_walked(small: Fitted) -> None:
+    model, X, _ = small
+    native = native_of(model)
+    rows = X.to_numpy(dtype=np.float64)[:30]
+    factory, background = factory_of(native), Background.of(rows)
+    mixed = factory.build(background)
+    mixed.explain(rows)
+    object.__setattr__(mixed, "_walked", factory.build(background, engine="walk")._walked)  # type: ignore[attr-defined]
+    assert mixed.engine == "walk"
+    gap = proof.engines_gap(factory, mixed, background, rows)
+    assert gap is not None
+    assert gap > proof.ENGINES_TOLERANCE  # every tree counts twice
+
+
 def test_rounding_excuses_no_wrong_values(small: Fitted) -> None:
     model, X, _ = small
     native = native_of(model)
