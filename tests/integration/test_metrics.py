@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_parts import Customise, fails, five_percent_off, not_finite, with_explainer
+from faulty_parts import (
+    Customise,
+    fails,
+    five_percent_off,
+    not_finite,
+    unwritable,
+    with_explainer,
+)
 from live_app import LiveApp, live_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -132,6 +139,7 @@ def test_no_request_id_or_value_is_ever_a_label(live: LiveApp, rows: list[Instan
 OUTCOMES: dict[str, tuple[Change, str, str, dict[str, int]]] = {
     "five percent off": (five_percent_off, "failed", "failed", {"additivity": 1}),
     "not finite": (not_finite, "failed", "failed", {"finite": 1}),
+    "unwritable": (unwritable, "failed", "failed", {}),
     "raises": (fails, "failed", "failed", {}),
     "none": (None, "skipped", "rejected", {}),
 }

@@ -92,6 +92,11 @@ def not_finite(explanation: Explanation) -> Explanation:
     return replace(explanation, values=np.full_like(explanation.values, np.nan))
 
 
+def unwritable(explanation: Explanation) -> Explanation:
+    """Right in every check, but of a type that no JSON encoder takes."""
+    return replace(explanation, values=explanation.values.astype(np.longdouble))
+
+
 def fails(_: Explanation) -> Explanation:
     raise MemoryError("no explanation today")
 
