@@ -1,7 +1,7 @@
 """The vocabulary every explainer shares: arrays, results, the protocol and the errors."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -87,9 +87,9 @@ class Background:
 class Explanation:
     """Attributions of N instances: values (N, F, C), base_values (N, C).
 
-    outputs (N, C) is None until the caller attaches what the served model returned
-    (`with_outputs`): an explainer never supplies the number it is checked against.
-    standard_errors (N, F, C) is None when exact; seeds (N,) is None when nothing was drawn.
+    The outputs they add up to are not here: an explainer never supplies the number it is checked
+    against (`explainers.checks`). standard_errors (N, F, C) is None when exact; seeds (N,) is None
+    when nothing was drawn.
     """
 
     values: Values
@@ -101,16 +101,15 @@ class Explanation:
     engine: Engine
     exact: bool
     background_digest: str
-    outputs: FloatArray | None = None
     standard_errors: Values | None = None
     seeds: IntArray | None = None
     model_evaluations: int = 0
 
     def __post_init__(self) -> None:
         # Slices of these are encoded as they lie in memory.
-        for name in ("values", "base_values", "outputs"):
+        for name in ("values", "base_values"):
             array = getattr(self, name)
-            if array is not None and not array.flags.c_contiguous:
+            if not array.flags.c_contiguous:
                 object.__setattr__(self, name, np.ascontiguousarray(array))
         rows = self.values.shape[0]
         outputs = len(self.output_names)
@@ -119,12 +118,6 @@ class Explanation:
             raise ValueError(f"values must be {expected}, got {self.values.shape}")
         if self.base_values.shape != (rows, outputs):
             raise ValueError(f"base_values must be {(rows, outputs)}, got {self.base_values.shape}")
-        if self.outputs is not None and self.outputs.shape != (rows, outputs):
-            raise ValueError(f"outputs must be {(rows, outputs)}, got {self.outputs.shape}")
-
-    def with_outputs(self, outputs: FloatArray) -> "Explanation":
-        """The same explanation beside the served model's outputs, (N, C) in output_space."""
-        return replace(self, outputs=outputs)
 
 
 class Explainer(Protocol):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from explainers.base import Background, IdentityDerivation, Naming
+from explainers.checks import Invariants
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TreeEngine, TreeExplainer
 
@@ -20,6 +21,19 @@ def main() -> None:
             engine=engine,
         )
         explainer.warm_up()
+    _check(explainer)
+
+
+def _check(explainer: TreeExplainer) -> None:
+    row = np.zeros((1, 1))
+    invariants = Invariants(
+        explainer.tolerance,
+        explainer.output_scale,
+        np.zeros(0, dtype=np.int64),
+        "identity",
+        ("column",),
+    )
+    invariants.check(explainer.explain(row), explainer.outputs(row), explainer.outputs(row))
 
 
 def _stump() -> TreeEnsemble:

@@ -3,22 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import orjson
 
-from explainers.base import FloatArray, Level
-from service.evidence import Parts, payload_of
+from explainers.base import FloatArray, Level, Values
+from service.evidence import Parts, laid_out
 from service.explaining import ExplainedPart
-from service.models.base import Served
 from service.registry import RegisteredModel
 from service.registry.card import CAVEAT
 from service.registry.libraries import installed_libraries, service_version
 from service.registry.naming import class_text
 
-Range = tuple[int, int]
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
+PAYLOAD_HEAD = b'{"answer":'
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,6 @@ class AnswerTemplates:
     model: bytes
     provenance: bytes
     explanation_head: bytes
-    explanation_tail: bytes
     class_keys: tuple[str, ...] | None
     classes: tuple[Level, ...] | None
     feature_names: tuple[str, ...]
@@ -48,14 +46,12 @@ class AnswerTemplates:
                 **_spaces(model),
             }
         )
-        tail = orjson.dumps({"background_digest": model.background.digest, "seed": None})
         return cls(
             model=orjson.dumps(
                 {"name": manifest.name, "version": manifest.version, "digest": model.digest}
             ),
             provenance=orjson.dumps(provenance_of(model))[:-1],
-            explanation_head=b'{"status":"complete","reason":null,' + head[1:-1] + b',"values":',
-            explanation_tail=b"," + tail[1:-1],
+            explanation_head=b'{"status":"complete","reason":null,' + head[1:-1] + b",",
             class_keys=None
             if manifest.classes is None
             else tuple(map(class_text, manifest.classes)),
@@ -106,49 +102,60 @@ def encode_predictions(templates: AnswerTemplates, scores: FloatArray) -> bytes:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """Per row of a batch the entries of largest |contribution| over all outputs, and these
+    contributions; ties in order. An entry counts columns times outputs.
+    """
+
+    entries: list[list[int]]
+    contributions: list[list[float]]
+
+    @classmethod
+    def of(cls, values: Values, most: int) -> Self:
+        """The strongest `most` entries of each row of values, (N, F, C)."""
+        flat = values.reshape(len(values), -1)
+        order = np.argsort(-np.abs(flat), axis=1, kind="stable")[:, :most]
+        rows = np.arange(len(flat))[:, None]
+        return cls(order.tolist(), flat[rows, order].tolist())
+
+
 def encode_explanation(
     templates: AnswerTemplates,
     part: ExplainedPart,
-    instances: Sequence[Sequence[Level | None]],
+    outputs: FloatArray,
+    top: Sequence[Sequence[Mapping[str, object]]],
     *,
-    top: int,
     request_id: str,
 ) -> bytes:
-    """The complete explanation of one request: its rows of a batch."""
+    """The complete explanation of one request: its rows of a batch, served outputs (N, C)."""
     explanation = part.explanation
     assert explanation is not None
-    assert explanation.outputs is not None
-    values = explanation.values[part.rows]
-    return b"".join(
-        (
-            templates.explanation_head,
-            orjson.dumps(values, option=NUMPY),
-            b',"base_values":',
-            orjson.dumps(explanation.base_values[part.rows], option=NUMPY),
-            b',"outputs":',
-            orjson.dumps(explanation.outputs[part.rows], option=NUMPY),
-            b',"standard_errors":null,"additivity_error":',
-            orjson.dumps(part.additivity, option=NUMPY),
-            b',"top":',
-            orjson.dumps(strongest(templates, values, instances, top)),
-            templates.explanation_tail,
-            b',"model_evaluations":%d,"duration_seconds":' % explanation.model_evaluations,
-            orjson.dumps(round(part.duration_seconds, 7)),
-            b',"caveat":"' + CAVEAT.encode() + b'","links":{"self":"/explanations/',
-            request_id.encode() + b'"}}',
-        )
-    )
+    own = {
+        "values": explanation.values[part.rows],
+        "base_values": explanation.base_values[part.rows],
+        "outputs": outputs,
+        "standard_errors": None,
+        "additivity_error": part.additivity,
+        "top": top,
+        "background_digest": explanation.background_digest,
+        "seed": None,
+        "model_evaluations": explanation.model_evaluations,
+        "duration_seconds": round(part.duration_seconds, 7),
+        "caveat": CAVEAT,
+        "links": {"self": f"/explanations/{request_id}"},
+    }
+    return templates.explanation_head + orjson.dumps(own, option=NUMPY)[1:]
 
 
 def strongest(
     templates: AnswerTemplates,
-    values: FloatArray,
+    ranked: Ranked,
+    rows: slice,
     instances: Sequence[Sequence[Level | None]],
     top: int,
 ) -> list[list[dict[str, object]]]:
-    """Per instance the K entries of largest |contribution| over all outputs; ties in order."""
-    flat = values.reshape(len(values), -1)
-    order = np.argsort(-np.abs(flat), axis=1, kind="stable")[:, :top].tolist()
+    """The first entries of one request's rows of a batch, with names and the instances' values."""
     names, outputs = templates.feature_names, templates.output_names
     width = len(outputs)
     return [
@@ -156,12 +163,14 @@ def strongest(
             {
                 "feature": names[entry // width],
                 "value": instance[entry // width],
-                "contribution": contributions[entry],
+                "contribution": contribution,
                 "output": outputs[entry % width],
             }
-            for entry in entries
+            for entry, contribution in zip(entries[:top], contributions, strict=False)
         ]
-        for entries, instance, contributions in zip(order, instances, flat.tolist(), strict=True)
+        for entries, contributions, instance in zip(
+            ranked.entries[rows], ranked.contributions[rows], instances, strict=True
+        )
     ]
 
 
@@ -199,64 +208,72 @@ def encode_unexplained(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Fragments:
-    """The encoded pieces of one request."""
+ANSWER_PARTS = ("model", "predictions", "warnings", "explanation")
+PAYLOAD_PARTS = ("answer", "instances", "provenance", "fed", "outputs", "scores", "fingerprint")
+
+
+class Fragments(NamedTuple):
+    """The encoded pieces of one answer."""
 
     predictions: bytes
     explanation: bytes
     warnings: bytes
+
+
+class Facts(NamedTuple):
+    """What only the record says of a request: its rows as they came and as they were fed, (N, F),
+    and the served outputs (N, C) and scores (N, K).
+    """
+
     instances: bytes
+    provenance: bytes
+    fingerprint: str
+    fed: Sequence[Sequence[float]]
+    outputs: FloatArray
+    scores: FloatArray
 
 
 def encode_answer(
     templates: AnswerTemplates, request_id: str, fragments: Fragments
-) -> tuple[bytes, dict[str, Range]]:
-    """The body of POST /predict, and where in it the pieces lie that are served again later."""
-    head = b'{"schema_version":"1","request_id":"%s","model":' % request_id.encode()
-    ranges: dict[str, Range] = {}
-    body = bytearray(head)
-    for name, before, piece in (
-        ("model", b"", templates.model),
-        ("predictions", b',"predictions":', fragments.predictions),
-        ("warnings", b',"warnings":', fragments.warnings),
-        ("explanation", b',"explanation":', fragments.explanation),
-    ):
-        body += before
-        ranges[name] = (len(body), len(body) + len(piece))
-        body += piece
-    body += b"}"
-    return bytes(body), ranges
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What only the record says of a request."""
-
-    provenance: bytes
-    fingerprint: str
-    fed: Sequence[Sequence[float]]
-    served: Served
-
-
-def encode_payload(
-    answer: bytes, ranges: Mapping[str, Range], fragments: Fragments, facts: Facts
 ) -> tuple[bytes, Parts]:
-    """The record's payload around the answer's own bytes, and the ranges of its parts."""
-    payload, parts = payload_of(
-        [
-            ("answer", answer),
-            ("instances", fragments.instances),
-            ("provenance", facts.provenance),
-            ("fed", orjson.dumps(facts.fed)),
-            ("outputs", orjson.dumps(facts.served.outputs, option=NUMPY)),
-            ("scores", orjson.dumps(facts.served.scores, option=NUMPY)),
-            ("fingerprint", b'"%s"' % facts.fingerprint.encode()),
-        ]
+    """The body of POST /predict, and where in a payload that begins with it the pieces lie that
+    are served again later.
+    """
+    pieces = (
+        b'{"schema_version":"1","request_id":"%s","model":' % request_id.encode(),
+        templates.model,
+        b',"predictions":',
+        fragments.predictions,
+        b',"warnings":',
+        fragments.warnings,
+        b',"explanation":',
+        fragments.explanation,
+        b"}",
     )
-    start = parts["answer"][0]
-    nested = {name: (start + first, start + last) for name, (first, last) in ranges.items()}
-    return payload, {**parts, **nested}
+    return laid_out(pieces, ANSWER_PARTS, start=len(PAYLOAD_HEAD))
+
+
+def encode_payload(answer: bytes, ranges: Parts, facts: Facts) -> tuple[bytes, Parts]:
+    """The record's payload around the answer's own bytes, and the ranges of its parts."""
+    pieces = (
+        PAYLOAD_HEAD,
+        answer,
+        b',"instances":',
+        facts.instances,
+        b',"provenance":',
+        facts.provenance,
+        b',"fed":',
+        orjson.dumps(facts.fed),
+        b',"outputs":',
+        orjson.dumps(facts.outputs, option=NUMPY),
+        b',"scores":',
+        orjson.dumps(facts.scores, option=NUMPY),
+        b',"fingerprint":',
+        b'"%s"' % facts.fingerprint.encode(),
+        b"}",
+    )
+    payload, parts = laid_out(pieces, PAYLOAD_PARTS)
+    return payload, {**parts, **ranges}
 
 
 def encode_provenance(

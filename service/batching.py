@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from explainers.base import FloatArray
 from schemas import DecodedBody
 from service import answers
-from service.answers import Facts, Fragments
+from service.answers import Facts, Fragments, Ranked, strongest
 from service.auth import Caller
 from service.errors import PredictionError
 from service.evidence import (
@@ -37,8 +38,7 @@ ENOUGH_REQUESTS = 64
 """As many waiting requests do not wait for a running commit to end."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ask:
+class Ask(NamedTuple):
     """One validated request."""
 
     request_id: str
@@ -55,8 +55,7 @@ class Ask:
     trace_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
+class Prepared(NamedTuple):
     """The answer, and the event that must be durable before it leaves."""
 
     answer: bytes
@@ -204,49 +203,57 @@ def _run_together(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | P
         rows += asks[i].body.codes
     X = np.array(rows, dtype=np.float64)
     output = served.model.native.predict(X)
-    explained = _explain(served, X, output, sum(len(a.body.codes) for a in asks if a.explain))
-    if explained is not None and explained.explanation is None and len(asks) > 1:
+    computed = _explain(served, X, output, [ask for ask in asks if ask.explain])
+    if computed.explained is not None and computed.explained.explanation is None and len(asks) > 1:
         return [result for ask in asks for result in run(served, [ask])]
-    return [_prepare(served, ask, spans[i], output, explained) for i, ask in enumerate(asks)]
+    return [_prepare(served, ask, spans[i], computed) for i, ask in enumerate(asks)]
 
 
-def _explain(served: ServedModel, X: FloatArray, output: Served, count: int) -> Explained | None:
-    explainer = served.model.explainer
-    if not count or explainer is None:
-        return None
-    head = Served(output.outputs[:count], output.scores[:count])
-    return explain_rows(served.model, explainer, X[:count], head)
+class _Computed(NamedTuple):
+    """What a batch's rows gave; explained and ranked are of the first rows, to be explained."""
+
+    output: Served
+    explained: Explained | None
+    ranked: Ranked | None
+    completed_at: datetime
 
 
-def _prepare(
-    served: ServedModel, ask: Ask, rows: slice, output: Served, explained: Explained | None
-) -> Prepared:
-    part = Served(output.outputs[rows], output.scores[rows])
-    own = explained.part(rows) if explained is not None and ask.explain else None
-    status, explanation = _explanation(served, ask, own)
+def _explain(served: ServedModel, X: FloatArray, output: Served, asks: Sequence[Ask]) -> _Computed:
+    explained = ranked = None
+    if asks:
+        count = sum(len(ask.body.codes) for ask in asks)
+        head = Served(output.outputs[:count], output.scores[:count])
+        explained = explain_rows(served.model, X[:count], head)
+    if explained is not None and explained.explanation is not None:
+        ranked = Ranked.of(explained.explanation.values, max(ask.top for ask in asks))
+    return _Computed(output, explained, ranked, datetime.now(UTC))
+
+
+def _prepare(served: ServedModel, ask: Ask, rows: slice, computed: _Computed) -> Prepared:
+    outputs, scores = computed.output.outputs[rows], computed.output.scores[rows]
+    own = computed.explained.part(rows) if computed.explained is not None and ask.explain else None
+    status, explanation = _explanation(served, ask, own, computed)
     fragments = Fragments(
-        predictions=answers.encode_predictions(served.templates, part.scores),
+        predictions=answers.encode_predictions(served.templates, scores),
         warnings=answers.encode_warnings(served.model.codec.warnings(ask.body, served.model.seen)),
         explanation=explanation,
-        instances=ask.instances,
     )
     answer, ranges = answers.encode_answer(served.templates, ask.request_id, fragments)
-    completed = datetime.now(UTC)
     lane: Lane | None = "inline" if own is not None else None
     provenance = answers.encode_provenance(
         served.templates,
         lane=lane,
         received_at=ask.received_at,
-        completed_at=completed,
+        completed_at=computed.completed_at,
         principal=ask.caller.principal,
     )
-    facts = Facts(provenance, ask.fingerprint, ask.body.codes, part)
-    payload, parts = answers.encode_payload(answer, ranges, fragments, facts)
+    facts = Facts(ask.instances, provenance, ask.fingerprint, ask.body.codes, outputs, scores)
+    payload, parts = answers.encode_payload(answer, ranges, facts)
     event = DecisionEvent(
         template=served.header,
         request_id=ask.request_id,
         received_at=ask.received_at,
-        completed_at=completed,
+        completed_at=computed.completed_at,
         status=status,
         lane=lane,
         payload=payload,
@@ -260,7 +267,7 @@ def _prepare(
 
 
 def _explanation(
-    served: ServedModel, ask: Ask, own: ExplainedPart | None
+    served: ServedModel, ask: Ask, own: ExplainedPart | None, computed: _Computed
 ) -> tuple[Status | None, bytes]:
     """Status and bytes of the explanation of one request."""
     if not ask.explain:
@@ -270,13 +277,18 @@ def _explanation(
         return "skipped", answers.encode_unexplained(
             served.model, "skipped", reason, lane=None, request_id=ask.request_id
         )
-    if own.reason is not None:
+    if own.reason is not None or computed.ranked is None:
+        reason = own.reason or NOT_ENCODED
         return "failed", answers.encode_unexplained(
-            served.model, "failed", own.reason, lane="inline", request_id=ask.request_id
+            served.model, "failed", reason, lane="inline", request_id=ask.request_id
         )
     try:
         return "complete", answers.encode_explanation(
-            served.templates, own, ask.body.rows, top=ask.top, request_id=ask.request_id
+            served.templates,
+            own,
+            computed.output.outputs[own.rows],
+            strongest(served.templates, computed.ranked, own.rows, ask.body.rows, ask.top),
+            request_id=ask.request_id,
         )
     except Exception as error:  # noqa: BLE001 - the prediction must outlive its explanation
         log.error("explanation_not_encoded", request_id=ask.request_id, place=place_of(error))

@@ -2,50 +2,22 @@
 
 import math
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from explainers.base import Explainer, Explanation, FloatArray
-from explainers.checks import additivity_error, all_finite, dummy_violations, link_error
+from explainers.base import Explanation, FloatArray
 from service.logs import log, place_of
 from service.metrics import ModelMetrics
 from service.models.base import Served
 from service.registry import RegisteredModel
 
-LINK_TOLERANCE = 1e-6
 
+class ExplainedPart(NamedTuple):
+    """The rows of one request within a batch's explanation.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Explained:
-    """Explanations of N rows with what the invariants said of each.
-
-    explanation None: the explainer itself failed. reasons[i] None: row i passed every check.
+    explanation None: the explainer itself failed. reason None: all rows passed every check.
     """
-
-    explanation: Explanation | None
-    additivity: FloatArray
-    reasons: tuple[str | None, ...]
-    duration_seconds: float
-    cpu_seconds: float
-
-    def part(self, rows: slice) -> "ExplainedPart":
-        """What concerns one request of the batch; times are its share by rows."""
-        share = (rows.stop - rows.start) / len(self.reasons)
-        reason = next((reason for reason in self.reasons[rows] if reason is not None), None)
-        return ExplainedPart(
-            self.explanation,
-            rows,
-            self.additivity[rows],
-            reason,
-            self.duration_seconds * share,
-            self.cpu_seconds * share,
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ExplainedPart:
-    """The rows of one request within a batch's explanation; reason None when all rows passed."""
 
     explanation: Explanation | None
     rows: slice
@@ -55,65 +27,50 @@ class ExplainedPart:
     cpu_seconds: float
 
 
-def explain_rows(
-    model: RegisteredModel, explainer: Explainer, X: FloatArray, served: Served
-) -> Explained:
+class Explained(NamedTuple):
+    """Explanations of N rows with what the invariants said of each."""
+
+    explanation: Explanation | None
+    additivity: FloatArray
+    reasons: tuple[str | None, ...]
+    duration_seconds: float
+    cpu_seconds: float
+
+    def part(self, rows: slice) -> ExplainedPart:
+        """What concerns one request of the batch; times are its share by rows."""
+        share = (rows.stop - rows.start) / len(self.reasons)
+        return ExplainedPart(
+            self.explanation,
+            rows,
+            self.additivity[rows],
+            next((reason for reason in self.reasons[rows] if reason is not None), None),
+            self.duration_seconds * share,
+            self.cpu_seconds * share,
+        )
+
+
+def explain_rows(model: RegisteredModel, X: FloatArray, served: Served) -> Explained | None:
     """Explain (N, F) raw rows and check every row against what the model served.
 
-    Never raises for anything the explainer does: a failing explainer is a reason, not an error.
+    None when the model has no explainer. Never raises for anything the explainer does: a failing
+    explainer is a reason, not an error.
     """
+    if model.explainer is None or model.invariants is None:
+        return None
     start, cpu = time.perf_counter(), time.thread_time()
+    explanation: Explanation | None = None
     try:
-        explanation = explainer.explain(X).with_outputs(served.outputs)
-        additivity, reasons = _check(model, explainer, explanation, served)
+        computed = model.explainer.explain(X)
+        checked = model.invariants.check(computed, served.outputs, served.scores)
+        explanation, additivity, reasons = computed, checked.additivity, checked.reasons
     except Exception as error:  # noqa: BLE001 - the prediction must outlive whatever happens here
         log.error(
             "explainer_failed", model=model.name, version=model.version, place=place_of(error)
         )
-        reason = f"the explainer failed ({type(error).__name__})"
-        nothing = np.full(len(X), np.nan)
-        return _timed(None, nothing, (reason,) * len(X), start, cpu)
-    return _timed(explanation, additivity, reasons, start, cpu)
-
-
-def _timed(
-    explanation: Explanation | None,
-    additivity: FloatArray,
-    reasons: tuple[str | None, ...],
-    start: float,
-    cpu: float,
-) -> Explained:
-    return Explained(
-        explanation,
-        additivity,
-        reasons,
-        time.perf_counter() - start,
-        time.thread_time() - cpu,
-    )
-
-
-def _check(
-    model: RegisteredModel, explainer: Explainer, explanation: Explanation, served: Served
-) -> tuple[FloatArray, tuple[str | None, ...]]:
-    """Additivity error and, for rows that break an invariant, the invariant's name."""
-    additivity = additivity_error(explanation, output_scale=explainer.output_scale)
-    broken = {
-        "finite": ~all_finite(explanation),
-        "additivity": ~(additivity <= explainer.tolerance),
-        "link": ~(
-            link_error(served.outputs, served.scores, model.manifest.explainer.link)
-            <= LINK_TOLERANCE
-        ),
-        "dummy": dummy_violations(explanation.values, model.unused_columns),
-    }
-    if explanation.feature_names != model.schema.names:
-        broken["names"] = np.ones(len(additivity), dtype=np.bool_)
-    if not any(rows.any() for rows in broken.values()):
-        return additivity, (None,) * len(additivity)
-    return additivity, tuple(
-        next((name for name, rows in broken.items() if rows[i]), None)
-        for i in range(len(additivity))
-    )
+        additivity = np.full(len(X), np.nan)
+        reasons = (f"the explainer failed ({type(error).__name__})",) * len(X)
+    duration, spent = time.perf_counter() - start, time.thread_time() - cpu
+    return Explained(explanation, additivity, reasons, duration, spent)
 
 
 def count(metrics: ModelMetrics, part: ExplainedPart, tolerance: float) -> None:

@@ -263,8 +263,8 @@ def _count_success(served: ServedModel, ask: Ask, prepared: Prepared, seconds: f
     if explained is None:
         metrics.explanations["inline", "rejected"].inc()
         return
-    assert served.model.explainer is not None
-    count(metrics, explained, served.model.explainer.tolerance)
+    assert served.model.invariants is not None
+    count(metrics, explained, served.model.invariants.tolerance)
     metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
     if prepared.event.status == "complete":
         metrics.explanations["inline", "served"].inc()

@@ -44,6 +44,13 @@ FAIR_SIZE = 4096.0
 neither memory nor time differs much.
 """
 
+LINKS = ("logit", "softmax", "log", "identity")
+LOGIT, SOFTMAX, LOG, IDENTITY = range(len(LINKS))
+
+ZERO_BYTE = np.uint8(0)
+NOT_FINITE = np.uint8(1)
+NOT_DUMMY = np.uint8(2)
+
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
 TWO = np.uint64(2)
@@ -923,3 +930,77 @@ def logistic_float32(margins: NDArray[np.float32]) -> NDArray[np.float32]:
         exponent = min(-margins[n], np.float32(88.7))
         probabilities[n] = one / (one + np.float32(math.exp(exponent)) + tiny)
     return probabilities
+
+
+@_compiled
+def _relative(gap: float, scale: float) -> float:
+    """The gap over the scale. An infinite scale would make any gap vanish; 0 needs no scale."""
+    if not (math.isfinite(gap) and math.isfinite(scale)):
+        return math.inf
+    return 0.0 if gap == 0.0 else gap / scale
+
+
+@_compiled
+def _invert_link(outputs: NDArray[np.float64], link: Whole, scores: NDArray[np.float64]) -> None:
+    """Fill (K,) the scores that follow from (C,) outputs; K is 2 where C is 1 and they are two
+    probabilities, else C.
+    """
+    count = np.uint64(len(outputs))
+    for c in range(count):
+        output = outputs[c]
+        if link == LOGIT:
+            output = 1.0 / (1.0 + math.exp(-output))
+        elif link != IDENTITY:
+            output = math.exp(output - outputs.max() if link == SOFTMAX else output)
+        scores[c] = output
+    if link == SOFTMAX:
+        scores /= scores.sum()
+    if len(scores) > len(outputs):
+        scores[1] = scores[0]
+        scores[0] = 1.0 - scores[1]
+
+
+@_compiled
+def check_rows(  # noqa: PLR0917 (what is checked, and against what)
+    values: NDArray[np.float64],
+    base_values: NDArray[np.float64],
+    outputs: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    output_scale: NDArray[np.float64],
+    unused: NDArray[np.int64],
+    link: Whole,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.uint8]]:
+    """(N,) additivity errors, (N,) link errors and (N,) NOT_FINITE and NOT_DUMMY or-ed.
+
+    What these mean: `explainers.checks`. No error is ever NaN; inf where a number is not finite.
+    """
+    n_rows, n_players, n_outputs = values.shape
+    additivity, links = np.zeros(n_rows), np.zeros(n_rows)
+    flags = np.zeros(n_rows, np.uint8)
+    expected = np.empty(scores.shape[1])
+    for n in range(np.uint64(n_rows)):
+        finite = True
+        for c in range(np.uint64(n_outputs)):
+            base, output = base_values[n, c], outputs[n, c]
+            total, size = base, abs(base)
+            for f in range(np.uint64(n_players)):
+                value = values[n, f, c]
+                finite &= math.isfinite(value)
+                total += value
+                size += abs(value)
+            finite &= math.isfinite(base) and math.isfinite(output)
+            # The product is NaN unless the spread is finite; max() may lose a NaN.
+            scale = max(size, abs(output), output_scale[c]) + 0.0 * output_scale[c]
+            additivity[n] = max(additivity[n], _relative(abs(total - output), scale))
+        _invert_link(outputs[n], link, expected)
+        single = len(expected) == 1
+        for k in range(np.uint64(len(expected))):
+            one, other = expected[k], scores[n, k]
+            scale = max(abs(one), abs(other)) if single else 1.0
+            links[n] = max(links[n], _relative(abs(one - other), scale))
+        dummy = True
+        for i in range(np.uint64(len(unused))):
+            for c in range(np.uint64(n_outputs)):
+                dummy &= values[n, unused[i], c] == 0.0
+        flags[n] = (ZERO_BYTE if finite else NOT_FINITE) | (ZERO_BYTE if dummy else NOT_DUMMY)
+    return additivity, links, flags

@@ -15,7 +15,7 @@ from service.evidence.events import (
     Lane,
     Parts,
     Status,
-    payload_of,
+    laid_out,
 )
 from service.evidence.log import EvidenceLog
 from service.evidence.reading import DecisionFilter, ListedDecision, Page, StoredDecision
@@ -44,5 +44,5 @@ __all__ = [
     "StoreUnavailableError",
     "StoredDecision",
     "UnreadablePayloadError",
-    "payload_of",
+    "laid_out",
 ]

@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -110,16 +110,23 @@ class DecisionEvent:
                 raise ValueError(f"part {name}: ({start}, {end}) is not within {size} bytes")
 
 
-def payload_of(parts: Iterable[tuple[str, bytes]]) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """One JSON object of values that are JSON already, and where in it each value lies."""
-    joined = bytearray(b"{")
-    ranges: dict[str, tuple[int, int]] = {}
-    for name, value in parts:
-        joined += b"%s%s:" % (b"," if ranges else b"", orjson.dumps(name))
-        ranges[name] = (len(joined), len(joined) + len(value))
-        joined += value
-    joined += b"}"
-    return bytes(joined), ranges
+def laid_out(
+    pieces: Sequence[bytes], names: Sequence[str], *, start: int = 0
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """Bytes of pieces that are fixed and named in turn, and where the named ones lie.
+
+    start: where these bytes will begin in those the ranges are of. Raises ValueError unless there
+    is one fixed piece more than names.
+    """
+    if len(pieces) != 2 * len(names) + 1:
+        raise ValueError(f"{len(pieces)} pieces around {len(names)} names")
+    ranges, end, i = {}, start, 0
+    for name in names:
+        begin = end + len(pieces[i])
+        end = begin + len(pieces[i + 1])
+        ranges[name] = (begin, end)
+        i += 2
+    return b"".join(pieces), ranges
 
 
 def commitment(record_key: bytes, payload: bytes) -> str:

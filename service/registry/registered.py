@@ -14,10 +14,10 @@ from explainers.base import (
     Explainer,
     ExplainerError,
     FloatArray,
-    IntArray,
     Level,
     Naming,
 )
+from explainers.checks import Invariants
 from schemas import ModelSchema, RowCodec, SchemaError, SeenRanges
 from service.models.base import NativeModel
 from service.models.errors import ModelLoadError
@@ -45,8 +45,8 @@ class RegisteredModel:
     native: NativeModel
     explainer: Explainer | None
     background: Background
-    unused_columns: IntArray
-    """Columns the model cannot react to: their values must be exactly 0."""
+    invariants: Invariants | None
+    """What explanations are held to; None without an explainer."""
     seen: SeenRanges
     sample: Mapping[str, Level | None]
 
@@ -111,10 +111,17 @@ def _assemble(manifest: Manifest, digest: str, contents: Mapping[str, bytes]) ->
         sha256_of(contents["background.json"]),
     )
     _check_identity(manifest, schema, native, background)
-    explainer, unused = None, np.empty(0, dtype=np.int64)
+    explainer = invariants = None
     if manifest.explainer.method is not None:
         factory = ExplainerFactory.for_model(native, naming_of(manifest, schema))
-        explainer, unused = factory.build(background), factory.unused_columns(len(schema.columns))
+        explainer = factory.build(background)
+        invariants = Invariants(
+            explainer.tolerance,
+            explainer.output_scale,
+            factory.unused_columns(len(schema.columns)),
+            manifest.explainer.link,
+            schema.names,
+        )
     return RegisteredModel(
         manifest=manifest,
         digest=digest,
@@ -123,7 +130,7 @@ def _assemble(manifest: Manifest, digest: str, contents: Mapping[str, bytes]) ->
         native=native,
         explainer=explainer,
         background=background,
-        unused_columns=unused,
+        invariants=invariants,
         seen=SeenRanges.of(schema, seen_ranges(orjson.loads(contents["baseline.json"]))),
         sample=orjson.loads(contents["sample.json"]),
     )

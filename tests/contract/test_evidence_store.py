@@ -22,7 +22,7 @@ from service.evidence import (
     StoreBusyError,
     StoreUnavailableError,
     UnreadablePayloadError,
-    payload_of,
+    laid_out,
 )
 from service.evidence.events import commitment, seal
 
@@ -83,7 +83,7 @@ async def test_bytes_come_back_identical_after_reopening(url: str) -> None:
 
 
 async def test_optional_columns_come_back_as_they_went_in(url: str) -> None:
-    payload, parts = payload_of([("answer", b"1")])
+    payload, parts = laid_out([b'{"answer":', b"1", b"}"], ["answer"])
     event = DecisionEvent(
         template=TEMPLATE,
         request_id="request-1",

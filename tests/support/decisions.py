@@ -10,7 +10,7 @@ from service.evidence import (
     HeaderTemplate,
     Lane,
     Status,
-    payload_of,
+    laid_out,
 )
 from service.uuid7 import uuid7
 
@@ -59,7 +59,9 @@ def decision(
     answer: bytes = b'{"values":[0.1]}',
     status: tuple[Status | None, Lane | None] = ("complete", "inline"),
 ) -> DecisionEvent:
-    payload, parts = payload_of([("answer", answer), ("instances", b'[{"age":33}]')])
+    payload, parts = laid_out(
+        [b'{"answer":', answer, b',"instances":', b'[{"age":33}]', b"}"], ["answer", "instances"]
+    )
     received_at = START + timedelta(minutes=minute, microseconds=7)
     return DecisionEvent(
         template=model,

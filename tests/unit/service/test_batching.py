@@ -58,7 +58,7 @@ class BrokenExplainer:
             raise RuntimeError("an explainer failed")
         explanation: Explanation = self.inner.explain(X, seeds=seeds)
         values = np.array(explanation.values * self.factor, order=self.order)
-        count: Any = "many" if self.unwritable else 0
+        count: Any = {0} if self.unwritable else 0
         return replace(explanation, values=values, model_evaluations=count)
 
 

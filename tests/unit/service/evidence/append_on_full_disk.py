@@ -13,7 +13,7 @@ from service.evidence import (
     EvidenceLog,
     HeaderTemplate,
     StoreUnavailableError,
-    payload_of,
+    laid_out,
 )
 from service.uuid7 import uuid7
 
@@ -21,7 +21,7 @@ TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), b'"model":"credit"}')
 
 
 async def append(log: EvidenceLog) -> tuple[str, str]:
-    payload, parts = payload_of([("answer", b'"%s"' % (b"a" * 3000))])
+    payload, parts = laid_out([b'{"answer":', b'"%s"' % (b"a" * 3000), b"}"], ["answer"])
     now = datetime.now(UTC)
     event = DecisionEvent(
         template=TEMPLATE,

@@ -5,14 +5,14 @@ import os
 import sys
 from datetime import UTC, datetime, timedelta
 
-from service.evidence import AppendOutcome, DecisionEvent, EvidenceLog, HeaderTemplate, payload_of
+from service.evidence import AppendOutcome, DecisionEvent, EvidenceLog, HeaderTemplate, laid_out
 from service.uuid7 import uuid7
 
 TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), b'"model":"credit"}')
 
 
 def decision() -> DecisionEvent:
-    payload, parts = payload_of([("answer", b'"%s"' % (b"a" * 3000))])
+    payload, parts = laid_out([b'{"answer":', b'"%s"' % (b"a" * 3000), b"}"], ["answer"])
     now = datetime.now(UTC)
     return DecisionEvent(
         template=TEMPLATE,

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from decisions import CONSTANTS, TEMPLATE
 
-from service.evidence import DecisionEvent, HeaderConstants, payload_of
+from service.evidence import DecisionEvent, HeaderConstants, laid_out
 
 
 @pytest.fixture
@@ -14,7 +14,10 @@ def constants() -> HeaderConstants:
 
 @pytest.fixture
 def decide() -> Callable[..., DecisionEvent]:
-    payload, parts = payload_of([("answer", b'{"values":[0.1]}'), ("instances", b'[{"age":33}]')])
+    payload, parts = laid_out(
+        [b'{"answer":', b'{"values":[0.1]}', b',"instances":', b'[{"age":33}]', b"}"],
+        ["answer", "instances"],
+    )
     start = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
     def make(request_id: str = "request-1", **changes: object) -> DecisionEvent:

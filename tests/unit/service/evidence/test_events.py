@@ -9,28 +9,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.evidence import DecisionEvent, HeaderConstants, HeaderTemplate, payload_of
+from service.evidence import DecisionEvent, HeaderConstants, HeaderTemplate, laid_out
 from service.evidence.events import commitment, header_of, idempotency_key, leaf_hash, seal
 from service.evidence.tables import INSERTED_COLUMNS
 
 Decide = Callable[..., DecisionEvent]
 KEY = bytes(range(32))
-json_values = st.recursive(
-    st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
-).map(orjson.dumps)
+Pieces = list[tuple[bytes, bytes]]
 
 
-@given(st.lists(st.tuples(st.text(), json_values), unique_by=lambda part: part[0]))
-def test_a_payload_is_json_and_its_ranges_cut_the_parts_out(parts: list[tuple[str, bytes]]) -> None:
-    payload, ranges = payload_of(parts)
-    assert orjson.loads(payload) == {name: orjson.loads(value) for name, value in parts}
-    assert {name: payload[start:end] for name, (start, end) in ranges.items()} == dict(parts)
+@given(st.lists(st.tuples(st.binary(), st.binary(min_size=1))), st.binary(), st.integers(0, 9))
+def test_ranges_cut_the_named_pieces_out(pairs: Pieces, last: bytes, start: int) -> None:
+    names = [f"part {i}" for i in range(len(pairs))]
+    pieces = [piece for pair in pairs for piece in pair]
+    laid, ranges = laid_out([*pieces, last], names, start=start)
+    assert laid == b"".join([*pieces, last])
+    whole = bytes(start) + laid
+    cut = {name: whole[first:end] for name, (first, end) in ranges.items()}
+    assert cut == {name: value for name, (_, value) in zip(names, pairs, strict=True)}
+
+
+def test_a_piece_without_its_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 pieces around 1 names"):
+        laid_out([b"{", b"}"], ["answer"])
 
 
 def test_parts_may_nest(decide: Decide) -> None:
-    payload, ranges = payload_of([("answer", b'{"explanation":{"x":1}}')])
+    payload, ranges = laid_out([b'{"answer":', b'{"explanation":{"x":1}}', b"}"], ["answer"])
     start = payload.index(b'{"x"')
     event = decide(payload=payload, parts={**ranges, "explanation": (start, start + 7)})
     header = orjson.loads(header_of(event, record_key=KEY))
