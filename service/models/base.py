@@ -149,5 +149,8 @@ class StoppedEarly(Protocol):
 
 
 def binary_scores(positive: FloatArray) -> FloatArray:
-    """(N,) probability of the second class to (N, 2)."""
-    return np.column_stack([1.0 - positive, positive])
+    """(N,) probability of the second class to (N, 2), in its own precision."""
+    both = np.empty((len(positive), 2), positive.dtype)
+    both[:, 1] = positive
+    np.subtract(1.0, positive, out=both[:, 0])
+    return both

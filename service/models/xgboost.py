@@ -24,6 +24,7 @@ from service.models.base import InputColumns, Served, Task, TreeForm, binary_sco
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.ubjson import read_ubjson
+from service.models.xgboost_call import DenseMargins
 
 Format = Literal["ubj", "json"]
 Float32Array = NDArray[np.float32]
@@ -87,6 +88,8 @@ class XGBoostModel:
     trees: TreeForm
     logistic: Callable[[Float32Array], Float32Array] | None = None
     """The library's link, when this machine's is proven to give the same bits."""
+    dense_margins: DenseMargins | None = None
+    """The library's function without its Python layer, when proven to give the same bits."""
     library: str = "xgboost"
     classes: tuple[Level, ...] | None = None
     is_float32: bool = True
@@ -95,13 +98,15 @@ class XGBoostModel:
         """Served numbers of (N, F) raw rows: float32, widened."""
         margin = self.margin(X)
         return Served(
-            outputs=margin.reshape(len(X), -1).astype(np.float64),
+            outputs=margin.astype(np.float64),
             scores=self._scores(X, margin).astype(np.float64),
         )
 
     def margin(self, X: FloatArray) -> Float32Array:
-        """(N,) or (N, K) raw scores."""
-        return self._inplace(X, "margin")
+        """(N, K) raw scores."""
+        if self.dense_margins is not None:
+            return self.dense_margins(X)
+        return self._inplace(X, "margin").reshape(len(X), -1)
 
     def form(self) -> TreeForm:
         """The trees that are served."""
@@ -117,11 +122,12 @@ class XGBoostModel:
         if self.link == "identity":
             value = margin
         elif self.logistic is not None:
-            value = self.logistic(margin)
+            value = self.logistic(margin.ravel())
         else:
             value = self._inplace(X, "value")
         if self.task == "binary":
-            return binary_scores(value)  # type: ignore[arg-type]  # 1 - p in float32, as in XGBoost
+            # 1 - p in float32, as in XGBoost
+            return binary_scores(value.ravel())  # type: ignore[arg-type]
         return value.reshape(len(X), -1)
 
     def _inplace(self, X: FloatArray, kind: Literal["margin", "value"]) -> Float32Array:
@@ -158,6 +164,7 @@ def load_xgboost(
     booster = _booster(data, len(stored.names))
     return XGBoostModel(
         booster=booster,
+        dense_margins=DenseMargins.proven(booster, len(stored.names), iterations=facts.iterations),
         logistic=_proven_logistic(booster, len(stored.names))
         if objective.link == "logit"
         else None,
