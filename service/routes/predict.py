@@ -6,24 +6,30 @@ saves 80 to 150 us a request (docs/decisions/0002). OpenAPI describes it in `ser
 
 from urllib.parse import parse_qsl
 
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from schemas import Violation
 from service.errors import InvalidRequestError
 from service.http import context_of, read_json_body
-from service.predicting import PredictCall, PredictReply
+from service.predicting import PHASES, PredictCall, PredictReply
 from service.runtime import Runtime
 
+PREDICT_PATHS = ("/predict", "/models/{name}/predict")
 TRUTH = {"true": True, "false": False}
 MOST_DIGITS = 6
+HEADERS = (
+    (b"content-type", b"application/json"),
+    (b"evidence", b"stored"),
+    (b"cache-control", b"no-store"),
+)
+SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES).encode()
 
 
 class PredictEndpoint:
     """Serves both paths; the model's name is a path parameter or absent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Parse, one call, return."""
+        """Parse, one call, answer."""
         runtime: Runtime = scope["app"].state.runtime
         context = context_of(scope)
         caller = runtime.authenticator.caller(context.header(b"authorization"))
@@ -40,20 +46,16 @@ class PredictEndpoint:
             trace_id=context.trace_id,
         )
         reply = await runtime.predicting.predict(call)
-        response = Response(reply.body, 200, reply_headers(reply), media_type="application/json")
-        await response(scope, receive, send)
+        headers = [*HEADERS, (b"content-length", b"%d" % len(reply.body)), outcome_header(reply)]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
 
 
-def reply_headers(reply: PredictReply) -> dict[str, str]:
-    """Evidence, timings, and whether this is a replay."""
-    headers = {"Evidence": "stored", "Cache-Control": "no-store"}
+def outcome_header(reply: PredictReply) -> tuple[bytes, bytes]:
+    """That this is a replay, or how long the phases of answering took."""
     if reply.is_replay:
-        headers["Idempotent-Replay"] = "true"
-    else:
-        headers["Server-Timing"] = ", ".join(
-            f"{phase};dur={seconds * 1000:.3f}" for phase, seconds in reply.timings
-        )
-    return headers
+        return b"idempotent-replay", b"true"
+    return b"server-timing", SERVER_TIMING % tuple(seconds * 1000 for seconds in reply.timings)
 
 
 def parse_query(query: bytes) -> tuple[bool, int | None]:
