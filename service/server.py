@@ -43,6 +43,41 @@ class Ready:
     stop: Callable[[], None]
 
 
+class _WholeAnswers:
+    """A transport that sends an answer's head together with its body, which uvicorn writes one
+    after the other: a system call less, and the client wakes once.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Hold the first bytes of this turn of the loop until the next ones or its end."""
+        if self._head:
+            data, self._head = self._head + data, b""
+            self._transport.write(data)
+        else:
+            self._head = data
+            self._loop.call_soon(self._flush)
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head:
+            data, self._head = self._head, b""
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._transport, name)
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """Uvicorn's HTTP, where a peer can neither take for ever nor send a head without end, and
     bytes that are no request get a problem like every other mistake.
@@ -59,7 +94,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _bytes_outside_bodies = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(_WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
         self._start_clock(self.request_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:

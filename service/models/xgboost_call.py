@@ -25,9 +25,16 @@ Float32Array = NDArray[np.float32]
 
 
 class _Buffers(threading.local):
-    """One thread's rows, and where the library writes the address and shape of its answer."""
+    """One thread's rows, and where the library writes the address and shape of its answer.
+
+    proxy: what the library would make anew for each call, and read the limits of the machine's
+    control group from files for it.
+    """
 
     def __init__(self, n_columns: int) -> None:
+        from xgboost.core import _ProxyDMatrix
+
+        self.proxy = _ProxyDMatrix()
         self.rows = np.zeros((MOST_ROWS, n_columns))
         self.shape = ctypes.POINTER(ctypes.c_uint64)()
         self.dimensions = ctypes.c_uint64()
@@ -59,7 +66,6 @@ class DenseMargins:
         self._booster = booster  # keeps the handle alive
         self._handle = booster.handle
         self._function = _LIB.XGBoosterPredictFromDense
-        self._no_proxy = ctypes.c_void_p()
         self._buffers = _Buffers(n_columns)
         arguments = {
             "type": 1,
@@ -104,7 +110,7 @@ class DenseMargins:
             self._handle,
             buffers.interface(n_rows),
             self._arguments,
-            self._no_proxy,
+            buffers.proxy.handle,
             *buffers.answer,
         )
         if failed or buffers.dimensions.value != 2 or buffers.shape[0] != n_rows:
