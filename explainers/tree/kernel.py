@@ -44,6 +44,11 @@ FAIR_SIZE = 4096.0
 neither memory nor time differs much.
 """
 
+BLOCK_BYTES = 1 << 18
+"""Bits and sums of rows that are looked up together: they stay in a core's second cache."""
+
+MOST_BLOCK_ROWS = 64
+
 LINKS = ("logit", "softmax", "log", "identity")
 LOGIT, SOFTMAX, LOG, IDENTITY = range(len(LINKS))
 
@@ -865,6 +870,56 @@ def fill_pieces(
 
 
 @_compiled
+def _bits_of_row(
+    row: NDArray[np.float64], decisions: Decisions, tables: Tables, bits: NDArray[np.uint8]
+) -> None:
+    """Decisions, a 0, and the bits that join others."""
+    _decide_row(row, decisions, bits)
+    further = np.uint64(len(decisions.thresholds) + 1)
+    for k in range(np.uint64(len(tables.bit_sources))):
+        one = bits[tables.bit_sources[k, 0]] ^ tables.bit_flips[k, 0]
+        two = bits[tables.bit_sources[k, 1]] ^ tables.bit_flips[k, 1]
+        bits[further + k] = one & two
+
+
+@_compiled
+def _add_narrow(
+    tables: Tables, bits: NDArray[np.uint8], sums: NDArray[np.float64], n_rows: np.uint64
+) -> None:
+    """Table by table, not row by row: rows of a block share what of it is in the caches."""
+    width = np.uint64(tables.width)
+    for k in range(np.uint64(len(tables.piece_starts))):
+        start = np.uint64(tables.piece_starts[k])
+        for r in range(np.uint64(n_rows)):
+            pattern = ZERO
+            for j in range(np.uint64(PIECE_BITS)):
+                pattern |= np.uint64(bits[r, tables.piece_bits[k, j]]) << j
+            at = start + pattern * width
+            for v in range(width):
+                for j in range(np.uint64(PIECE_BITS)):
+                    sums[r, tables.piece_targets[k, j] + v] += tables.rows[at + v, j]
+
+
+@_compiled
+def _add_wide(tables: Tables, bits: NDArray[np.uint8], sums: NDArray[np.float64]) -> None:
+    width = np.uint64(tables.width)
+    bit = ZERO
+    first = ZERO
+    for k in range(np.uint64(len(tables.wide_starts))):
+        start = bit
+        pattern = ZERO
+        while bit < tables.wide_bit_stops[k]:
+            pattern |= np.uint64(bits[tables.wide_bits[bit]]) << (bit - start)
+            bit += ONE
+        across = np.uint64(tables.wide_target_stops[k]) - first
+        at = tables.wide_starts[k] + pattern * across * width
+        for v in range(width):
+            for j in range(across):
+                sums[tables.wide_targets[first + j] + v] += tables.wide[at + v * across + j]
+        first += across
+
+
+@_compiled
 def look_up(
     rows: NDArray[np.float64],
     decisions: Decisions,
@@ -872,47 +927,32 @@ def look_up(
     n_players: int,
     n_outputs: int,
 ) -> NDArray[np.float64]:
-    """(N, F, C) Shapley values, still to be divided as the ensemble divides its trees."""
-    n_decisions = np.uint64(len(decisions.thresholds))
-    n_further = np.uint64(len(tables.bit_sources))
-    width = np.uint64(tables.width)
+    """(N, F, C) Shapley values, still to be divided as the ensemble divides its trees.
+
+    A row gets the same bytes in every batch: its sums are added up in one order.
+    """
     outputs = np.uint64(n_outputs)
-    bits = np.zeros(n_decisions + ONE + n_further, np.uint8)
-    sums = np.empty(np.uint64(n_players + 1) * outputs)
+    n_bits = len(decisions.thresholds) + 1 + len(tables.bit_sources)
+    n_sums = (n_players + 1) * n_outputs
+    n_rows = np.uint64(len(rows))
+    room = max(1, BLOCK_BYTES // (n_bits + 8 * n_sums))
+    size = min(np.uint64(min(room, MOST_BLOCK_ROWS)), n_rows)
+    bits = np.zeros((size, n_bits), np.uint8)
+    sums = np.empty((size, n_sums))
     values = np.empty((len(rows), n_players, n_outputs))
-    for n in range(np.uint64(len(rows))):
-        _decide_row(rows[n], decisions, bits)
-        for k in range(n_further):
-            one = bits[tables.bit_sources[k, 0]] ^ tables.bit_flips[k, 0]
-            two = bits[tables.bit_sources[k, 1]] ^ tables.bit_flips[k, 1]
-            bits[n_decisions + ONE + k] = one & two
+    first = ZERO
+    while first < n_rows:
+        count = min(size, n_rows - first)
         sums[:] = 0.0
-        for k in range(np.uint64(len(tables.piece_starts))):
-            at = np.uint64(tables.piece_starts[k])
-            pattern = ZERO
-            for j in range(np.uint64(PIECE_BITS)):
-                pattern |= np.uint64(bits[tables.piece_bits[k, j]]) << j
-            at += pattern * width
-            for v in range(width):
-                for j in range(np.uint64(PIECE_BITS)):
-                    sums[tables.piece_targets[k, j] + v] += tables.rows[at + v, j]
-        bit = ZERO
-        first = ZERO
-        for k in range(np.uint64(len(tables.wide_starts))):
-            start = bit
-            pattern = ZERO
-            while bit < tables.wide_bit_stops[k]:
-                pattern |= np.uint64(bits[tables.wide_bits[bit]]) << (bit - start)
-                bit += ONE
-            across = np.uint64(tables.wide_target_stops[k]) - first
-            at = tables.wide_starts[k] + pattern * across * width
-            for v in range(width):
-                for j in range(across):
-                    sums[tables.wide_targets[first + j] + v] += tables.wide[at + v * across + j]
-            first += across
-        for f in range(np.uint64(n_players)):
-            for c in range(outputs):
-                values[n, f, c] = sums[f * outputs + c] * tables.scale
+        for r in range(count):
+            _bits_of_row(rows[first + r], decisions, tables, bits[r])
+        _add_narrow(tables, bits, sums, count)
+        for r in range(count):
+            _add_wide(tables, bits[r], sums[r])
+            for f in range(np.uint64(n_players)):
+                for c in range(outputs):
+                    values[first + r, f, c] = sums[r, f * outputs + c] * tables.scale
+        first += count
     return values
 
 
