@@ -28,6 +28,7 @@ from explainers.exact import interventional_values
 from explainers.tree import kernel
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TreeEngine, TreeExplainer
+from explainers.warm import main as compile_all
 
 RandomTrees = Callable[..., TreeEnsemble]
 RandomRows = Callable[[int, tuple[int, int]], FloatArray]
@@ -194,6 +195,7 @@ def test_threads_share_an_explainer(
 
 
 def test_every_kernel_is_compiled_once(random_trees: RandomTrees, random_rows: RandomRows) -> None:
+    compile_all()
     X = random_rows(2, (4, 5))
     frozen = X.copy()
     frozen.setflags(write=False)
