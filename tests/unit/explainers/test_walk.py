@@ -202,6 +202,7 @@ def test_every_kernel_is_compiled_once(random_trees: RandomTrees, random_rows: R
         explainer = explainer_of(ensemble, X, engine=engine)
         for rows in (X, np.asfortranarray(X), X.astype(np.float32), frozen, X[::2]):
             explainer.explain(rows)
+            explainer.interactions(rows)
             explainer.outputs(rows)
     compiled = {name: made for name, made in vars(kernel).items() if hasattr(made, "signatures")}
     del compiled["logistic_float32"]
