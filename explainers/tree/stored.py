@@ -7,11 +7,12 @@ FORMAT, the digest of what was compiled, which trees the tables are of, then the
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import read_array_header_1_0, read_magic, write_array
+from numpy.lib.format import write_array
 from numpy.typing import NDArray
 
 from explainers.base import MalformedModelError, OutdatedTablesError
@@ -21,6 +22,13 @@ from explainers.tree.tables import CompiledTrees, aligned
 
 FORMAT = 1
 """To be raised when tables are laid out or computed otherwise than before."""
+
+HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '([<|][biuf]\d)', 'fortran_order': False, "
+    rb"'shape': \(([\d, ]*)\), \} *\n",
+    re.DOTALL,
+)
+"""That of an array of numbers in C order. NumPy's own parser admits, and raises, much more."""
 
 Array = NDArray[Any]
 
@@ -85,16 +93,16 @@ def unpack(
 
 def _arrays(data: bytes) -> Iterator[Array]:
     """The arrays as they lie in the bytes: what is to be kept of them is copied, once."""
-    stream = io.BytesIO(data)
-    while stream.tell() < len(data):
-        if read_magic(stream) != (1, 0):
-            raise ValueError("an array is not of version 1.0 of its format")
-        shape, is_fortran, kind = read_array_header_1_0(stream)
-        if is_fortran or kind.hasobject:
-            raise ValueError("an array is not of numbers in C order")
-        array: Array = np.ndarray(shape, kind, data, stream.tell())
+    place = 0
+    while place < len(data):
+        header = HEADER.match(data, place)
+        if header is None:
+            raise ValueError(f"there is no array at byte {place}")
+        kind, lengths = header.groups()
+        shape = tuple(map(int, re.findall(rb"\d+", lengths)))
+        array: Array = np.ndarray(shape, kind.decode(), data, header.end())
         yield array
-        stream.seek(array.nbytes, io.SEEK_CUR)
+        place = header.end() + array.nbytes
 
 
 def _source_digest(
