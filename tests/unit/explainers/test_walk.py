@@ -288,6 +288,7 @@ def test_warming_compiles_every_engine() -> None:
     warm.main()
     assert kernel.walk.signatures
     assert kernel.look_up.signatures
+    assert kernel.walk_pairs.signatures
 
 
 def test_importing_the_explainer_does_not_import_numba() -> None:
