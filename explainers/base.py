@@ -161,6 +161,7 @@ class Interactions:
 
 
 PAIR_BYTES = 256 << 20
+"""Largest matrix of interactions made at once."""
 
 
 def room_for_pairs(n_rows: int, naming: "Naming") -> PairValues:

@@ -116,7 +116,7 @@ class TreeExplainer:
         columns.
 
         Trees, decisions and derivation are shared. The walk is ready after one prediction of the
-        background; tables ("auto") pay from about a hundred rows on.
+        background; tables ("auto") pay from about eighty rows on.
         """
         return TreeExplainer(
             self._trees,
