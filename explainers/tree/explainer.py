@@ -125,6 +125,7 @@ class TreeExplainer:
             naming=self._naming,
             tolerance=self._walk_tolerance,
             engine=engine,
+            table_bytes=self._most_table_bytes,
         )
 
     def stored_tables(self) -> bytes | None:

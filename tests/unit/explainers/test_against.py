@@ -129,6 +129,21 @@ def test_laying_out_and_derivation_are_shared(
     assert derivation.seen == [30]
 
 
+def test_tables_against_another_background_keep_within_the_same_memory(
+    random_trees: RandomTrees, random_rows: RandomRows
+) -> None:
+    ensemble, background = random_trees(2, n_columns=COLUMNS), random_rows(1, (40, COLUMNS))
+    explainer = TreeExplainer(
+        ensemble,
+        Background.of(background),
+        IdentityDerivation.over(COLUMNS),
+        naming=naming(1),
+        tolerance=1e-9,
+        table_bytes=0,
+    )
+    assert explainer.against(Background.of(background[:9]), engine="auto").table_bytes == 0
+
+
 def test_a_background_of_other_columns_is_refused(
     random_trees: RandomTrees, random_rows: RandomRows
 ) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import io
 import pickle
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from explainers.base import (
     OutdatedTablesError,
 )
 from explainers.tree import kernel, stored
+from explainers.tree.build import EnsembleBuilder, TreeNodes
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TABLE_BYTES, TreeExplainer
 from explainers.tree.stored import pack, unpack
@@ -147,6 +149,26 @@ def test_restored_arrays_are_those_the_kernel_was_compiled_for(
     assert restored.rows.ctypes.data % 64 == restored.wide.ctypes.data % 64 == 0
     both_widths._trees.looked_up(random_rows(2, (3, 24)), restored)
     assert len(kernel.look_up.signatures) == 1
+
+
+def test_tables_that_come_out_otherwise_need_another_format() -> None:
+    """Whoever changes the digest raises FORMAT too, or old tables would pass for new ones."""
+    levels, inner = 4, 2**4 - 1
+    node = np.arange(2 * inner + 1)
+    builder = EnsembleBuilder(3, base=[0.0])
+    builder.add_tree(
+        TreeNodes(
+            left=np.where(node < inner, 2 * node + 1, -1),
+            right=np.where(node < inner, 2 * node + 2, -1),
+            column=np.where(node < inner, np.log2(node + 1).astype(int) % 3, -1),
+            threshold=node % levels / levels,
+            leaf_values=node * (node >= inner) / 7,
+        )
+    )
+    background = np.column_stack([np.arange(9) % n / n for n in (2, 3, 5)])
+    data = tables_of(explainer_of(builder.build(), background))
+    found = hashlib.sha256(data).hexdigest()[:16]
+    assert (stored.FORMAT, found) == (1, "8e56af98f9fd1531")
 
 
 def test_tables_of_another_format_are_outdated(
