@@ -14,6 +14,9 @@ FloatArray = NDArray[np.float64]
 Values = NDArray[np.float64]
 """Shape (N, F, C), in the units of output_space; sum over F + base_values = outputs."""
 
+PairValues = NDArray[np.float64]
+"""Shape (N, F, F, C), in the units of output_space; sum over the second F = values."""
+
 IntArray = NDArray[np.int64]
 
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
@@ -30,7 +33,9 @@ class ExplainerError(Exception):
 
     ExplainerError
     ├── UnsupportedModelError   the model, or this part of it, has no exact explainer here
-    └── MalformedModelError     the artifact contradicts its own format
+    ├── MalformedModelError     the artifact contradicts its own format
+    ├── OutdatedTablesError     stored tables are of no use to this model or release
+    └── ResultTooLargeError     the answer would take more memory than is allowed
     """
 
 
@@ -40,6 +45,14 @@ class UnsupportedModelError(ExplainerError):
 
 class MalformedModelError(ExplainerError):
     """The artifact contradicts its own format; the message names the place."""
+
+
+class OutdatedTablesError(ExplainerError):
+    """Stored tables are of another format or were made for another model; build without them."""
+
+
+class ResultTooLargeError(ExplainerError):
+    """The answer would take more memory than is allowed; the message says how many rows fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +133,42 @@ class Explanation:
             raise ValueError(f"base_values must be {(rows, outputs)}, got {self.base_values.shape}")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Interactions:
+    """Pairwise Shapley interactions of the N instances of an explanation: values (N, F, F, C).
+
+    values[n, i, j] is half of the Shapley interaction index of columns i and j, as is
+    values[n, j, i]; values[n, i, i] is what is left of column i's Shapley value, its main effect.
+    Sources: Grabisch and Roubens 1999 (the index); Lundberg et al. 2020 (the matrix).
+    """
+
+    values: PairValues
+    explanation: Explanation
+
+    def __post_init__(self) -> None:
+        rows, features, outputs = self.explanation.values.shape
+        if self.values.shape != (rows, features, features, outputs):
+            raise ValueError(
+                f"values must be {(rows, features, features, outputs)}, got {self.values.shape}"
+            )
+
+
+PAIR_BYTES = 256 << 20
+"""Largest matrix of interactions made at once."""
+
+
+def room_for_pairs(n_rows: int, naming: "Naming") -> PairValues:
+    """(N, F, F, C) zeros; ResultTooLargeError where they would take more than 256 MiB."""
+    features, outputs = len(naming.features), len(naming.outputs)
+    row_bytes = 8 * features * features * outputs
+    if n_rows * row_bytes > PAIR_BYTES:
+        raise ResultTooLargeError(
+            f"the interactions of {features} columns and {outputs} outputs take {row_bytes} bytes "
+            f"a row: ask for at most {PAIR_BYTES // row_bytes} rows at once, not {n_rows}"
+        )
+    return np.zeros((n_rows, features, features, outputs))
+
+
 class Explainer(Protocol):
     """Computes Shapley values of raw columns; safe to share between threads."""
 
@@ -156,6 +205,24 @@ class Explainer(Protocol):
 
     def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
         """Attribute each output of each row of X, (N, F) raw columns in schema order."""
+        ...
+
+    def interactions(self, X: FloatArray) -> Interactions:
+        """Split the values of each row of X, (N, F), into main effects and pairs of columns.
+
+        Raises ResultTooLargeError before anything is computed.
+        """
+        ...
+
+    def against(self, background: Background) -> "Explainer":
+        """The same model's explainer over another background, to ask a few rows of.
+
+        Raises ValueError when the background has other columns.
+        """
+        ...
+
+    def stored_tables(self) -> bytes | None:
+        """What `build_explainer` can take instead of compiling; None where nothing is compiled."""
         ...
 
     def warm_up(self) -> None:
@@ -199,3 +266,11 @@ class Naming:
     features: tuple[str, ...]
     outputs: tuple[str, ...]
     output_space: OutputSpace
+
+    def check(self, background: Background) -> None:
+        """ValueError unless the background has as many columns as there are features."""
+        if background.rows.shape[1] != len(self.features):
+            raise ValueError(
+                f"a background of {background.rows.shape[1]} columns for a model of "
+                f"{len(self.features)}"
+            )

@@ -9,7 +9,7 @@ Coefficients = tuple[FloatArray, FloatArray]
 """Coefficients (P, C) and intercept (C,) of a model linear in its derived columns."""
 
 
-def build_explainer(
+def build_explainer(  # noqa: PLR0913 (what is explained, how it is named, and how it is computed)
     form: TreeEnsemble | Coefficients,
     background: Background,
     derivation: Derivation,
@@ -17,16 +17,24 @@ def build_explainer(
     naming: Naming,
     tolerance: float,
     engine: TreeEngine = "auto",
+    stored_tables: bytes | None = None,
 ) -> Explainer:
     """An explainer of the model over this background.
 
-    engine matters to trees only: "auto" to serve, the walk as the second opinion on the tables
-    and for a background used once (it takes a few ms to build). Raises UnsupportedModelError when
-    there is no exact explainer.
+    engine and stored_tables matter to trees only: "auto" to serve, the walk as the second opinion
+    on the tables and for a background used once (it takes a few ms to build); stored_tables as
+    `Explainer.stored_tables` gave them. Raises UnsupportedModelError when there is no exact
+    explainer, OutdatedTablesError when the stored tables are not of this model and background.
     """
     if isinstance(form, TreeEnsemble):
         return TreeExplainer(
-            form, background, derivation, naming=naming, tolerance=tolerance, engine=engine
+            form,
+            background,
+            derivation,
+            naming=naming,
+            tolerance=tolerance,
+            engine=engine,
+            stored_tables=stored_tables,
         )
     coefficients, intercept = form
     return LinearExplainer(

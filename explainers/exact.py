@@ -5,7 +5,7 @@ of the index says whether player i is in. Cost doubles with every player.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from math import factorial
 
 import numpy as np
@@ -42,6 +42,19 @@ def interaction_index(game: FloatArray, first: int, second: int, *, n_players: i
     return np.asarray(np.tensordot(weights, together - apart, axes=1))
 
 
+def enumerate_interactions(game: FloatArray, n_players: int) -> FloatArray:
+    """(K, K), or (K, K, C): halves of all interaction indices, and main effects on the diagonal,
+    so that rows sum to the Shapley values. Source: Lundberg et al. 2020.
+    """
+    values = enumerate_shapley(game, n_players)
+    pairs = np.zeros((n_players, *values.shape))
+    for i, j in permutations(range(n_players), 2):
+        pairs[i, j] = interaction_index(game, i, j, n_players=n_players) / 2
+    each = np.arange(n_players)
+    pairs[each, each] = values - pairs.sum(axis=1)
+    return pairs
+
+
 def owen_values(game: FloatArray, unions: Sequence[Sequence[int]]) -> FloatArray:
     """Owen values of a game whose players are partitioned into unions. Source: Owen 1977."""
     n_players = sum(len(union) for union in unions)
@@ -74,6 +87,16 @@ def interventional_values(
     n_players = int(owners.max()) + 1
     groups = [np.flatnonzero(owners == player) for player in range(n_players)]
     return enumerate_shapley(_play(predict, x, background_rows, groups), n_players)
+
+
+def interventional_interactions(
+    predict: Predict, x: FloatArray, background_rows: FloatArray
+) -> FloatArray:
+    """(F, F, C) interactions of the columns of row x, (F,), as `enumerate_interactions` lays them
+    out. Cost: 2^F * B model rows.
+    """
+    groups = [np.array([column]) for column in range(len(x))]
+    return enumerate_interactions(_play(predict, x, background_rows, groups), len(x))
 
 
 def restricted_oracle(

@@ -9,10 +9,12 @@ from explainers.base import (
     Explanation,
     FloatArray,
     IntArray,
+    Interactions,
     MalformedModelError,
     Method,
     Naming,
     Values,
+    room_for_pairs,
 )
 
 
@@ -43,6 +45,7 @@ class LinearExplainer:
                 f"coefficients {coefficients.shape} and intercept {intercept.shape} of a model "
                 f"with (columns, outputs) {expected}"
             )
+        naming.check(background)
         self.tolerance = tolerance
         self._coefficients = coefficients
         self._intercept = intercept
@@ -68,6 +71,35 @@ class LinearExplainer:
             exact=self.exact,
             background_digest=self._background.digest,
         )
+
+    def interactions(self, X: FloatArray) -> Interactions:
+        """Main effects alone, (N, F, F, C): in a linear model no two columns interact.
+
+        Raises ResultTooLargeError.
+        """
+        pairs = room_for_pairs(len(X), self._naming)
+        explanation = self.explain(X)
+        each = np.arange(len(self._naming.features))
+        pairs[:, each, each] = explanation.values
+        return Interactions(pairs, explanation)
+
+    def against(self, background: Background) -> "LinearExplainer":
+        """The same model's explainer over another background, (B, F): a derivation of its rows.
+
+        Raises ValueError when the background has other columns.
+        """
+        return LinearExplainer(
+            self._coefficients,
+            self._intercept,
+            background,
+            self._derivation,
+            naming=self._naming,
+            tolerance=self.tolerance,
+        )
+
+    def stored_tables(self) -> bytes | None:
+        """None: nothing is compiled."""
+        return None
 
     def outputs(self, X: FloatArray) -> FloatArray:
         """(N, C): proves the coefficients against the library's outputs."""

@@ -9,7 +9,7 @@ from explainers.tree.explainer import TreeEngine, TreeExplainer
 
 
 def main() -> None:
-    """Explain one row of a model of one split with every engine that serves."""
+    """Explain one row of a model of one split with every engine, and its interactions."""
     engines: tuple[TreeEngine, ...] = ("table", "walk")
     for engine in engines:
         explainer = TreeExplainer(
@@ -21,6 +21,7 @@ def main() -> None:
             engine=engine,
         )
         explainer.warm_up()
+    explainer.interactions(np.zeros((1, 1)))
     _check(explainer)
 
 

@@ -501,6 +501,148 @@ def walk(
 
 
 @_compiled
+def _add_pairs(
+    only_row: np.uint64,
+    only_background: np.uint64,
+    on_path: NDArray[np.uint32],
+    n_rows: float,
+    leaf_values: NDArray[np.float64],
+    first: np.uint64,
+    weights: NDArray[np.float64],
+    pairs: NDArray[np.float64],
+) -> None:
+    """Add to pairs (F, F, C) what a leaf of values (V,) gives them from output `first` on, each
+    on one side of the diagonal.
+
+    The game "all of A, none of B" has the interaction index (a-2)! b! / (a+b-1)! for two of A,
+    a! (b-2)! / (a+b-1)! for two of B, and -(a-1)! (b-1)! / (a+b-1)! for one of each.
+    """
+    a, b = _ones(only_row), _ones(only_background)
+    two_of_a = n_rows * weights[a - ONE, b] if a > ZERO else 0.0
+    two_of_b = n_rows * weights[b - ONE, a] if b > ZERO else 0.0
+    one_of_each = -n_rows * weights[a, b - ONE] if b > ZERO else 0.0
+    members = only_row | only_background
+    while members != ZERO:
+        i = _lowest(members)
+        members &= members - ONE
+        i_in_a = (only_row >> i) & ONE
+        alike = two_of_a if i_in_a else two_of_b
+        others = members
+        while others != ZERO:
+            j = _lowest(others)
+            others &= others - ONE
+            share = alike if ((only_row >> j) & ONE) == i_in_a else one_of_each
+            for v in range(np.uint64(len(leaf_values))):
+                pairs[on_path[i], on_path[j], first + v] += share * leaf_values[v]
+
+
+@_compiled
+def _finish_pairs(pairs: NDArray[np.float64], values: NDArray[np.float64], divisor: float) -> None:
+    """Mirror half of what has been added to pairs (F, F, C); give the diagonal the rest of values
+    (F, C).
+    """
+    n_players, n_outputs = values.shape
+    for c in range(np.uint64(n_outputs)):
+        for i in range(np.uint64(n_players)):
+            for j in range(i):
+                half = (pairs[i, j, c] + pairs[j, i, c]) / divisor * 0.5
+                pairs[i, j, c] = half
+                pairs[j, i, c] = half
+        for i in range(np.uint64(n_players)):
+            shared = 0.0
+            for j in range(np.uint64(n_players)):
+                shared += pairs[i, j, c]
+            pairs[i, i, c] = values[i, c] - shared
+
+
+@_compiled
+def walk_pairs(
+    rows: NDArray[np.float64],
+    decisions: Decisions,
+    trees: Trees,
+    reference: Reference,
+    values: NDArray[np.float64],
+    divisor: float,
+    pairs: NDArray[np.float64],
+) -> None:
+    """Fill pairs (N, F, F, C), zeros before, so that their rows sum to values (N, F, C).
+
+    The walk, but that leaves are states too: what a leaf adds grows with the square of its path,
+    beside which its own place on the stack costs little. divisor is the ensemble's.
+    """
+    goes_left = np.empty(len(decisions.thresholds), np.uint8)
+    words = np.uint64(reference.masks.shape[1])
+    width = np.uint64(trees.leaf_values.shape[1])
+    size = 2 * trees.depth + 4
+    todo = np.empty(size, np.uint32)
+    only_row = np.empty(size, np.uint64)
+    only_background = np.empty(size, np.uint64)
+    mask_at = np.empty(size, np.uint64)
+    n_alive = np.empty(size, np.uint64)
+    alive = np.empty((size, words), np.uint64)
+    alive[1] = reference.everyone
+    on_path = np.empty(MAX_PLAYERS, np.uint32)
+    for n in range(np.uint64(len(rows))):
+        _decide_row(rows[n], decisions, goes_left)
+        for t in range(np.uint64(len(trees.roots))):
+            first = np.uint64(trees.tree_output[t]) if width == ONE else ZERO
+            todo[0], only_row[0], only_background[0], mask_at[0] = trees.roots[t], 0, 0, 1
+            n_alive[0] = reference.n_rows
+            top = ONE
+            while top > ZERO:
+                top -= ONE
+                code = todo[top]
+                A = only_row[top]
+                B = only_background[top]
+                if code & LEAF:
+                    _add_pairs(
+                        A,
+                        B,
+                        on_path,
+                        np.float64(n_alive[top]),
+                        trees.leaf_values[code ^ LEAF],
+                        first,
+                        trees.weights,
+                        pairs[n],
+                    )
+                    continue
+                here = mask_at[top]
+                slot = np.uint64(trees.slots[code])
+                bit = ONE << slot
+                on_path[slot] = trees.players[code]
+                row_left = np.uint64(goes_left[trees.decisions[code]])
+                near = trees.children[code, ONE - row_left]
+                far = trees.children[code, row_left]
+                undecided = ((A | B) & bit) == ZERO
+                flip = row_left - ONE
+                in_a = ZERO - ((A >> slot) & ONE)
+                agree = (here | ONE) + ONE
+                differ = agree + ONE
+                n_agree = ZERO
+                n_differ = ZERO
+                for w in range(words):
+                    m = alive[here, w]
+                    same = m & ((reference.masks[code, w] ^ flip) | in_a)
+                    n_agree += _ones(same)
+                    n_differ += _ones(m ^ same)
+                    alive[agree, w] = same
+                    alive[differ, w] = m ^ same
+                if n_differ != ZERO:
+                    todo[top], only_row[top], mask_at[top] = far, A, differ
+                    only_background[top], n_alive[top] = B | bit, n_differ
+                    top += ONE
+                    if undecided:
+                        todo[top], only_row[top], mask_at[top] = near, A | bit, differ
+                        only_background[top], n_alive[top] = B, n_differ
+                        top += ONE
+                if n_agree != ZERO:
+                    todo[top], only_row[top], mask_at[top] = near, A, agree
+                    only_background[top], n_alive[top] = B, n_agree
+                    top += ONE
+        _finish_pairs(pairs[n], values[n], np.float64(reference.n_rows) * divisor)
+
+
+@_compiled
 def trace(trees: Trees, n_decisions: int) -> Paths:
     """The way up from every split and leaf."""
     n_splits, n_leaves = len(trees.children), len(trees.leaf_values)
@@ -1001,7 +1143,7 @@ def _invert_link(outputs: NDArray[np.float64], link: Whole, scores: NDArray[np.f
 
 
 @_compiled
-def check_rows(  # noqa: PLR0917 (what is checked, and against what)
+def check_rows(
     values: NDArray[np.float64],
     base_values: NDArray[np.float64],
     outputs: NDArray[np.float64],

@@ -5,7 +5,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from explainers.base import FloatArray, IntArray, MalformedModelError, UnsupportedModelError, Values
+from explainers.base import (
+    FloatArray,
+    IntArray,
+    MalformedModelError,
+    PairValues,
+    UnsupportedModelError,
+    Values,
+)
 from explainers.tree import kernel
 from explainers.tree.decisions import distinct_decisions
 from explainers.tree.ensemble import TreeEnsemble
@@ -73,6 +80,15 @@ class LaidOutTrees:
         )
         total /= reference.n_rows * self.ensemble.divisor
         return total
+
+    def walked_pairs(
+        self, derived: FloatArray, reference: kernel.Reference, values: Values, room: PairValues
+    ) -> PairValues:
+        """(N, F, F, C) interactions whose rows sum to values, (N, F, C); room is zeros."""
+        divisor = float(self.ensemble.divisor)
+        read = self._read(derived)
+        kernel.walk_pairs(read, self.decisions, self.trees, reference, values, divisor, room)
+        return room
 
     def looked_up(self, derived: FloatArray, tables: kernel.Tables) -> Values:
         """(N, F, C) what the trees in the tables give."""

@@ -146,7 +146,7 @@ def _numbers(
     across = _across(pieces)
     ends = np.cumsum(values.shape[1] * across << pieces.bits[:, -1])
     starts = np.append(0, ends)
-    numbers = _aligned(int(starts[-1]))
+    numbers = aligned(int(starts[-1]))
     places = np.column_stack([starts[:-1], across])
     kernel.fill_pieces(paths, reference, pieces, places, values, numbers)
     return starts[:-1], numbers
@@ -210,7 +210,7 @@ def _centred(trees: LaidOutTrees, paths: kernel.Paths) -> tuple[float, FloatArra
     return float(scale), centred
 
 
-def _aligned(count: int) -> NDArray[np.float32]:
+def aligned(count: int) -> NDArray[np.float32]:
     """So many numbers, from the start of a cache line: no row of 8 lies across two lines."""
     store = np.empty(count + CACHE_LINE // 4, dtype=np.float32)
     return store[-store.ctypes.data % CACHE_LINE // 4 :][:count]

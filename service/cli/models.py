@@ -18,8 +18,10 @@ Name = Annotated[str, typer.Argument(help="Name of the model.")]
 
 def _registry(data_dir: "Path | None", registry: "Path | None") -> "Registry":
     from service.compiling import choose_kernel_cache
+    from service.logs import configure_logs
     from service.settings import Settings
 
+    configure_logs()
     settings = Settings.load(data_dir=data_dir, registry=registry)
     choose_kernel_cache(settings.data_dir)
     from service.registry import Registry

@@ -36,9 +36,16 @@ class ExplainerFactory:
             derived = np.flatnonzero(form.coefficients.any(axis=1))
         return np.setdiff1d(np.arange(n_columns), form.derivation.players[derived])
 
-    def build(self, background: Background, *, engine: TreeEngine = "auto") -> Explainer:
+    def build(
+        self,
+        background: Background,
+        *,
+        engine: TreeEngine = "auto",
+        stored_tables: bytes | None = None,
+    ) -> Explainer:
         """An explainer over this background; engine "walk" for a second opinion, or for a
-        background used once (tables take longer to build).
+        background used once (tables take longer to build). OutdatedTablesError: build without the
+        stored tables.
         """
         form = self.form
         parts = form.ensemble if isinstance(form, TreeForm) else (form.coefficients, form.intercept)
@@ -49,4 +56,5 @@ class ExplainerFactory:
             naming=self.naming,
             tolerance=self.tolerance,
             engine=engine,
+            stored_tables=stored_tables,
         )

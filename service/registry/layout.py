@@ -21,7 +21,8 @@ NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 MANIFEST = "manifest.json"
 SERVING = "serving"
 HISTORY = "history"
-PRIVATE = frozenset({"background.json", "golden.json"})  # rows of real people
+TABLES = "tables.npy"
+PRIVATE = frozenset({"background.json", "golden.json", TABLES})  # rows of real people, or sums
 
 
 def sha256_of(data: bytes) -> str:

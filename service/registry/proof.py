@@ -124,13 +124,12 @@ def run_oracle(
     on_progress: Callable[[int, int], None],
 ) -> OracleResult:
     """Enumerate restricted games through the real model, six columns at a time over all columns,
-    and compare with the engine built on the same restricted background.
+    and compare with the engine against the same restricted background.
     """
     reference = background.rows[:ORACLE_BACKGROUND_ROWS]
     groups = column_groups(explained.shape[1])
-    scales = np.abs(factory.build(background, engine="walk").explain(explained).values).max(
-        axis=(1, 2)
-    )
+    walk = factory.build(background, engine="walk")
+    scales = np.abs(walk.explain(explained).values).max(axis=(1, 2))
     noise = _rounding_scale(native, explained)
     worst = 0.0
     for done, x in enumerate(explained):
@@ -139,7 +138,7 @@ def run_oracle(
                 lambda X: native.predict(X).outputs, x[None, :], reference, columns
             )[0]
             played = Background.of(restricted_background(reference, x, columns))
-            values = factory.build(played, engine="walk").explain(x[None, :]).values[0, columns]
+            values = walk.against(played).explain(x[None, :]).values[0, columns]
             gap = float(np.max(np.abs(values - expected)))
             if gap:
                 scale = max(scales[done], float(np.abs(expected).max()), noise[done])

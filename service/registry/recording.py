@@ -8,7 +8,7 @@ import orjson
 from service.registry import proof
 from service.registry.building import TOLERANCE
 from service.registry.inference import baseline_of, instances_of, synthetic_sample
-from service.registry.layout import sha256_of
+from service.registry.layout import TABLES, sha256_of
 from service.registry.libraries import installed_libraries, service_version
 from service.registry.manifest import (
     ArtifactEntry,
@@ -28,6 +28,7 @@ def version_files(work: Work) -> dict[str, bytes]:
     native, schema = work.source.native, work.schema
     golden_rows = proof.spread_rows(work.rows, work.outputs, proof.GOLDEN_ROWS)
     golden = golden_of(instances_of(schema, golden_rows), golden_rows, native, work.explainer)
+    tables = work.explainer.stored_tables() if work.explainer else None
     return {
         f"model.{work.source.artifact.format}": work.source.artifact.data,
         "schema.json": orjson.dumps(schema.to_json(), option=orjson.OPT_INDENT_2),
@@ -35,6 +36,7 @@ def version_files(work: Work) -> dict[str, bytes]:
         "golden.json": orjson.dumps(golden),
         "baseline.json": orjson.dumps(baseline_of(schema, work.rows, work.scores)),
         "sample.json": orjson.dumps(synthetic_sample(schema, work.rows)),
+        **({} if tables is None else {TABLES: tables}),
     }
 
 

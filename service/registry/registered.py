@@ -16,16 +16,18 @@ from explainers.base import (
     FloatArray,
     Level,
     Naming,
+    OutdatedTablesError,
 )
 from explainers.checks import Invariants
 from schemas import ModelSchema, RowCodec, SchemaError, SeenRanges
+from service.logs import log
 from service.models.base import NativeModel
 from service.models.errors import ModelLoadError
 from service.models.formats import Artifact, load_model
 from service.registry.building import ExplainerFactory
 from service.registry.errors import DamagedVersionError, GoldenMismatchError
 from service.registry.inference import rows_of
-from service.registry.layout import Layout, read_files, sha256_of
+from service.registry.layout import TABLES, Layout, read_files, sha256_of
 from service.registry.manifest import Manifest
 
 GOLDEN_TOLERANCE = {True: 1e-5, False: 1e-9}
@@ -76,7 +78,7 @@ def naming_of(manifest: Manifest, schema: ModelSchema) -> Naming:
 
 
 def load_version(layout: Layout, name: str, version: int) -> RegisteredModel:
-    """Read, check every digest, rebuild the explainer and compare with the golden values.
+    """Read, check every digest, restore the explainer and compare with the golden values.
 
     Raises DamagedVersionError or GoldenMismatchError; nothing unchecked is ever returned.
     """
@@ -114,7 +116,7 @@ def _assemble(manifest: Manifest, digest: str, contents: Mapping[str, bytes]) ->
     explainer = invariants = None
     if manifest.explainer.method is not None:
         factory = ExplainerFactory.for_model(native, naming_of(manifest, schema))
-        explainer = factory.build(background)
+        explainer = _explainer(factory, background, manifest, contents.get(TABLES))
         invariants = Invariants(
             explainer.tolerance,
             explainer.output_scale,
@@ -134,6 +136,17 @@ def _assemble(manifest: Manifest, digest: str, contents: Mapping[str, bytes]) ->
         seen=SeenRanges.of(schema, seen_ranges(orjson.loads(contents["baseline.json"]))),
         sample=orjson.loads(contents["sample.json"]),
     )
+
+
+def _explainer(
+    factory: ExplainerFactory, background: Background, manifest: Manifest, tables: bytes | None
+) -> Explainer:
+    """From the stored tables, or compiled again where they are absent or outdated."""
+    try:
+        return factory.build(background, stored_tables=tables)
+    except OutdatedTablesError as error:
+        log.info("tables_rebuilt", model=manifest.name, version=manifest.version, reason=str(error))
+        return factory.build(background)
 
 
 def _check_identity(

@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import machine
 import models
@@ -24,6 +24,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from processes import ONE_THREAD
+
+if TYPE_CHECKING:
+    from explainers.base import Explainer
 
 BACKGROUND_ROWS = 100
 LARGEST_GAP = 1e-4
@@ -69,7 +72,8 @@ def _subjects(X: pd.DataFrame, y: NDArray[np.int64]) -> Iterator[Subject]:
     from sklearn.linear_model import LogisticRegression
 
     booster = models.xgboost_model(X, y)
-    yield Subject("XGBoost, 100 trees of depth 6", _calls(booster, X) | _native(booster))
+    calls = _calls(booster, X) | _on_demand(booster, X) | _native(booster)
+    yield Subject("XGBoost, 100 trees of depth 6", calls)
     leaves = LGBMClassifier(n_estimators=100, num_leaves=31, n_jobs=1, verbose=-1).fit(X, y)
     yield Subject("LightGBM, 100 trees of 31 leaves", _calls(leaves, X))
     forest = RandomForestClassifier(100, max_depth=12, random_state=0).fit(X, y)
@@ -87,6 +91,22 @@ def _calls(model: Any, X: pd.DataFrame) -> dict[str, Call]:
 
 
 def _our_call(model: Any, X: pd.DataFrame, background: Rows) -> Callable[[Rows], Rows]:
+    explainer = _our_explainer(model, X, background)
+    return lambda rows: explainer.explain(rows).values[:, :, 0]
+
+
+def _on_demand(model: Any, X: pd.DataFrame) -> dict[str, Call]:
+    from explainers.base import Background
+
+    explainer = _our_explainer(model, X, X.to_numpy()[:BACKGROUND_ROWS])
+    other = Background.of(X.to_numpy()[BACKGROUND_ROWS : 2 * BACKGROUND_ROWS])
+    return {
+        f"{OURS}, another background": lambda rows: explainer.against(other).explain(rows),
+        f"{OURS}, interactions": explainer.interactions,
+    }
+
+
+def _our_explainer(model: Any, X: pd.DataFrame, background: Rows) -> "Explainer":
     from explainers.base import Background, Naming
     from service.models.formats import artifact_of_model, load_model
     from service.registry.building import ExplainerFactory
@@ -96,7 +116,7 @@ def _our_call(model: Any, X: pd.DataFrame, background: Rows) -> Callable[[Rows],
     naming = Naming(names, ("1",), native.output_space)
     explainer = ExplainerFactory.for_model(native, naming).build(Background.of(background))
     explainer.warm_up()
-    return lambda rows: explainer.explain(rows).values[:, :, 0]
+    return explainer
 
 
 def _shap_call(model: Any, background: Rows) -> Callable[[Rows], Rows]:

@@ -105,6 +105,7 @@ def test_coefficients_are_explained_in_closed_form() -> None:
         tolerance=1e-9,
     )
     explainer.warm_up()
+    assert explainer.stored_tables() is None
     explanation = explainer.explain(np.array([[3.0]]))
     assert (explanation.method, explanation.engine, explanation.exact) == (
         "linear",

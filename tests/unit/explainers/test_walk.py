@@ -204,6 +204,7 @@ def test_every_kernel_is_compiled_once(random_trees: RandomTrees, random_rows: R
         explainer = explainer_of(ensemble, X, engine=engine)
         for rows in (X, np.asfortranarray(X), X.astype(np.float32), frozen, X[::2]):
             explainer.explain(rows)
+            explainer.interactions(rows)
             explainer.outputs(rows)
     compiled = {name: made for name, made in vars(kernel).items() if hasattr(made, "signatures")}
     del compiled["logistic_float32"]
@@ -289,6 +290,7 @@ def test_warming_compiles_every_engine() -> None:
     warm.main()
     assert kernel.walk.signatures
     assert kernel.look_up.signatures
+    assert kernel.walk_pairs.signatures
 
 
 def test_importing_the_explainer_does_not_import_numba() -> None:

@@ -181,6 +181,26 @@ def test_damaged_version_is_exit_code_1(registered: Path, tmp_path: Path) -> Non
     assert_refused(command(*promote), 1, "golden.json is not the file that was registered")
 
 
+def test_what_a_command_logs_is_json_on_stderr(registered: Path, tmp_path: Path) -> None:
+    import hashlib
+    import shutil
+
+    shutil.copytree(registered, tmp_path / "copy")
+    folder = tmp_path / "copy" / "registry" / "cancer" / "2"
+    tables = bytearray((folder / "tables.npy").read_bytes())
+    tables[tables.index(b"\n") + 1] += 1  # the format's number
+    (folder / "tables.npy").write_bytes(tables)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = "sha256:" + hashlib.sha256(tables).hexdigest()
+    manifest["files"]["tables.npy"]["sha256"] = digest
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = command("models", "promote", "cancer", "2", "--data-dir", str(tmp_path / "copy"))
+    assert (done.returncode, done.stdout) == (0, "")
+    line, last = done.stderr.splitlines()
+    assert json.loads(line)["event"] == "tables_rebuilt"
+    assert last.endswith("cancer version 2 serves")
+
+
 def test_reading_commands_print_json(registered: Path) -> None:
     place = ("--data-dir", str(registered), "--json")
     listed = command("models", "list", *place)

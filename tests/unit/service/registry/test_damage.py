@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
@@ -13,7 +14,10 @@ from service.errors import CheckFailedError
 from service.registry import Registry
 from service.registry.errors import DamagedVersionError, GoldenMismatchError
 
-FILES = ("background.json", "baseline.json", "card.md", "golden.json", "model.ubj", "sample.json")
+FILES = (
+    "background.json", "baseline.json", "card.md", "golden.json", "model.ubj", "sample.json",
+    "tables.npy",
+)  # fmt: skip
 
 
 def folder_of(registry: Registry) -> Path:
@@ -63,7 +67,7 @@ def test_flipped_byte_of_the_manifest_never_loads_as_the_same_version(registry: 
             continue
 
 
-@pytest.mark.parametrize("name", ["model.ubj", "golden.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.ubj", "golden.json", "tables.npy", "manifest.json"])
 def test_absent_and_truncated_files_are_found(registry: Registry, name: str) -> None:
     path = folder_of(registry) / name
     path.write_bytes(path.read_bytes()[:-20])
@@ -79,6 +83,39 @@ def test_truncated_model_with_its_digest_fixed_is_refused(registry: Registry) ->
     model.write_bytes(model.read_bytes()[: model.stat().st_size // 2])
     fix_digests(folder_of(registry))
     with pytest.raises(DamagedVersionError, match="small/2"):
+        registry.load("small", 2)
+
+
+def test_truncated_tables_with_their_digest_fixed_are_refused(registry: Registry) -> None:
+    tables = folder_of(registry) / "tables.npy"
+    tables.write_bytes(tables.read_bytes()[:-20])
+    fix_digests(folder_of(registry))
+    with pytest.raises(DamagedVersionError, match="small/2: the stored tables cannot be read"):
+        registry.load("small", 2)
+
+
+def test_tables_that_point_outside_with_their_digest_fixed_are_refused(registry: Registry) -> None:
+    tables = folder_of(registry) / "tables.npy"
+    data = bytearray(tables.read_bytes())
+    starts = data.index(b"'<u4'")
+    end_of_header = data.index(b"\n", starts) + 1
+    data[end_of_header : end_of_header + 4] = b"\xff" * 4
+    tables.write_bytes(data)
+    fix_digests(folder_of(registry))
+    with pytest.raises(DamagedVersionError, match="small/2: piece_starts of the stored tables"):
+        registry.load("small", 2)
+
+
+def test_changed_numbers_in_the_tables_are_found_by_the_golden_values(registry: Registry) -> None:
+    tables = folder_of(registry) / "tables.npy"
+    data = bytearray(tables.read_bytes())
+    numbers = data.index(b"\n", data.index(b"'<f4'")) + 1
+    length = (len(data) - numbers) // 2 // 4 * 4
+    changed = 2 * np.frombuffer(data[numbers : numbers + length], dtype=np.float32)
+    data[numbers : numbers + length] = changed.tobytes()
+    tables.write_bytes(data)
+    fix_digests(folder_of(registry))
+    with pytest.raises(GoldenMismatchError, match="values differ from the golden values by"):
         registry.load("small", 2)
 
 

@@ -73,7 +73,7 @@ def test_background_is_all_rows_when_there_are_no_more(empty: Registry, small: F
 def test_files_with_rows_of_people_are_for_their_owner_only(registry: Registry) -> None:
     folder = registry.layout.folder("small", 1)
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
-    assert modes["background.json"] == modes["golden.json"] == 0o600
+    assert modes["background.json"] == modes["golden.json"] == modes["tables.npy"] == 0o600
 
 
 def test_unnamed_arrays_get_numbered_columns(empty: Registry, small: Fitted) -> None:
