@@ -66,12 +66,16 @@ class Prepared(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A request between its tick and its commit; prepared is there once computed."""
+    """A request between its tick and its commit; prepared is there once computed.
+
+    leads: it is the first of its batch, the example for all of them.
+    """
 
     ask: Ask
     outcome: Answer
     prepared: Prepared | None = None
     computed: float = 0.0
+    leads: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -154,6 +158,7 @@ class Batcher:
     ) -> None:
         """Hand what was computed to the evidence log, as one commit."""
         events, now = [], perf_counter()
+        batch[0].leads = True
         for waiting, result in zip(batch, results, strict=True):
             if isinstance(result, PredictionError):
                 _fail(waiting, result)

@@ -88,12 +88,12 @@ class Edge:
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
         if method == "HEAD":  # the server drops the body of a HEAD by its own copy of the scope
             scope = {**scope, "method": "GET"}
-        active = self.metrics.http_active_of(method)
-        active.inc()
+        active = self.metrics.http_active_now
+        active[method] += 1
         try:
             await self._serve(scope, receive, send, context)
         finally:
-            active.dec()
+            active[method] -= 1
             route = getattr(scope.get("route"), "path", UNMATCHED)
             duration = self.metrics.http_duration_of(method, route, context.status or CLIENT_GONE)
             duration.observe(time.perf_counter() - started)

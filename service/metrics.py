@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -32,8 +32,8 @@ FREQUENT_ERRORS = (
     ("store", "StoreUnavailableError"),
     ("store", "StoreBusyError"),
 )
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Any other method is counted as OTHER."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER")
+"""Any method that is not here is counted as OTHER."""
 
 HTTP_CHILDREN = 256
 ROLE = "serving"
@@ -80,7 +80,9 @@ class Metrics:
     audit_write_duration: Histogram = field(init=False)
     audit_backlog: Gauge = field(init=False)
     http_duration_of: Callable[[str, str, int], Histogram] = field(init=False)
-    http_active_of: Callable[[str], Gauge] = field(init=False)
+    http_active_now: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
+    """Requests being answered by method, changed on the event loop only."""
+
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -90,7 +92,6 @@ class Metrics:
         self._make_checks()
         self._make_audit()
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
-        self.http_active_of = lru_cache(HTTP_CHILDREN)(self.http_active.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -116,8 +117,10 @@ class Metrics:
         self.http_active = self._gauge(
             "http_server_active_requests", "Requests being answered", "http_request_method"
         )
-        for method in METHODS:
-            self.http_active.labels(method)
+        for method in self.http_active_now:
+            self.http_active.labels(method).set_function(
+                partial(self.http_active_now.__getitem__, method)
+            )
         self.predictions = self._counter(
             "explain_predictions", "Prediction requests by outcome", "model", "outcome"
         )

@@ -109,5 +109,5 @@ def test_two_thousand_mixed_requests_leave_one_record_for_each_answer(
         written = app.runtime.metrics.audit_writes.labels("sql", "ok")._value.get()
         assert written == len(ids)
         for method in ("GET", "POST"):
-            assert app.runtime.metrics.http_active.labels(method)._value.get() == 0
+            assert app.runtime.metrics.http_active_now[method] == 0
         assert not app.runtime.predicting._in_flight

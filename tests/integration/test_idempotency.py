@@ -172,7 +172,7 @@ def test_a_twin_waits_for_the_first_answer(
             first = pool.submit(app.client().predict, rows[:1], headers=headers)
             wait_until(lambda: gate.waiting)
             twin = pool.submit(app.client().predict, rows[:1], headers=headers)
-            wait_until(lambda: app.runtime.metrics.http_active.labels("POST")._value.get() == 2)
+            wait_until(lambda: app.runtime.metrics.http_active_now["POST"] == 2)
             gate.open()
             assert_replay(twin.result(), first.result())
 
