@@ -24,6 +24,12 @@ class Serving:
         """User and system time of the process, all its threads and its descendants."""
         return sum(_ticks(pid) for pid in _family(self.pid)) / os.sysconf("SC_CLK_TCK")
 
+    def cpu_seconds_by_thread(self) -> dict[str, float]:
+        """User and system time of each thread the process has now, by its id."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        ticks = {task.name: sum(map(int, _stat(task)[11:13])) for task in tasks}
+        return {task: count / os.sysconf("SC_CLK_TCK") for task, count in ticks.items()}
+
 
 @contextmanager
 def running(
@@ -62,7 +68,7 @@ def _family(root: int) -> list[int]:
     parents: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
-            fields = _stat(int(folder.name))
+            fields = _stat(folder)
             if fields:
                 parents[int(folder.name)] = int(fields[1])
     family = [root]
@@ -73,13 +79,14 @@ def _family(root: int) -> list[int]:
 
 def _ticks(pid: int) -> int:
     """utime, stime and those of children that ended and were waited for."""
-    fields = _stat(pid)
+    fields = _stat(Path(f"/proc/{pid}"))
     return sum(map(int, fields[11:15])) if fields else 0
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(folder: Path) -> list[str]:
+    """What follows the name, of a process or one thread of it."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = (folder / "stat").read_text()
     except OSError:
         return []
     return text.rpartition(")")[2].split()

@@ -88,7 +88,7 @@ def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     print(machine.facts())
     with tempfile.TemporaryDirectory(prefix="explaind-benchmark-", dir=options.directory) as name:
-        stage = _set_up(Path(name), cores[-1], options)
+        stage = set_up(Path(name), cores[-1], options)
         os.sched_setaffinity(0, {cores[0]})  # the servers inherit it
         cells = []
         for storage in options.storage:
@@ -115,7 +115,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _set_up(folder: Path, core_of_wrk: int, options: argparse.Namespace) -> Stage:
+def set_up(folder: Path, core_of_wrk: int, options: argparse.Namespace) -> Stage:
     from service.registry import Registry
 
     X, y = models.table()
@@ -138,7 +138,7 @@ def _servers(stage: Stage, storage: str) -> Iterator[dict[str, Serving]]:
         durable = storage == "durable"
         place = stage.folder if durable else stack.enter_context(_memory())
         yield {
-            OURS: stack.enter_context(_ours(stage, place)),
+            OURS: stack.enter_context(ours(stage, place)),
             USUAL: stack.enter_context(_usual(stage, USUAL, durable=durable)),
             CHEAPER: stack.enter_context(_usual(stage, CHEAPER, durable=durable)),
         }
@@ -153,7 +153,7 @@ def _memory() -> Iterator[Path]:
 
 
 @contextmanager
-def _ours(stage: Stage, place: Path) -> Iterator[Serving]:
+def ours(stage: Stage, place: Path) -> Iterator[Serving]:
     database = stage.databases[OURS] = place / "evidence.db"
     command = [sys.executable, "-m", "service", "serve", "--port", "0"]
     command += ["--data-dir", str(stage.folder)]
@@ -219,14 +219,14 @@ def _check_answers(stage: Stage, servers: Mapping[str, Serving]) -> None:
             side: _post(server.url + PATHS["predict+explain"], stage.bodies[side][index])
             for side, server in servers.items()
         }
-        ours = answers.pop(OURS)
-        probability = ours["predictions"][0]["probabilities"]["1"]
+        own = answers.pop(OURS)
+        probability = own["predictions"][0]["probabilities"]["1"]
         gaps = [abs(usual["probability"] - probability) for usual in answers.values()]
         probability_gap = max(probability_gap, *gaps)
         values = dict(
             zip(
-                ours["explanation"]["feature_names"],
-                (of_column[0] for of_column in ours["explanation"]["values"][0]),
+                own["explanation"]["feature_names"],
+                (of_column[0] for of_column in own["explanation"]["values"][0]),
                 strict=True,
             )
         )
