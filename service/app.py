@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import Lifespan, Scope
 
 from schemas import Violation
 from service.auth import Authenticator
@@ -31,6 +31,7 @@ from service.logs import log, place_of
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.registry import Registry
+from service.rehearsal import rehearse
 from service.routes import documents, explanations, health, models
 from service.routes.predict import PredictEndpoint
 from service.runtime import Runtime
@@ -66,16 +67,30 @@ def create_app(
         except CommandError as error:
             app.state.startup_error = error  # the server only says that start-up failed
             raise
+        await rehearse(runtime, _application_of)
         if customise is not None:
             customise(runtime)
         async with _running(runtime):
             yield
 
+    return _assembled(metrics, authenticator, lifespan=lifespan)
+
+
+def _assembled(
+    metrics: Metrics, authenticator: Authenticator, *, lifespan: Lifespan[FastAPI] | None = None
+) -> FastAPI:
     app = FastAPI(version=version("explaind"), lifespan=lifespan, **NO_DEFAULT_PAGES)
     app.add_middleware(Edge, metrics=metrics, checks_host=not authenticator.needs_keys)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     _add_routes(app)
+    return app
+
+
+def _application_of(runtime: Runtime) -> FastAPI:
+    """The application over a runtime that somebody else opens and closes."""
+    app = _assembled(runtime.metrics, runtime.authenticator)
+    app.state.runtime = runtime
     return app
 
 
