@@ -6,37 +6,22 @@ these requests brought in: modules imported, kernels compiled (or read from the 
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from faulty_parts import with_explainer
 from live_app import live_app
 
-from explainers.base import Explainer, Explanation, FloatArray
-from service.runtime import Runtime
+from explainers.base import Explanation
 
 
-@dataclass(frozen=True)
-class LateExplainer:
-    """The real explainer, which its first call finds unprepared."""
+def come_late(explanation: Explanation) -> Explanation:
+    """Passes on an explanation that needed what nothing else has needed before."""
+    import wave  # noqa: F401
 
-    real: Explainer
+    from explainers.tree import kernel
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.real, name)
-
-    def explain(self, X: FloatArray) -> Explanation:
-        import wave  # noqa: F401 - a module nobody needs before
-
-        from explainers.tree import kernel
-
-        kernel.logistic_float32(X[0])
-        return self.real.explain(X)
-
-
-def come_late(runtime: Runtime) -> None:
-    served = next(iter(runtime.models.all.values()))
-    object.__setattr__(served.model, "explainer", LateExplainer(served.model.explainer))
+    kernel.logistic_float32(explanation.values[0, :, 0])
+    return explanation
 
 
 def state() -> tuple[set[str], set[str]]:
@@ -53,7 +38,7 @@ def state() -> tuple[set[str], set[str]]:
 
 def main() -> None:
     data_dir, late = Path(sys.argv[1]), "late" in sys.argv[2:]
-    with live_app(data_dir, customise=come_late if late else None) as app:
+    with live_app(data_dir, customise=with_explainer(come_late) if late else None) as app:
         client = app.client()
         assert client.get("/readyz").status == 200
         modules, compiled = state()
