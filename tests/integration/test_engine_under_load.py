@@ -29,7 +29,10 @@ EXPLANATIONS = 10_000
 DRILL_EXPLANATIONS = 100_000
 DRILL_REQUESTS = 5_000
 CLEAN_BYTES = {EXPLANATIONS: 50, DRILL_EXPLANATIONS: 25, DRILL_REQUESTS: 200}
-"""What a call may add, by how many are made: three times what was measured, half a leak's."""
+"""What a call may add, by how many are made: 2, 2 and 70 were measured, with a leak of twice the
+bound more than the bound (a service's heap hides a part: five times there).
+"""
+ENGINES_DRILLED = ("xgboost", "xgboost-walk", "logistic", "boosting-pipeline")
 
 Answer = Callable[[FloatArray], bytes]
 
@@ -115,7 +118,7 @@ def test_a_leak_of_a_hundred_bytes_is_noticed() -> None:
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINES_DRILLED)
 def test_a_hundred_thousand_explanations_take_no_memory(engine: str) -> None:
     calls = DRILL_EXPLANATIONS
     assert growth_a_call("engine", engine, calls) < CLEAN_BYTES[calls]
@@ -128,7 +131,7 @@ def test_a_leak_of_fifty_bytes_is_noticed() -> None:
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("leaked_bytes", [0, 400])
+@pytest.mark.parametrize("leaked_bytes", [0, 1000])
 def test_thousands_of_requests_take_no_memory(data_dir: Path, leaked_bytes: int) -> None:
     calls = DRILL_REQUESTS
     grown = growth_a_call("service", str(data_dir), calls, leaked_bytes=leaked_bytes)
