@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
 from service.auth import Authenticator
@@ -32,6 +32,7 @@ from service.logs import log, place_of
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.registry import Registry
+from service.rehearsal import rehearse
 from service.routes import documents, explanations, health, models
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint
 from service.runtime import Runtime
@@ -67,11 +68,18 @@ def create_app(
         except CommandError as error:
             app.state.startup_error = error  # the server only says that start-up failed
             raise
+        await rehearse(runtime, _application_of)
         if customise is not None:
             customise(runtime)
         async with _running(runtime):
             yield
 
+    return _assembled(metrics, authenticator, lifespan=lifespan)
+
+
+def _assembled(
+    metrics: Metrics, authenticator: Authenticator, *, lifespan: Lifespan[FastAPI] | None = None
+) -> FastAPI:
     app = _Application(version=version("explaind"), lifespan=lifespan, **NO_DEFAULT_PAGES)
     app.put_behind(partial(Edge, metrics=metrics, checks_host=not authenticator.needs_keys))
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -79,6 +87,13 @@ def create_app(
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
     for router in (explanations.router, models.router, health.router, documents.router):
         app.include_router(router)
+    return app
+
+
+def _application_of(runtime: Runtime) -> FastAPI:
+    """The application over a runtime that somebody else opens and closes."""
+    app = _assembled(runtime.metrics, runtime.authenticator)
+    app.state.runtime = runtime
     return app
 
 

@@ -102,6 +102,21 @@ class ServedModels:
         """Names whose serving version could not be loaded; an older one may be answering."""
         return self._refused
 
+    def bound_to(self, metrics: Metrics) -> "ServedModels":
+        """The same loaded versions, counted elsewhere; it follows the registry only if asked to."""
+        twin = ServedModels(
+            self.registry,
+            metrics,
+            default=self.default,
+            retention_days=self._retention_days,
+            inline_budget_seconds=self._inline_budget_seconds,
+        )
+        twin._served = {
+            name: ServedModel.of(served.model, metrics, retention_days=self._retention_days)
+            for name, served in self._served.items()
+        }
+        return twin
+
     def resolve(self, name: str | None) -> ServedModel:
         """The version that answers for a name, or for /predict; NotFoundError says what to do."""
         if name is None:

@@ -390,11 +390,14 @@ def walk(
     Masks of a state's children lie at the level of their depth: all states below one have been
     taken from the stack before its level is written again.
     """
-    values = np.zeros((len(rows), n_players, n_outputs))
+    values = np.empty((len(rows), n_players, n_outputs))
+    sums = np.empty(n_players * n_outputs)
     goes_left = np.empty(len(decisions.thresholds), np.uint8)
+    row_goes_left = np.empty(len(trees.decisions), np.uint8)
     words = np.uint64(reference.masks.shape[1])
     weights = trees.weights
     width = np.uint64(trees.leaf_values.shape[1])
+    outputs = np.uint64(n_outputs)
     size = 2 * trees.depth + 4
     todo = np.empty(size, np.uint32)
     only_row = np.empty(size, np.uint64)
@@ -402,9 +405,12 @@ def walk(
     mask_at = np.empty(size, np.uint64)
     alive = np.empty((size, words), np.uint64)
     alive[1] = reference.everyone
-    on_path = np.empty(MAX_PLAYERS, np.uint32)
+    on_path = np.empty(MAX_PLAYERS, np.uint64)  # where in `sums` each player's outputs begin
     for n in range(np.uint64(len(rows))):
         _decide_row(rows[n], decisions, goes_left)
+        for i in range(np.uint64(len(row_goes_left))):
+            row_goes_left[i] = goes_left[trees.decisions[i]]
+        sums[:] = 0.0
         for t in range(np.uint64(len(trees.roots))):
             if trees.roots[t] & LEAF:
                 continue
@@ -419,9 +425,9 @@ def walk(
                 here = mask_at[top]
                 slot = np.uint64(trees.slots[split])
                 bit = ONE << slot
-                player = trees.players[split]
-                on_path[slot] = player
-                row_left = np.uint64(goes_left[trees.decisions[split]])
+                own = np.uint64(trees.players[split]) * outputs + first
+                on_path[slot] = own
+                row_left = np.uint64(row_goes_left[split])
                 near = trees.children[split, ONE - row_left]
                 far = trees.children[split, row_left]
                 undecided = ((A | B) & bit) == ZERO
@@ -452,7 +458,9 @@ def walk(
                     w += ONE
                 near_is_leaf = (near & LEAF) != 0
                 far_is_leaf = (far & LEAF) != 0
-                if near_is_leaf or far_is_leaf:
+                near_gives = near_is_leaf and (n_agree != ZERO or undecided)
+                far_gives = far_is_leaf and n_differ != ZERO
+                if near_gives or far_gives:
                     a = _ones(A)
                     b = _ones(B)
                     near_a, near_b, near_own, far_a, far_b, far_own = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -470,19 +478,17 @@ def walk(
                         if undecided:
                             far_own = far_b
                     for v in range(width):
-                        c = first + v
                         near_value = trees.leaf_values[near ^ LEAF, v] if near_is_leaf else 0.0
                         far_value = trees.leaf_values[far ^ LEAF, v] if far_is_leaf else 0.0
-                        values[n, player, c] += near_value * near_own - far_value * far_own
+                        sums[own + v] += near_value * near_own - far_value * far_own
                         to_a = near_value * near_a + far_value * far_a
                         to_b = near_value * near_b + far_value * far_b
-                        members = A
+                        # One loop over both sets: where a loop ends is what is hard to predict.
+                        members = A | B
                         while members != ZERO:
-                            values[n, on_path[_lowest(members)], c] += to_a
-                            members &= members - ONE
-                        members = B
-                        while members != ZERO:
-                            values[n, on_path[_lowest(members)], c] -= to_b
+                            member = _lowest(members)
+                            gain = to_a if (A >> member) & ONE else -to_b
+                            sums[on_path[member] + v] += gain
                             members &= members - ONE
                 if not far_is_leaf and n_differ != ZERO:
                     todo[top], only_row[top], mask_at[top] = far, A, differ
@@ -497,6 +503,9 @@ def walk(
                         todo[top], only_row[top], mask_at[top] = near, A, agree
                         only_background[top] = B
                         top += ONE
+        for f in range(np.uint64(n_players)):
+            for c in range(outputs):
+                values[n, f, c] = sums[f * outputs + c]
     return values
 
 

@@ -1,0 +1,90 @@
+"""Requests played before the service is ready, so that the first real one finds everything warm:
+code that has run, statements that are prepared, pages that are mapped.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+import orjson
+from starlette.types import ASGIApp, Message, Scope
+
+from service.auth import Authenticator
+from service.evidence import EvidenceError, EvidenceLog
+from service.logs import log
+from service.metrics import Metrics
+from service.predicting import PredictService
+from service.runtime import Runtime
+
+TURNS = 24
+"""Of each model: Python specialises code that has run a few times."""
+
+SECONDS = 0.5
+"""For all models together; one that takes longer than its share has had one turn at least."""
+
+Assemble = Callable[[Runtime], ASGIApp]
+
+
+async def rehearse(runtime: Runtime, assemble: Assemble) -> None:
+    """Send every served model its sample through a twin of the application, explained and not.
+
+    The twin shares the models. Its metrics, and its database in a temporary folder, are thrown
+    away: no counter moves and no record is kept. Cost: half a second, or one turn of each model.
+    """
+    try:
+        with TemporaryDirectory(prefix="explaind-") as folder:
+            await _rehearse_in(Path(folder), runtime, assemble)
+    except (OSError, EvidenceError) as error:
+        log.warning("rehearsal_skipped", reason=str(error))
+
+
+async def _rehearse_in(folder: Path, runtime: Runtime, assemble: Assemble) -> None:
+    evidence = await EvidenceLog.open(f"sqlite:///{folder}/evidence.db")
+    metrics = Metrics()
+    models = runtime.models.bound_to(metrics)
+    service = PredictService(
+        models, evidence, runtime.predicting.keyring, runtime.settings.max_instances
+    )
+    twin = Runtime(runtime.settings, metrics, models, evidence, service, Authenticator(None))
+    try:
+        app = assemble(twin)
+        for name, served in models.all.items():
+            body = orjson.dumps({"instances": [served.model.sample]})
+            deadline = monotonic() + SECONDS / len(models.all)
+            for _ in range(TURNS):
+                for query in (b"explain=true", b""):
+                    await _post(app, f"/models/{name}/predict", query, body)
+                if monotonic() > deadline:
+                    break
+    finally:
+        service.close()
+        await evidence.close()
+
+
+async def _post(app: ASGIApp, path: str, query: bytes, body: bytes) -> None:
+    scope: Scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query,
+        "headers": [
+            (b"host", b"localhost"),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 1),
+    }
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(_: Message) -> None: ...
+
+    await app(scope, receive, send)
