@@ -138,6 +138,10 @@ def dump_lightgbm(model: object) -> tuple[bytes, tuple[Level, ...] | None]:
         return model.model_to_string().encode(), None
     if not isinstance(model, LGBMModel):
         raise ModelLoadError(f"{type(model).__qualname__} is no LightGBM model")
+    if model.get_params().get("pred_early_stop"):
+        raise ModelLoadError(
+            "pred_early_stop is not stored in LightGBM's text; set it to False: it leaves out trees"
+        )
     try:
         booster = model.booster_
     except NotFittedError as error:

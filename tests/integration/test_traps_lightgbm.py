@@ -21,6 +21,8 @@ from stored_models import (
 from explainers.base import FloatArray
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.lightgbm import parse_lightgbm
+from service.models.errors import ModelLoadError
+from service.models.formats import artifact_of_model, load_model
 
 ROUNDS = 12
 COMMON = {
@@ -235,3 +237,19 @@ def test_one_tree_a_class_is_read_right_though_ova_is_not_served() -> None:
     booster = lightgbm.train(parameters, lightgbm.Dataset(table.GAPPY, table.THREE), ROUNDS)
     trees: TreeEnsemble = parse_lightgbm(booster.dump_model())
     assert_trees_are_exact(trees, table.GAPPY, lambda X: booster.predict(X, raw_score=True))
+
+
+def test_predictions_that_leave_out_trees_are_refused_by_name() -> None:
+    options = COMMON | {
+        "n_estimators": 40,
+        "pred_early_stop_freq": 2,
+        "pred_early_stop_margin": 0.5,
+    }
+    model = lightgbm.LGBMClassifier(pred_early_stop=True, **options)
+    hasty = model.fit(table.GAPPY, table.IS_HIGH).predict_proba(table.GAPPY)
+    with pytest.raises(ModelLoadError, match="pred_early_stop is not stored"):
+        artifact_of_model(model)
+    model.set_params(pred_early_stop=False)
+    served = load_model(artifact_of_model(model)).predict(table.GAPPY).scores
+    np.testing.assert_array_equal(served, model.predict_proba(table.GAPPY))
+    assert np.abs(served - hasty).max() > 0.01
