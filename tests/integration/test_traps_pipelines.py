@@ -25,6 +25,8 @@ from stored_models import Stored, assert_exact
 
 from explainers.base import FloatArray
 from explainers.exact import interventional_values
+from service.models.errors import ModelLoadError
+from service.models.formats import artifact_of_model, load_model
 
 FOREST = {"n_estimators": 9, "max_depth": 5, "random_state": 0}
 ROWS = 500
@@ -55,13 +57,21 @@ def raw_score(model: Any, frame: pd.DataFrame) -> FloatArray:
 
 
 def piped(
-    final: Any, outputs: Outputs, *, classes: int = 0, sparse: bool = False, steps: Any = None
+    final: Any,
+    outputs: Outputs,
+    *,
+    classes: int = 0,
+    sparse: bool = False,
+    steps: Any = None,
+    **fit: Any,
 ) -> Stored:
-    """Of 0 classes: a regression."""
+    """Of 0 classes: a regression. fit: what the last step is fitted with."""
     frame = mixed_frame().iloc[:ROWS]
-    y = labels(frame, n_classes=classes) if classes else frame["texture"] + frame["grade"]
+    by_clinic = 3 * (frame["clinic"] == "west") + frame["grade"]
+    y = labels(frame, n_classes=classes) if classes else frame["texture"] + by_clinic
+    fit = {f"model__{name}": value for name, value in fit.items()}
     steps = preprocessing(sparse=sparse) if steps is None else steps
-    model = Pipeline([("prepare", steps), ("model", final)]).fit(frame, y)
+    model = Pipeline([("prepare", steps), ("model", final)]).fit(frame, y, **fit)
     return stored_pipeline(model, frame, outputs)
 
 
@@ -135,6 +145,22 @@ PIPELINES: dict[str, Maker] = {
     "LightGBM reads absent as 0, and 0 as missing": lambda: piped(
         lightgbm("LGBMRegressor", zero_as_missing=True), raw_score, sparse=True
     ),
+    "XGBoost by codes": lambda: piped(
+        xgboost(
+            "XGBRegressor",
+            enable_categorical=True,
+            feature_types=["c", "c", "q", "q", "q", "q"],
+            max_cat_to_onehot=1,
+        ),
+        margin,
+        steps=codes_for_the_trees(),
+    ),
+    "LightGBM by codes": lambda: piped(
+        lightgbm("LGBMRegressor", min_data_per_group=5),
+        raw_score,
+        steps=codes_for_the_trees(),
+        categorical_feature=[0, 1],
+    ),
     "frames between the steps": lambda: piped(
         ensemble.RandomForestClassifier(**FOREST),
         shares,
@@ -171,3 +197,29 @@ def test_a_one_hot_column_is_one_player_not_the_sum_of_its_dummies() -> None:
     summed = np.zeros_like(truth.values)
     np.add.at(summed, (slice(None), derivation.players), np.stack(apart))
     assert np.abs(summed - truth.values).max() > 0.02 * np.abs(truth.values).max()
+
+
+@pytest.mark.parametrize("name", ["XGBoost by codes", "LightGBM by codes"])
+def test_codes_an_encoder_makes_are_split_by_sets(name: str) -> None:
+    assert PIPELINES[name]().trees.is_category.any()
+
+
+@pytest.mark.parametrize("ordered", [False, True], ids=["unordered", "ordered"])
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_pandas_categories_that_reach_the_last_step_are_refused(
+    library: str, *, ordered: bool
+) -> None:
+    """It would code a request's numbers in another way than the frames of its training."""
+    frame = mixed_frame().iloc[:ROWS][["radius", "grade"]]
+    levels = pd.CategoricalDtype([4, 2, 1, 3], ordered=ordered)
+    frame = frame.astype({"grade": levels})
+    steps = ColumnTransformer([("radius", SimpleImputer(), ["radius"])], remainder="passthrough")
+    final = (
+        xgboost("XGBRegressor", enable_categorical=True)
+        if library == "xgboost"
+        else lightgbm("LGBMRegressor")
+    )
+    model = make_pipeline(steps.set_output(transform="pandas"), final)
+    model.fit(frame, frame["grade"].astype(float) + frame["radius"].fillna(0))
+    with pytest.raises(ModelLoadError, match="trained on pandas categories"):
+        load_model(artifact_of_model(model))
