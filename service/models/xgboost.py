@@ -160,10 +160,7 @@ def load_xgboost(
     try:
         facts = _facts(document)
         stored = _stored_columns(document["learner"], names, categories or {})
-        if behind_steps:
-            coded = any(len(encoding["values"]) for encoding in _encodings(document["learner"]))
-            check_steps_make_codes(learned_from_pandas=coded)
-            stored = as_numbers(stored)
+        stored = _made_by_steps(stored, document["learner"]) if behind_steps else stored
         form = _form(document, facts.trees)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ModelLoadError(f"not an XGBoost model file: {error!r}") from error
@@ -171,9 +168,7 @@ def load_xgboost(
     booster = _booster(data, len(stored.names))
     return XGBoostModel(
         booster=booster,
-        logistic=_proven_logistic(booster, len(stored.names))
-        if objective.link == "logit"
-        else None,
+        logistic=_proven_logistic(booster, len(stored.names), objective.link),
         objective=facts.objective,
         format=format,
         task=objective.task,
@@ -296,6 +291,12 @@ def _stored_columns(
     )
 
 
+def _made_by_steps(stored: StoredColumns, learner: Mapping[str, Any]) -> StoredColumns:
+    learned = any(len(encoding["values"]) for encoding in _encodings(learner))
+    check_steps_make_codes(learned_from_pandas=learned)
+    return as_numbers(stored)
+
+
 def _encodings(learner: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """By column, the categories it learned from pandas; empty where the file has no such part."""
     booster = learner["gradient_booster"]
@@ -345,11 +346,14 @@ def _booster(data: bytes, n_columns: int) -> Any:  # noqa: ANN401  # xgboost.Boo
 def _proven_logistic(
     booster: Any,  # noqa: ANN401  # xgboost.Booster
     n_columns: int,
+    link: Link,
 ) -> Callable[[Float32Array], Float32Array] | None:
     """Our logistic link if it equals the library's bit by bit on margins from -100 to 100.
 
-    It saves the second library call of every prediction.
+    It saves the second library call of every prediction. None under another link.
     """
+    if link != "logit":
+        return None
     from explainers.tree.kernel import logistic_float32
 
     rows = np.zeros((PROOF_MARGINS, n_columns))

@@ -104,6 +104,17 @@ def continued_and_stopped() -> Stored:
     )
 
 
+def survival() -> Stored:
+    data = xgboost.DMatrix(table.GAPPY)
+    data.set_info(label_lower_bound=table.POSITIVE, label_upper_bound=table.POSITIVE)
+    return trained(xgboost.train(BOOSTER | {"objective": "survival:aft"}, data, 6))
+
+
+def ranker() -> Stored:
+    fit = {"qid": np.repeat(np.arange(10), table.N // 10)}
+    return fitted(xgboost.XGBRanker, table.IS_HIGH, table.GAPPY, fit=fit)
+
+
 def document_of(model: Stored) -> dict[str, Any]:
     return json.loads(model.native.booster.save_raw("json"))
 
@@ -218,6 +229,8 @@ ORDINARY: dict[str, Maker] = {
     "pseudo-huber": lambda: regression(objective="reg:pseudohubererror"),
     "squared logarithm": lambda: regression(table.POSITIVE, objective="reg:squaredlogerror"),
     "cox": lambda: regression(table.POSITIVE, objective="survival:cox"),
+    "accelerated failure time": survival,
+    "ranker": ranker,
     "softmax": lambda: classifier(table.THREE, objective="multi:softmax"),
     "rounds of a forest": lambda: fitted(xgboost.XGBRFRegressor, table.TARGET, table.GAPPY),
     "custom objective": lambda: regression(
