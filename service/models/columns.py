@@ -1,7 +1,7 @@
 """Puts the columns an artifact knows about together with what the caller adds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from explainers.base import Level, RawColumns
 from service.models.base import AssumedLevels, InputColumns, Unknown
@@ -24,6 +24,22 @@ class StoredColumns:
     why_no_levels: str
     names_are_given: bool = False
     assumed: tuple[AssumedLevels, ...] = ()
+
+
+def check_steps_make_codes(*, learned_from_pandas: bool) -> None:
+    """ModelLoadError for a last step that coded pandas categories itself: no row of a request has
+    any, so its codes would be other ones.
+    """
+    if learned_from_pandas:
+        raise ModelLoadError(
+            "the last step was trained on pandas categories, which rows of a request are not; let "
+            "an OrdinalEncoder among the steps make their codes, or register the last step itself"
+        )
+
+
+def as_numbers(stored: StoredColumns) -> StoredColumns:
+    """The columns of a model behind preprocessing, where codes of categories need no levels."""
+    return replace(stored, is_category=(False,) * len(stored.names))
 
 
 def chosen_names(

@@ -23,7 +23,15 @@ from service.models.base import (
     TreeForm,
     binary_scores,
 )
-from service.models.columns import Levels, StoredColumns, chosen_names, input_columns, typed
+from service.models.columns import (
+    Levels,
+    StoredColumns,
+    as_numbers,
+    check_steps_make_codes,
+    chosen_names,
+    input_columns,
+    typed,
+)
 from service.models.errors import ModelLoadError, UnknownCategoriesError
 from service.models.lightgbm_text import ModelText, read_model_text
 
@@ -107,15 +115,20 @@ def load_lightgbm(
     *,
     names: tuple[str, ...] | None = None,
     categories: Mapping[str, Levels] | None = None,
+    behind_steps: bool = False,
 ) -> LightGBMModel:
-    """Load a model text. names and categories serve where it stores none.
+    """Load a model text. names and categories serve where it stores none; behind the steps of a
+    pipeline its category columns need none.
 
     ModelLoadError for broken files, UnsupportedModelError for objectives that cannot be served.
     """
     text = read_model_text(data)
     task, output_space, link = _link(text)
     booster = _booster(data)
+    if behind_steps:
+        check_steps_make_codes(learned_from_pandas=bool(booster.pandas_categorical))
     stored = _stored_columns(text, booster, names=names, categories=categories or {})
+    stored = as_numbers(stored) if behind_steps else stored
     return LightGBMModel(
         booster=booster,
         columns=input_columns(stored, categories=categories or {}, unknown="missing"),
@@ -138,6 +151,10 @@ def dump_lightgbm(model: object) -> tuple[bytes, tuple[Level, ...] | None]:
         return model.model_to_string().encode(), None
     if not isinstance(model, LGBMModel):
         raise ModelLoadError(f"{type(model).__qualname__} is no LightGBM model")
+    if model.get_params().get("pred_early_stop"):
+        raise ModelLoadError(
+            "pred_early_stop is not stored in LightGBM's text; set it to False: it leaves out trees"
+        )
     try:
         booster = model.booster_
     except NotFittedError as error:

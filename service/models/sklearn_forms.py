@@ -244,11 +244,13 @@ def _wrapped_booster(estimator: Estimator) -> FinalStep | None:
         from service.models.xgboost import dump_xgboost, load_xgboost
 
         # XGBoost reads what a sparse matrix does not store as missing, LightGBM as zero.
-        return _booster(load_xgboost(dump_xgboost(estimator)[0], format="ubj"), absent=np.nan)
+        data, _ = dump_xgboost(estimator)
+        return _booster(load_xgboost(data, format="ubj", behind_steps=True), absent=np.nan)
     if family == "lightgbm":
         from service.models.lightgbm import dump_lightgbm, load_lightgbm
 
-        return _booster(load_lightgbm(dump_lightgbm(estimator)[0]), absent=0.0)
+        data, _ = dump_lightgbm(estimator)
+        return _booster(load_lightgbm(data, behind_steps=True), absent=0.0)
     return None
 
 

@@ -21,7 +21,14 @@ from explainers.base import (
 )
 from explainers.tree.xgboost import parse_xgboost
 from service.models.base import InputColumns, Served, Task, TreeForm, binary_scores
-from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
+from service.models.columns import (
+    Levels,
+    StoredColumns,
+    as_numbers,
+    check_steps_make_codes,
+    chosen_names,
+    input_columns,
+)
 from service.models.errors import ModelLoadError
 from service.models.ubjson import read_ubjson
 from service.models.xgboost_call import DenseMargins
@@ -146,8 +153,10 @@ def load_xgboost(
     format: Format,  # noqa: A002  # the word used for it on the wire and on disk
     names: tuple[str, ...] | None = None,
     categories: Mapping[str, Levels] | None = None,
+    behind_steps: bool = False,
 ) -> XGBoostModel:
-    """Load a saved Booster. names and categories serve where the file stores none (before 3.1).
+    """Load a saved Booster. names and categories serve where the file stores none (before 3.1);
+    behind the steps of a pipeline its category columns need none.
 
     ModelLoadError for broken files, UnsupportedModelError for kinds that cannot be served.
     XGBoost crashes the process on files that contradict themselves, so every tree is read and
@@ -157,6 +166,7 @@ def load_xgboost(
     try:
         facts = _facts(document)
         stored = _stored_columns(document["learner"], names, categories or {})
+        stored = _made_by_steps(stored, document["learner"]) if behind_steps else stored
         form = _form(document, facts.trees)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ModelLoadError(f"not an XGBoost model file: {error!r}") from error
@@ -165,9 +175,7 @@ def load_xgboost(
     return XGBoostModel(
         booster=booster,
         dense_margins=DenseMargins.proven(booster, len(stored.names), iterations=facts.iterations),
-        logistic=_proven_logistic(booster, len(stored.names))
-        if objective.link == "logit"
-        else None,
+        logistic=_proven_logistic(booster, len(stored.names), objective.link),
         objective=facts.objective,
         format=format,
         task=objective.task,
@@ -272,9 +280,7 @@ def _stored_columns(
     n_columns = int(learner["learner_model_param"]["num_feature"])
     own = tuple(learner.get("feature_names") or ()) or None
     types = tuple(learner.get("feature_types") or ()) or ("float",) * n_columns
-    booster = learner["gradient_booster"]
-    model = booster["model"] if "model" in booster else booster["gbtree"]["model"]
-    encodings = model.get("cats", {}).get("enc") or [{"values": []}] * n_columns
+    encodings = _encodings(learner) or [{"values": []}] * n_columns
     if not n_columns == len(types) == len(encodings) == len(own or types):
         raise ModelLoadError("column names, types and categories differ in number")
     default = tuple(f"f{index}" for index in range(n_columns))
@@ -290,6 +296,19 @@ def _stored_columns(
         "and none for columns that were numbers in training)",
         names_are_given=own is None and names is not None,
     )
+
+
+def _made_by_steps(stored: StoredColumns, learner: Mapping[str, Any]) -> StoredColumns:
+    learned = any(len(encoding["values"]) for encoding in _encodings(learner))
+    check_steps_make_codes(learned_from_pandas=learned)
+    return as_numbers(stored)
+
+
+def _encodings(learner: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """By column, the categories it learned from pandas; empty where the file has no such part."""
+    booster = learner["gradient_booster"]
+    model = booster["model"] if "model" in booster else booster["gbtree"]["model"]
+    return model.get("cats", {}).get("enc") or []
 
 
 def _levels(encoding: Mapping[str, Any], given: Levels | None) -> Levels | None:
@@ -334,11 +353,14 @@ def _booster(data: bytes, n_columns: int) -> Any:  # noqa: ANN401  # xgboost.Boo
 def _proven_logistic(
     booster: Any,  # noqa: ANN401  # xgboost.Booster
     n_columns: int,
+    link: Link,
 ) -> Callable[[Float32Array], Float32Array] | None:
     """Our logistic link if it equals the library's bit by bit on margins from -100 to 100.
 
-    It saves the second library call of every prediction.
+    It saves the second library call of every prediction. None under another link.
     """
+    if link != "logit":
+        return None
     from explainers.tree.kernel import logistic_float32
 
     rows = np.zeros((PROOF_MARGINS, n_columns))

@@ -1,9 +1,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_ensembles import LIBRARIES
 
 from explainers.base import (
     Background,
@@ -13,6 +16,7 @@ from explainers.base import (
     IntArray,
     Naming,
 )
+from explainers.exact import interventional_values
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TreeEngine, TreeExplainer
 
@@ -28,16 +32,20 @@ CLOSE: dict[TreeEngine, dict[str, float]] = {
 
 seeds = st.integers(0, 1 << 32)
 sizes = st.sampled_from([1, 2, 5, 63, 64, 65, 130])
-shapes = st.fixed_dictionaries(
+every_trait = st.fixed_dictionaries(
     {
-        "depth": st.integers(0, 7),
-        "n_trees": st.integers(1, 5),
-        "n_outputs": st.integers(1, 3),
         "vector_leaves": st.booleans(),
         "divisor": st.sampled_from([1.0, 5.0]),
         "float32_inputs": st.booleans(),
+        "oblivious": st.booleans(),
+        "weighted": st.booleans(),
     }
 )
+libraries = st.sampled_from(sorted(LIBRARIES)).map(lambda name: dict(LIBRARIES[name]))
+extents = st.fixed_dictionaries(
+    {"depth": st.integers(0, 7), "n_trees": st.integers(1, 5), "n_outputs": st.integers(1, 3)}
+)
+shapes = st.builds(lambda traits, extent: traits | extent, every_trait | libraries, extents)
 engines = st.sampled_from(sorted(CLOSE))
 quick = settings(max_examples=60, deadline=None)
 
@@ -62,7 +70,7 @@ def explainer_of(
     return TreeExplainer(
         ensemble,
         Background.of(background),
-        IdentityDerivation.over(COLUMNS) if players is None else Picked(players),
+        IdentityDerivation.over(ensemble.n_columns) if players is None else Picked(players),
         naming=Naming(tuple(f"f{i}" for i in range(background.shape[1])), outputs, "raw"),
         tolerance=1e-9,
         engine=engine,
@@ -82,14 +90,12 @@ def test_values_add_up_from_base_to_output(
     random_rows: RandomRows,
     seed: int,
     size: int,
-    shape: dict[str, int],
+    shape: dict[str, Any],
 ) -> None:
     X = random_rows(seed, (4, COLUMNS))
-    explainer = explainer_of(
-        engine,
-        random_trees(seed, n_columns=COLUMNS, **shape),
-        random_rows(seed + 1, (size, COLUMNS)),
-    )
+    # Values are sums in float64, also where the library's own are not.
+    ensemble = replace(random_trees(seed, n_columns=COLUMNS, **shape), float32_sums=False)
+    explainer = explainer_of(engine, ensemble, random_rows(seed + 1, (size, COLUMNS)))
     explanation: Explanation = explainer.explain(X)
     total = explanation.base_values + explanation.values.sum(axis=1)
     np.testing.assert_allclose(total, explainer.outputs(X), **CLOSE[engine])
@@ -103,7 +109,7 @@ def test_a_column_no_split_tests_gets_exactly_zero(
     random_rows: RandomRows,
     seed: int,
     size: int,
-    shape: dict[str, int],
+    shape: dict[str, Any],
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS - 2, **shape)
     wider = replace(ensemble, n_columns=COLUMNS)
@@ -119,7 +125,7 @@ def test_columns_the_model_treats_alike_share_alike(
     random_rows: RandomRows,
     seed: int,
     size: int,
-    shape: dict[str, int],
+    shape: dict[str, Any],
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **shape)
     swapped = np.array([1, 0, *range(2, COLUMNS)])
@@ -140,7 +146,7 @@ def test_an_ensemble_is_worth_the_sum_of_its_trees(
     random_rows: RandomRows,
     seed: int,
     size: int,
-    shape: dict[str, int],
+    shape: dict[str, Any],
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **shape)
     X, background = random_rows(seed, (4, COLUMNS)), random_rows(seed + 1, (size, COLUMNS))
@@ -161,7 +167,7 @@ def test_the_order_of_the_raw_columns_does_not_matter(
     random_rows: RandomRows,
     seed: int,
     size: int,
-    shape: dict[str, int],
+    shape: dict[str, Any],
     order: list[int],
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **shape)
@@ -182,7 +188,7 @@ def test_a_background_repeated_is_the_same_background(
     random_rows: RandomRows,
     seed: int,
     size: int,
-    shape: dict[str, int],
+    shape: dict[str, Any],
     times: int,
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **shape)
@@ -200,8 +206,50 @@ def test_a_row_that_is_the_background_has_nothing_to_explain(
     random_trees: RandomTrees,
     random_rows: RandomRows,
     seed: int,
-    shape: dict[str, int],
+    shape: dict[str, Any],
 ) -> None:
     x = random_rows(seed, (1, COLUMNS))
     explainer = explainer_of(engine, random_trees(seed, n_columns=COLUMNS, **shape), x)
     assert np.all(explainer.explain(x).values == 0)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@settings(max_examples=15, deadline=None)
+@given(seed=seeds, size=sizes, extent=extents, n_columns=st.sampled_from([1, 3, 6, 12]))
+def test_tables_and_walk_agree_on_trees_like_any_librarys(
+    *,
+    library: str,
+    random_trees: RandomTrees,
+    random_rows: RandomRows,
+    seed: int,
+    size: int,
+    extent: dict[str, int],
+    n_columns: int,
+) -> None:
+    ensemble = random_trees(seed, n_columns=n_columns, **LIBRARIES[library], **extent)
+    X, background = random_rows(seed, (6, n_columns)), random_rows(seed + 1, (size, n_columns))
+    table, walk = (explainer_of(e, ensemble, background).explain(X).values for e in sorted(CLOSE))
+    scale = float(np.abs(ensemble.leaf_values).max()) / ensemble.divisor
+    largest = max(float(np.abs(walk).max()), scale)
+    assert np.abs(table - walk).max() <= 1e-6 * largest
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@settings(max_examples=8, deadline=None)
+@given(engine=engines, seed=seeds, extent=extents)
+def test_values_of_trees_like_any_librarys_are_brute_force(
+    *,
+    library: str,
+    engine: TreeEngine,
+    random_trees: RandomTrees,
+    random_rows: RandomRows,
+    seed: int,
+    extent: dict[str, int],
+) -> None:
+    ensemble = random_trees(seed, n_columns=COLUMNS, **LIBRARIES[library], **extent)
+    exact = replace(ensemble, float32_sums=False)
+    X, background = random_rows(seed, (2, COLUMNS)), random_rows(seed + 1, (7, COLUMNS))
+    explainer, model = (explainer_of(engine, e, background) for e in (ensemble, exact))
+    for x, found in zip(X, explainer.explain(X).values, strict=True):
+        expected = interventional_values(model.outputs, x, background)
+        np.testing.assert_allclose(found, expected, **CLOSE[engine])

@@ -29,14 +29,15 @@ CLIENTS = 8
 
 @dataclass
 class Leak:
-    """Passes explanations on and keeps so many bytes for each."""
+    """Passes explanations on and keeps so many bytes for each row."""
 
     size: int
     kept: list[bytes] = field(default_factory=list)
 
     def __call__(self, explanation: Explanation) -> Explanation:
         if self.size:
-            self.kept.append(bytes(self.size - BYTES_OF_EMPTY))
+            size = self.size * len(explanation.values)
+            self.kept.append(bytes(size - BYTES_OF_EMPTY))
         return explanation
 
 

@@ -1,5 +1,7 @@
 """A mixed table, pipelines over it, and what the library itself answers."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from stored_models import Stored, stored
 
 from explainers.base import FloatArray, RawColumns
+from service.models.formats import artifact_of_model, load_model
 from service.models.sklearn import TRUSTED, SklearnModel, dump_sklearn, load_sklearn
 
 N_ROWS = 1000
@@ -105,3 +109,31 @@ FINALS = [
     ensemble.RandomForestRegressor(9, random_state=0),
     ensemble.GradientBoostingRegressor(n_estimators=9, random_state=0),
 ]
+
+
+def uncoded(rows: FloatArray, columns: RawColumns) -> pd.DataFrame:
+    """Coded rows as the frame they come from; -1 is a level nobody knows."""
+    frame = {}
+    for index, (name, levels) in enumerate(zip(columns.names, columns.levels, strict=True)):
+        cells = rows[:, index]
+        if levels is not None:
+            known = np.array([*levels, "nobody's", np.nan], dtype=object)
+            codes = np.where(cells < 0, len(levels), cells)
+            cells = known[np.where(np.isnan(codes), len(levels) + 1, codes).astype(np.int64)]
+        frame[name] = pd.Series(cells)
+    return pd.DataFrame(frame)
+
+
+def stored_pipeline(
+    model: Any, frame: pd.DataFrame, outputs: Callable[[Any, pd.DataFrame], FloatArray]
+) -> Stored:
+    """A fitted pipeline as it is stored; its library reads frames."""
+    columns = load_model(artifact_of_model(model)).columns.raw
+    library = partial(_outputs_of_coded, model, columns, outputs)
+    return stored(model, coded(frame, columns), library)
+
+
+def _outputs_of_coded(
+    model: Any, columns: RawColumns, outputs: Any, rows: FloatArray
+) -> FloatArray:
+    return outputs(model, uncoded(rows, columns))

@@ -1,7 +1,8 @@
 """Random tree models that use every kind of node, for tests of what works on tree ensembles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,48 @@ RandomTrees = Callable[..., TreeEnsemble]
 RandomRows = Callable[[int, tuple[int, int]], FloatArray]
 
 
+EVERY_TRAIT = (0.5, 0.3, 0.3, 0.3, 0.5)
+"""Shares of nodes where missing goes left, NaN is 0, 0 is missing, codes are split, members go
+left."""
+
+LIBRARIES: Mapping[str, Mapping[str, Any]] = {
+    "every trait": {},
+    "XGBoost": {
+        "shares": (0.5, 0, 0, 0.3, 0), "float32_inputs": True, "float32_sums": True,
+    },
+    "XGBoost dart": {
+        "shares": (0.5, 0, 0, 0.3, 0), "float32_inputs": True, "float32_sums": True,
+        "weighted": True,
+    },
+    "LightGBM": {"shares": (0.5, 0.3, 0.3, 0.3, 1)},
+    "LightGBM rf": {"shares": (0.5, 0.3, 0.3, 0.3, 1), "divisor": 5.0},
+    "LightGBM dart": {"shares": (0.5, 0.3, 0.3, 0.3, 1), "weighted": True},
+    "forest": {
+        "shares": (0.5, 0, 0, 0, 0), "float32_inputs": True, "vector_leaves": True,
+        "divisor": 5.0,
+    },
+    "gradient boosting": {"shares": (0, 0, 0, 0, 0), "float32_inputs": True},
+    "histogram boosting": {"shares": (0.5, 0, 0, 0.3, 0.5)},
+    "CatBoost": {
+        "shares": (0.5, 0, 0, 0, 0), "float32_inputs": True, "vector_leaves": True,
+        "oblivious": True,
+    },
+    "CatBoost, nested": {
+        "shares": (0.5, 0, 0, 0, 0), "float32_inputs": True, "vector_leaves": True,
+    },
+}  # fmt: skip
+"""Options of random trees that are like a library's."""
+
+
 @dataclass
 class _Nodes:
     rng: np.random.Generator
     n_columns: int
     width: int
+    shares: tuple[float, ...]
+    levels: dict[int, tuple[float, ...]] | None
+    """The split of each level, where all nodes of a level share one."""
+
     rows: list[tuple[float, ...]] = field(default_factory=list)
     leaf_values: list[FloatArray] = field(default_factory=list)
 
@@ -28,21 +66,38 @@ class _Nodes:
         node = len(self.rows)
         self.rows.append((-1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0))
         self.leaf_values.append(np.zeros(self.width))
-        if depth == 0 or self.rng.random() < 0.1:
+        if depth == 0 or (self.levels is None and self.rng.random() < 0.1):
             self.leaf_values[node] = self.rng.normal(size=self.width).astype(np.float32)
             return node
         left, right = self.grow(depth - 1), self.grow(depth - 1)
+        split = self._split() if self.levels is None else self.levels.get(depth) or self._split()
+        if self.levels is not None:
+            self.levels[depth] = split
+        self.rows[node] = (left, right, *split)
+        return node
+
+    def _split(self) -> tuple[float, ...]:
         column = int(self.rng.integers(self.n_columns))
-        flags = self.rng.random(5) < (0.5, 0.3, 0.3, 0.3, 0.5)
+        flags = self.rng.random(5) < self.shares
         start, words = int(self.rng.integers(3)), int(self.rng.integers(1, 3))
         threshold = float(self.rng.choice(THRESHOLDS))
-        self.rows[node] = (left, right, column, threshold, *flags, start, words)
-        return node
+        return (column, threshold, *flags, start, words)
+
+    def add_tree(self, depth: int, *, weighted: bool) -> int:
+        if self.levels is not None:
+            self.levels = {}
+        root = self.grow(depth)
+        if weighted:
+            factor = np.float32(self.rng.random())
+            self.leaf_values[root:] = [values * factor for values in self.leaf_values[root:]]
+        return root
 
 
 @pytest.fixture(scope="session")
 def random_trees() -> RandomTrees:
-    """(seed, n_columns, n_trees, depth, n_outputs, vector_leaves, **options) to an ensemble."""
+    """(seed, n_columns, n_trees, depth, n_outputs, vector_leaves, shares, oblivious, weighted,
+    **options) to an ensemble: oblivious trees have a split a level, weighted ones a factor a tree.
+    """
     return _random_trees
 
 
@@ -60,11 +115,15 @@ def _random_trees(
     depth: int = 4,
     n_outputs: int = 1,
     vector_leaves: bool = False,
+    shares: tuple[float, ...] = EVERY_TRAIT,
+    oblivious: bool = False,
+    weighted: bool = False,
     **options: float,
 ) -> TreeEnsemble:
     rng = np.random.default_rng(seed)
-    nodes = _Nodes(rng, n_columns, n_outputs if vector_leaves else 1)
-    roots = [nodes.grow(depth) for _ in range(n_trees)]
+    width = n_outputs if vector_leaves else 1
+    nodes = _Nodes(rng, n_columns, width, shares, {} if oblivious else None)
+    roots = [nodes.add_tree(depth, weighted=weighted) for _ in range(n_trees)]
     columns = np.array(nodes.rows, dtype=np.float64).T
     left, right, column, start, words = columns[[0, 1, 2, 9, 10]].astype(np.int32)
     missing_left, nan_is_zero, zero_is_missing, is_category, member_left = columns[4:9] != 0

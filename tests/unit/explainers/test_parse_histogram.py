@@ -4,6 +4,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from misreadings import (
+    Misreading,
+    no_base,
+    other_cast,
+    other_missing_direction,
+    other_missing_direction_of_categories,
+    strict_comparison,
+    swapped_members,
+)
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from explainers.base import Background, FloatArray, Naming, RawColumns
@@ -15,7 +24,6 @@ from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.histogram import codes_in, parse_histogram_boosting
 
 Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
-Breakage = Callable[[TreeEnsemble], TreeEnsemble]
 ROWS = 2_000
 COMMON = {"max_iter": 12, "max_leaf_nodes": 9, "min_samples_leaf": 5, "random_state": 0}
 COLOUR, SHAPE = 0, 1
@@ -174,26 +182,6 @@ def test_category_columns_come_first(
     assert not np.array_equal(walk(ensemble, coded)[:, 0], right)
 
 
-def strict_comparison(ensemble: TreeEnsemble) -> TreeEnsemble:
-    return replace(ensemble, threshold=np.nextafter(ensemble.threshold, -np.inf))
-
-
-def single_precision(ensemble: TreeEnsemble) -> TreeEnsemble:
-    return replace(ensemble, float32_inputs=True)
-
-
-def other_missing_direction(ensemble: TreeEnsemble) -> TreeEnsemble:
-    return replace(ensemble, missing_left=~ensemble.missing_left)
-
-
-def no_baseline(ensemble: TreeEnsemble) -> TreeEnsemble:
-    return replace(ensemble, base=np.zeros_like(ensemble.base))
-
-
-def swapped_members(ensemble: TreeEnsemble) -> TreeEnsemble:
-    return replace(ensemble, member_left=ensemble.member_left ^ ensemble.is_category)
-
-
 def unknown_codes_to_the_right(ensemble: TreeEnsemble) -> TreeEnsemble:
     """Every set lists the codes that go left, whatever happens to unknown ones."""
     flipped = ensemble.is_category & ~ensemble.member_left
@@ -209,9 +197,10 @@ def unknown_codes_to_the_right(ensemble: TreeEnsemble) -> TreeEnsemble:
     "breakage",
     [
         strict_comparison,
-        single_precision,
+        other_cast,
         other_missing_direction,
-        no_baseline,
+        other_missing_direction_of_categories,
+        no_base,
         swapped_members,
         unknown_codes_to_the_right,
     ],
@@ -220,7 +209,7 @@ def test_edge_rows_tell_a_misreading(
     walk: Walk,
     category_model: HistGradientBoostingRegressor,
     derived: FloatArray,
-    breakage: Breakage,
+    breakage: Misreading,
 ) -> None:
     ensemble = parse_histogram_boosting(category_model)
     rows = edges_of(ensemble, derived)

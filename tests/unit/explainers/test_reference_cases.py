@@ -1,12 +1,22 @@
 """Games whose values are known in closed form or from the literature."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import pytest
+from sklearn.tree import DecisionTreeRegressor
 
-from explainers.base import Background, FloatArray, IdentityDerivation, Naming
+from explainers.base import (
+    Background,
+    Derivation,
+    Explanation,
+    FloatArray,
+    IdentityDerivation,
+    IntArray,
+    Naming,
+)
 from explainers.exact import (
     enumerate_shapley,
     interaction_index,
@@ -14,6 +24,8 @@ from explainers.exact import (
     owen_values,
 )
 from explainers.linear import LinearExplainer
+from explainers.tree.explainer import TreeEngine, TreeExplainer
+from explainers.tree.sklearn import parse_sklearn
 
 UNIFORM = np.array(list(product([0.0, 1.0], repeat=2)))
 ZERO = np.zeros((1, 2))
@@ -43,6 +55,88 @@ def both(a: FloatArray, b: FloatArray) -> FloatArray:
 
 def either(a: FloatArray, b: FloatArray) -> FloatArray:
     return (a != b).astype(np.float64)
+
+
+def explained(
+    function: Callable[..., FloatArray],
+    x: FloatArray,
+    background: FloatArray,
+    engine: TreeEngine,
+    derivation: Derivation | None = None,
+) -> Explanation:
+    """By a tree that equals the function wherever its columns are 0, 1, 2 or 3."""
+    n_columns = function.__code__.co_argcount
+    grid = np.array(list(product(range(4), repeat=n_columns)), dtype=np.float64)
+    tree = DecisionTreeRegressor(random_state=0).fit(grid, function(*grid.T))
+    explainer = TreeExplainer(
+        parse_sklearn(tree),
+        Background.of(background),
+        derivation or IdentityDerivation.over(n_columns),
+        naming=Naming(tuple(f"f{i}" for i in range(len(x))), ("y",), "raw"),
+        tolerance=1e-9,
+        engine=engine,
+    )
+    return explainer.explain(x[None])
+
+
+def played_by(game_: FloatArray) -> Callable[[FloatArray, FloatArray, FloatArray], FloatArray]:
+    """A column that is not 0 brings its player in."""
+    return lambda a, b, c: game_[((a > 0) + 2 * (b > 0) + 4 * (c > 0)).astype(int)]
+
+
+ENGINES: tuple[TreeEngine, ...] = ("table", "walk")
+TREES: dict[str, tuple[Callable[..., FloatArray], list[float], FloatArray, float, list[float]]] = {
+    "R1": (played_by(GLOVE), [1, 1, 1], np.zeros((1, 3)), 0, [2 / 3, 1 / 6, 1 / 6]),
+    "R2": (played_by(AIRPORT), [1, 1, 1], np.zeros((1, 3)), 0, [1 / 3, 5 / 6, 11 / 6]),
+    "R3": (played_by(VOTES), [1, 1, 1], np.zeros((1, 3)), 0, [2 / 3, 1 / 6, 1 / 6]),
+    "R4 at 1 and 1": (either, [1, 1], UNIFORM, 0.5, [-0.25, -0.25]),
+    "R4 at 0 and 1": (either, [0, 1], UNIFORM, 0.5, [0.25, 0.25]),
+    "R5, uniform": (
+        lambda a, b: np.minimum(a * b, 1), [1, 1], UNIFORM, 0.25, [0.375, 0.375],
+    ),
+    "R5, from zero": (lambda a, b: np.minimum(a * b, 1), [1, 1], ZERO, 0, [0.5, 0.5]),
+    "R6": (lambda a, b: 80 * a * b, [1, 1], UNIFORM, 20, [30, 30]),
+    "R6, cough also alone": (lambda a, b: 80 * a * b + 10 * b, [1, 1], UNIFORM, 25, [30, 35]),
+    "R8": (
+        lambda a, b, c: np.maximum(np.maximum(a, b), c), [3, 1, 2], np.zeros((1, 3)), 0,
+        [11 / 6, 1 / 3, 5 / 6],
+    ),
+    "R9, columns apart": (
+        lambda a, b, c: (a == 1) * (b == 0) * (c == 1) * 1.0, [1, 0, 1], np.array([[0, 1, 0]]), 0,
+        [1 / 3, 1 / 3, 1 / 3],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("case", TREES.values(), ids=TREES)
+def test_trees_of_the_reference_cases_are_worth_what_the_games_are(
+    case: tuple[Callable[..., FloatArray], list[float], FloatArray, float, list[float]],
+    engine: TreeEngine,
+) -> None:
+    function, x, background, base, expected = case
+    explanation = explained(function, np.array(x, dtype=np.float64), background, engine)
+    assert explanation.base_values[0, 0] == pytest.approx(base, abs=1e-12)
+    np.testing.assert_allclose(explanation.values[0, :, 0], expected, rtol=0, atol=1e-6 * max(x))
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """R9's one-hot group: column 0 is 0 for (1, 0) and 1 for (0, 1); the other is itself."""
+
+    players: IntArray
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        return np.column_stack([X[:, 0] == 0, X[:, 0] == 1, X[:, 1]]).astype(np.float64)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_trees_of_a_one_hot_group_are_worth_its_one_player(engine: TreeEngine) -> None:
+    derivation = Grouped(np.array([0, 0, 1]))
+    function = TREES["R9, columns apart"][0]
+    background = np.array([[1.0, 0.0]])
+    values = explained(function, np.array([0.0, 1.0]), background, engine, derivation).values
+    np.testing.assert_allclose(values[0, :, 0], [0.5, 0.5], rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(
