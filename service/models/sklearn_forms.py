@@ -20,6 +20,9 @@ from service.models.sklearn_step import (
 )
 from service.models.sklearn_trees import averaged_trees, boosted_trees
 
+ROWS_AT_ONCE = 1024
+"""Whose products, one for each column and output, are in memory at a time."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Linear:
@@ -28,7 +31,7 @@ class Linear:
     traits: Traits
     estimator: Estimator
     scores_of: Callable[[Matrix], Matrix]
-    """From the (1, C) outputs of one row to its (1, K) scores."""
+    """From (N, C) outputs to (N, K) scores, each row's as if alone."""
 
     in_column_order: bool = False
     """Add column by column, as a sparse product does, where a dense one would use BLAS."""
@@ -36,29 +39,27 @@ class Linear:
     def serve(self, matrix: Matrix) -> Served:
         """One product per row: a batch's product has other last bits than its rows' products."""
         rows = _compact(matrix)
-        weights = self.estimator.coef_.T
-        intercept = self.estimator.intercept_
-        outputs, scores = [], []
-        for index in range(rows.shape[0]):
-            product = self._product(rows[index : index + 1], weights)
-            output = np.reshape(product + intercept, (1, -1))
-            outputs.append(output)
-            scores.append(self.scores_of(output))
-        return Served(
-            np.concatenate(outputs).astype(np.float64), np.concatenate(scores).astype(np.float64)
-        )
+        products = self._products(rows) + self.estimator.intercept_
+        outputs = products.reshape(rows.shape[0], -1)
+        return Served(outputs.astype(np.float64), self.scores_of(outputs).astype(np.float64))
 
     def for_derived(self, matrix: Matrix) -> "Linear":
         """Itself, adding in the order in which sparse rows are multiplied if these are sparse."""
         return replace(self, in_column_order=is_sparse(matrix))
 
-    def _product(self, row: Matrix, weights: FloatArray) -> FloatArray:
+    def _products(self, rows: Matrix) -> FloatArray:
+        weights = self.estimator.coef_.T
+        if is_sparse(rows):
+            n_rows = rows.shape[0]
+            return np.concatenate([rows[index : index + 1] @ weights for index in range(n_rows)])
         if not self.in_column_order:
-            product: FloatArray = row @ weights
-            return product
-        products = row.T * weights.reshape(row.shape[1], -1)
-        running: FloatArray = np.add.accumulate(products, axis=0)
-        return running[-1:]
+            # A stack of one-row matrices: BLAS is called for each.
+            stacked: FloatArray = rows[:, None, :] @ weights
+            return stacked.reshape(len(rows), -1)
+        starts = range(0, len(rows), ROWS_AT_ONCE)
+        parts = [rows[start : start + ROWS_AT_ONCE, :, None] for start in starts]
+        by_column = weights.reshape(len(weights), -1)
+        return np.concatenate([np.add.accumulate(part * by_column, 1)[:, -1] for part in parts])
 
     def form(self, derivation: Derivation) -> LinearForm:
         """Coefficients (P, C) and intercept (C,) in float64."""
