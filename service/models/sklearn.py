@@ -74,6 +74,7 @@ class SklearnModel:
     def __post_init__(self) -> None:
         self._prepare = None if self.steps is None else PreparedFrame(self.steps, self.encoded)
         self._shortcut = self._find_shortcut()
+        self._never_missing = np.flatnonzero(~np.array(self.columns.accepts_missing))
         self.n_classes = 1 if self.classes is None else len(self.classes)
         self.task = _task(self.n_classes)
         self.library: str = self.final.traits.library
@@ -84,10 +85,10 @@ class SklearnModel:
 
     def predict(self, X: FloatArray) -> Served:
         """Served numbers of (N, F) raw rows; ValueError for missing where it is not accepted."""
-        refused = (np.isnan(X) & ~np.array(self.columns.accepts_missing)).any(axis=0)
+        refused = np.isnan(X.take(self._never_missing, axis=1)).any(axis=0)
         if refused.any():
-            name = self.columns.raw.names[int(np.argmax(refused))]
-            raise ValueError(f"column {name!r} may not be missing")
+            column = self._never_missing[int(np.argmax(refused))]
+            raise ValueError(f"column {self.columns.raw.names[column]!r} may not be missing")
         served = None if self._shortcut is None else self._shortcut.predict(X)
         if served is not None:
             return served

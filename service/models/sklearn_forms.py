@@ -20,7 +20,7 @@ from service.models.sklearn_step import (
 )
 from service.models.sklearn_trees import averaged_trees, boosted_trees
 
-ROWS_AT_ONCE = 1024
+ROWS_AT_ONCE = 256
 """Whose products, one for each column and output, are in memory at a time."""
 
 
