@@ -41,6 +41,9 @@ TRUSTED = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.feature_selection._univariate_selection.chi2",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.feature_selection._univariate_selection.f_regression",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
@@ -85,10 +88,8 @@ class SklearnModel:
 
     def predict(self, X: FloatArray) -> Served:
         """Served numbers of (N, F) raw rows; ValueError for missing where it is not accepted."""
-        refused = np.isnan(X.take(self._never_missing, axis=1)).any(axis=0)
-        if refused.any():
-            column = self._never_missing[int(np.argmax(refused))]
-            raise ValueError(f"column {self.columns.raw.names[column]!r} may not be missing")
+        if len(self._never_missing):
+            self._refuse_missing(X)
         served = None if self._shortcut is None else self._shortcut.predict(X)
         if served is not None:
             return served
@@ -102,6 +103,12 @@ class SklearnModel:
             np.concatenate([part.outputs for part in parts]),
             np.concatenate([part.scores for part in parts]),
         )
+
+    def _refuse_missing(self, X: FloatArray) -> None:
+        refused = np.isnan(X.take(self._never_missing, axis=1)).any(axis=0)
+        if refused.any():
+            column = self._never_missing[int(np.argmax(refused))]
+            raise ValueError(f"column {self.columns.raw.names[column]!r} may not be missing")
 
     def form(self) -> TreeForm | LinearForm:
         """What an exact explainer works on; UnsupportedModelError names why there is none."""
