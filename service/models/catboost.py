@@ -260,7 +260,10 @@ def _stored_columns(
 
 def _check_levels(columns: InputColumns, facts: FileFacts) -> None:
     for column in facts.category_columns:
-        for level in columns.raw.levels[column] or ():
+        levels = columns.raw.levels[column]
+        if not levels:
+            raise ModelLoadError(f"column {columns.raw.names[column]!r} has no levels")
+        for level in levels:
             if not isinstance(level, str) and type(level) is not int:
                 raise ModelLoadError(
                     f"level {level!r} of {columns.raw.names[column]!r}: CatBoost knows text and "

@@ -13,6 +13,7 @@ MarginLink = Callable[[FloatArray], FloatArray]
 """From margins (N, K) to values of the same shape."""
 
 PROOF_MARGINS = 4096
+FEWEST_PROOF_ROWS = 64
 LARGEST_MARGIN = 100.0
 
 
@@ -22,10 +23,10 @@ def c_link(link: Link) -> MarginLink | None:
 
 
 def proof_margins(n_outputs: int) -> FloatArray:
-    """(PROOF_MARGINS, n_outputs) margins, dense around zero and out to LARGEST_MARGIN."""
-    rng = np.random.default_rng(0)
-    ends = np.geomspace(1e-3, LARGEST_MARGIN, PROOF_MARGINS)
-    return rng.uniform(-1.0, 1.0, (PROOF_MARGINS, n_outputs)) * ends[:, None]
+    """(N, n_outputs) about PROOF_MARGINS margins, dense around zero and out to LARGEST_MARGIN."""
+    n_rows = max(PROOF_MARGINS // n_outputs, FEWEST_PROOF_ROWS)
+    ends = np.geomspace(1e-3, LARGEST_MARGIN, n_rows)
+    return np.random.default_rng(0).uniform(-1.0, 1.0, (n_rows, n_outputs)) * ends[:, None]
 
 
 def logistic(margins: FloatArray) -> FloatArray:
