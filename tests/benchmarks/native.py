@@ -100,7 +100,9 @@ def _estimators() -> dict[str, Any]:
         "DecisionTree": tree.DecisionTreeClassifier(random_state=0),
         "logistic": linear_model.LogisticRegression(max_iter=1000),
         "logistic, 4 classes": linear_model.LogisticRegression(max_iter=1000),
-        "CatBoost": CatBoostClassifier(iterations=100, depth=6, verbose=0, thread_count=1),
+        "CatBoost": CatBoostClassifier(
+            iterations=100, depth=6, verbose=0, thread_count=1, allow_writing_files=False
+        ),
     }
 
 
