@@ -73,6 +73,19 @@ def count_reached(values: FloatArray, *edges: FloatArray) -> FloatArray:
     return count
 
 
+def is_above(values: FloatArray, threshold: FloatArray) -> FloatArray:
+    """1 where the value is above the threshold, else 0 (missing too)."""
+    return (values > threshold).astype(np.float64)
+
+
+def yeo_johnson(values: FloatArray, powers: FloatArray) -> FloatArray:
+    """The power transform of each column, as a PowerTransformer calls it."""
+    from scipy.stats import yeojohnson
+
+    columns = zip(values.T, powers.tolist(), strict=True)
+    return np.column_stack([yeojohnson(column, power) for column, power in columns])
+
+
 def extended(chain: Chain, operations: Operations) -> Chain:
     """The chain with more operations behind it, unknown if either is."""
     return None if chain is None or operations is None else (*chain, *operations)
@@ -166,6 +179,18 @@ def _max_abs(step: Step, column: int) -> Sequence[Operation]:
     return [_affine(np.divide, step.scale_[column]), *_clipping(step, -1.0, 1.0)]
 
 
+def _binary(step: Step, column: int) -> Sequence[Operation]:
+    del column
+    return [Operation(Guarded(is_above), (float(step.threshold),))]
+
+
+def _power(step: Step, column: int) -> Sequence[Operation]:
+    if step.method != "yeo-johnson":
+        raise ValueError("Box and Cox's transform refuses numbers that are not positive")
+    power = Operation(Guarded(yeo_johnson), (float(step.lambdas_[column]),))
+    return [power, *(_standard(step._scaler, column) if step.standardize else [])]  # noqa: SLF001
+
+
 def _affine(ufunc: np.ufunc, operand: float) -> Operation:
     # inf - inf would hide that a value was infinite, and so would inf / inf and inf * 0.
     if not np.isfinite(operand) or (operand == 0 and ufunc is np.multiply):
@@ -178,8 +203,10 @@ def _clipping(step: Step, low: float, high: float) -> Sequence[Operation]:
 
 
 SCALING: dict[str, Rule] = {
+    "Binarizer": _binary,
     "MaxAbsScaler": _max_abs,
     "MinMaxScaler": _min_max,
+    "PowerTransformer": _power,
     "RobustScaler": _robust,
     "StandardScaler": _standard,
 }

@@ -87,9 +87,10 @@ class Plan:
     def __call__(self, X: FloatArray) -> FloatArray | None:
         """(N, P) derived rows; None when the steps may refuse one of them."""
         derived = self._derived(X)
-        if np.isinf(derived).any() or np.isnan(X.take(self.never_missing, axis=1)).any():
+        if np.isinf(derived).any():
             return None
-        return derived
+        strict = self.never_missing
+        return None if len(strict) and np.isnan(X.take(strict, axis=1)).any() else derived
 
     def accepts(self, X: FloatArray) -> NDArray[np.bool_]:
         """(N,) rows the plan answers for."""

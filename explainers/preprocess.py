@@ -109,6 +109,8 @@ def input_names(steps: object) -> tuple[str, ...] | None:
 
 def is_sparse(matrix: object) -> bool:
     """Whether a library's matrix leaves out what is not stored."""
+    if isinstance(matrix, np.ndarray):
+        return False
     from scipy.sparse import issparse
 
     return bool(issparse(matrix))

@@ -50,6 +50,17 @@ def parse_sklearn(estimator: object) -> TreeEnsemble:
     raise UnsupportedModelError(f"{type(estimator).__qualname__}: no parser for its trees")
 
 
+def constant_start(estimator: Any) -> FloatArray:  # noqa: ANN401
+    """(C,) what gradient boosting adds its trees to.
+
+    UnsupportedModelError where an estimator of the caller's own makes it depend on the row.
+    """
+    _require_constant_start(estimator)
+    row = np.zeros((1, estimator.n_features_in_), dtype=np.float32)
+    start: FloatArray = estimator._raw_predict_init(row)[0]  # noqa: SLF001
+    return start
+
+
 def _averaged(estimator: Any, trees: list[FittedTree]) -> TreeEnsemble:  # noqa: ANN401
     if estimator.n_outputs_ > 1:
         raise UnsupportedModelError(f"{type(estimator).__qualname__}: more than one target")
@@ -65,10 +76,7 @@ def _averaged(estimator: Any, trees: list[FittedTree]) -> TreeEnsemble:  # noqa:
 
 
 def _boosted(estimator: Any) -> TreeEnsemble:  # noqa: ANN401
-    _require_constant_start(estimator)
-    n_columns = estimator.n_features_in_
-    start = estimator._raw_predict_init(np.zeros((1, n_columns), dtype=np.float32))[0]  # noqa: SLF001
-    builder = EnsembleBuilder(n_columns, base=start)
+    builder = EnsembleBuilder(estimator.n_features_in_, base=constant_start(estimator))
     for output, member in _by_stage(estimator.estimators_):
         leaves = member.tree_.value[:, 0, :1] * estimator.learning_rate
         # Boosting compares NaN as any other number (false, so right), whatever its trees store.

@@ -20,10 +20,11 @@ from explainers.base import (
     UnsupportedModelError,
 )
 from explainers.tree.catboost import parse_catboost
-from service.models.base import InputColumns, Served, Task, TreeForm
+from service.models.base import InputColumns, Served, Task, TreeForm, binary_scores
 from service.models.catboost_file import FileFacts, read_file_facts
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
+from service.models.links import MarginLink, logistic, proof_margins
 
 VALUE: tuple[Task, OutputSpace, Link] = ("regression", "raw", "identity")
 LINKS: dict[str, tuple[Task, OutputSpace, Link]] = {
@@ -83,14 +84,34 @@ class CatBoostModel:
     format: str = "cbm"
     is_float32: bool = False
 
+    def __post_init__(self) -> None:
+        self._logistic = self._proven_logistic() if self.link == "logit" else None
+
     def predict(self, X: FloatArray) -> Served:
         """Served numbers of (N, F) raw rows; ValueError where a category is missing."""
         pool = self._pool(X)
         outputs = self._numbers(pool, "RawFormulaVal")
         if self.link == "identity":
             return Served(outputs, outputs)
+        if self._logistic is None:
+            return Served(outputs, self._scores(pool))
+        share = self._logistic(outputs)
+        return Served(outputs, share if self._is_share else binary_scores(share[:, 0]))
+
+    def _scores(self, pool: Any) -> FloatArray:  # noqa: ANN401  # catboost.Pool
         scores = self._numbers(pool, PREDICTION_TYPES[self.link])
-        return Served(outputs, scores[:, 1:] if self._is_share else scores)
+        return scores[:, 1:] if self._is_share else scores
+
+    def _proven_logistic(self) -> MarginLink | None:
+        """Our logistic link if it equals the library's bit by bit, near zero and far from it.
+
+        It saves the second pass over the trees. CatBoost's softmax and exp are not the C library's.
+        """
+        baseline = proof_margins(1)
+        pool = self._pool(np.zeros((len(baseline), len(self.columns.raw))), baseline=baseline)
+        share = logistic(self._numbers(pool, "RawFormulaVal"))
+        expected = share if self._is_share else binary_scores(share[:, 0])
+        return logistic if np.array_equal(self._scores(pool), expected) else None
 
     @property
     def _is_share(self) -> bool:
@@ -100,11 +121,11 @@ class CatBoostModel:
         numbers: FloatArray = self.booster.predict(pool, prediction_type=kind, thread_count=1)
         return numbers.reshape(pool.num_row(), -1)
 
-    def _pool(self, X: FloatArray) -> Any:  # noqa: ANN401  # catboost.Pool
+    def _pool(self, X: FloatArray, *, baseline: FloatArray | None = None) -> Any:  # noqa: ANN401
         from catboost import Pool
 
         if not self.facts.category_columns:
-            return Pool(X)
+            return Pool(X, baseline=baseline)
         rows = X.astype(object)
         for column in self.facts.category_columns:
             levels = self.columns.raw.levels[column]
@@ -112,7 +133,7 @@ class CatBoostModel:
             if np.isnan(X[:, column]).any():
                 raise ValueError(f"column {self.columns.raw.names[column]!r} may not be missing")
             rows[:, column] = np.array(levels, dtype=object)[X[:, column].astype(np.intp)]
-        return Pool(rows, cat_features=list(self.facts.category_columns))
+        return Pool(rows, cat_features=list(self.facts.category_columns), baseline=baseline)
 
     def form(self) -> TreeForm:
         """The trees that are served; UnsupportedModelError when they split by category."""
@@ -239,7 +260,10 @@ def _stored_columns(
 
 def _check_levels(columns: InputColumns, facts: FileFacts) -> None:
     for column in facts.category_columns:
-        for level in columns.raw.levels[column] or ():
+        levels = columns.raw.levels[column]
+        if not levels:
+            raise ModelLoadError(f"column {columns.raw.names[column]!r} has no levels")
+        for level in levels:
             if not isinstance(level, str) and type(level) is not int:
                 raise ModelLoadError(
                     f"level {level!r} of {columns.raw.names[column]!r}: CatBoost knows text and "

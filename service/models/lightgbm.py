@@ -33,7 +33,9 @@ from service.models.columns import (
     typed,
 )
 from service.models.errors import ModelLoadError, UnknownCategoriesError
+from service.models.lightgbm_link import proven_link
 from service.models.lightgbm_text import ModelText, read_model_text
+from service.models.links import MarginLink
 
 LINKS: dict[str, tuple[Task, OutputSpace, Link]] = {
     "binary": ("binary", "log_odds", "logit"),
@@ -73,6 +75,8 @@ class LightGBMModel:
     iterations: int
     averaged: bool
     trees_used: int | None
+    to_scores: MarginLink | None
+    """The library's link, where ours is proven to give the same bits."""
     library: str = "lightgbm"
     format: str = "txt"
     classes: tuple[Level, ...] | None = None
@@ -83,10 +87,12 @@ class LightGBMModel:
         outputs = self.margin(X)
         if self.link == "identity" and not self.averaged:
             return Served(outputs, outputs)
+        value = self._value(X) if self.to_scores is None else self.to_scores(outputs)
+        return Served(outputs, binary_scores(value[:, 0]) if self.task == "binary" else value)
+
+    def _value(self, X: FloatArray) -> FloatArray:
         value: FloatArray = self.booster.predict(X, num_threads=1)
-        if self.task == "binary":
-            return Served(outputs, binary_scores(value))
-        return Served(outputs, value.reshape(len(X), -1))
+        return value.reshape(len(X), -1)
 
     def margin(self, X: FloatArray) -> FloatArray:
         """(N, C) raw scores; a random forest's are averaged over its iterations."""
@@ -139,6 +145,7 @@ def load_lightgbm(
         iterations=text.n_trees // text.n_outputs,
         averaged=text.averaged,
         trees_used=text.n_trees,
+        to_scores=proven_link(text, link),
     )
 
 

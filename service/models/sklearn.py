@@ -41,6 +41,9 @@ TRUSTED = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.feature_selection._univariate_selection.chi2",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.feature_selection._univariate_selection.f_regression",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
@@ -74,6 +77,7 @@ class SklearnModel:
     def __post_init__(self) -> None:
         self._prepare = None if self.steps is None else PreparedFrame(self.steps, self.encoded)
         self._shortcut = self._find_shortcut()
+        self._never_missing = np.flatnonzero(~np.array(self.columns.accepts_missing))
         self.n_classes = 1 if self.classes is None else len(self.classes)
         self.task = _task(self.n_classes)
         self.library: str = self.final.traits.library
@@ -84,10 +88,8 @@ class SklearnModel:
 
     def predict(self, X: FloatArray) -> Served:
         """Served numbers of (N, F) raw rows; ValueError for missing where it is not accepted."""
-        refused = (np.isnan(X) & ~np.array(self.columns.accepts_missing)).any(axis=0)
-        if refused.any():
-            name = self.columns.raw.names[int(np.argmax(refused))]
-            raise ValueError(f"column {name!r} may not be missing")
+        if len(self._never_missing):
+            self._refuse_missing(X)
         served = None if self._shortcut is None else self._shortcut.predict(X)
         if served is not None:
             return served
@@ -101,6 +103,12 @@ class SklearnModel:
             np.concatenate([part.outputs for part in parts]),
             np.concatenate([part.scores for part in parts]),
         )
+
+    def _refuse_missing(self, X: FloatArray) -> None:
+        refused = np.isnan(X.take(self._never_missing, axis=1)).any(axis=0)
+        if refused.any():
+            column = self._never_missing[int(np.argmax(refused))]
+            raise ValueError(f"column {self.columns.raw.names[column]!r} may not be missing")
 
     def form(self) -> TreeForm | LinearForm:
         """What an exact explainer works on; UnsupportedModelError names why there is none."""

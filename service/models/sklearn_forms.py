@@ -2,72 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from explainers.base import Derivation, FloatArray, Link, OutputSpace, UnsupportedModelError
 from explainers.preprocess import dense, is_sparse
-from explainers.tree.sklearn import parse_sklearn
 from service.models.base import LinearForm, NativeModel, Served, TreeForm, binary_scores
 from service.models.errors import ModelLoadError
 from service.models.sklearn_histogram import histogram_trees
-from service.models.sklearn_step import Estimator, FinalStep, Matrix, Traits, classifier_units
+from service.models.sklearn_step import (
+    Estimator,
+    FinalStep,
+    Matrix,
+    Traits,
+    classified,
+    classifier_units,
+)
+from service.models.sklearn_trees import averaged_trees, boosted_trees
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AveragedTrees:
-    """A tree or a forest: the mean of its trees' class shares or values."""
-
-    traits: Traits
-    estimator: Estimator
-    trees: tuple[Any, ...]
-    is_classifier: bool
-
-    def serve(self, matrix: Matrix) -> Served:
-        """Adds the trees in order, as the library does with n_jobs=1 (else its order varies)."""
-        rows = as_float32(matrix)
-        total = self.trees[0].predict(rows)
-        for tree in self.trees[1:]:
-            total += tree.predict(rows)
-        total /= len(self.trees)
-        return classified(total) if self.is_classifier else Served(total, total)
-
-    def for_derived(self, matrix: Matrix) -> "AveragedTrees":
-        """Itself: trees are served dense rows alone."""
-        del matrix
-        return self
-
-    def form(self, derivation: Derivation) -> TreeForm:
-        """The trees."""
-        return TreeForm(parse_sklearn(self.estimator), derivation)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BoostedTrees:
-    """Gradient boosting: the raw sum, and the loss's own link to class probabilities."""
-
-    traits: Traits
-    estimator: Estimator
-    is_classifier: bool
-
-    def serve(self, matrix: Matrix) -> Served:
-        """Both from one pass over the trees, where predict_proba would make a second."""
-        raw = self.estimator._raw_predict(as_float32(matrix))  # noqa: SLF001
-        if not self.is_classifier:
-            return Served(raw, raw)
-        flat = raw.ravel() if raw.shape[1] == 1 else raw
-        return Served(raw, self.estimator._loss.predict_proba(flat))  # noqa: SLF001
-
-    def for_derived(self, matrix: Matrix) -> "BoostedTrees":
-        """Itself: trees are served dense rows alone."""
-        del matrix
-        return self
-
-    def form(self, derivation: Derivation) -> TreeForm:
-        """The trees."""
-        return TreeForm(parse_sklearn(self.estimator), derivation)
+ROWS_AT_ONCE = 256
+"""Whose products, one for each column and output, are in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +31,7 @@ class Linear:
     traits: Traits
     estimator: Estimator
     scores_of: Callable[[Matrix], Matrix]
-    """From the (1, C) outputs of one row to its (1, K) scores."""
+    """From (N, C) outputs to (N, K) scores, each row's as if alone."""
 
     in_column_order: bool = False
     """Add column by column, as a sparse product does, where a dense one would use BLAS."""
@@ -85,29 +39,27 @@ class Linear:
     def serve(self, matrix: Matrix) -> Served:
         """One product per row: a batch's product has other last bits than its rows' products."""
         rows = _compact(matrix)
-        weights = self.estimator.coef_.T
-        intercept = self.estimator.intercept_
-        outputs, scores = [], []
-        for index in range(rows.shape[0]):
-            product = self._product(rows[index : index + 1], weights)
-            output = np.reshape(product + intercept, (1, -1))
-            outputs.append(output)
-            scores.append(self.scores_of(output))
-        return Served(
-            np.concatenate(outputs).astype(np.float64), np.concatenate(scores).astype(np.float64)
-        )
+        products = self._products(rows) + self.estimator.intercept_
+        outputs = products.reshape(rows.shape[0], -1)
+        return Served(outputs.astype(np.float64), self.scores_of(outputs).astype(np.float64))
 
     def for_derived(self, matrix: Matrix) -> "Linear":
         """Itself, adding in the order in which sparse rows are multiplied if these are sparse."""
         return replace(self, in_column_order=is_sparse(matrix))
 
-    def _product(self, row: Matrix, weights: FloatArray) -> FloatArray:
+    def _products(self, rows: Matrix) -> FloatArray:
+        weights = self.estimator.coef_.T
+        if is_sparse(rows):
+            n_rows = rows.shape[0]
+            return np.concatenate([rows[index : index + 1] @ weights for index in range(n_rows)])
         if not self.in_column_order:
-            product: FloatArray = row @ weights
-            return product
-        products = row.T * weights.reshape(row.shape[1], -1)
-        running: FloatArray = np.add.accumulate(products, axis=0)
-        return running[-1:]
+            # A stack of one-row matrices: BLAS is called for each.
+            stacked: FloatArray = rows[:, None, :] @ weights
+            return stacked.reshape(len(rows), -1)
+        starts = range(0, len(rows), ROWS_AT_ONCE)
+        parts = [rows[start : start + ROWS_AT_ONCE, :, None] for start in starts]
+        by_column = weights.reshape(len(weights), -1)
+        return np.concatenate([np.add.accumulate(part * by_column, 1)[:, -1] for part in parts])
 
     def form(self, derivation: Derivation) -> LinearForm:
         """Coefficients (P, C) and intercept (C,) in float64."""
@@ -184,17 +136,11 @@ def final_step(estimator: Estimator) -> FinalStep:
         raise ModelLoadError(f"{name} knows a single class")
     if _target_count(estimator) > 1:
         raise ModelLoadError(f"{name}: several targets; register one model per target")
-    makers = (_wrapped_booster, _averaged_trees, _boosted_trees, histogram_trees, _linear)
+    makers = (_wrapped_booster, averaged_trees, _boosted_trees, histogram_trees, _linear)
     found = (make(estimator) for make in makers)
     return next((step for step in found if step is not None), None) or _opaque(
         estimator, f"{name} has no exact explainer"
     )
-
-
-def classified(probabilities: FloatArray) -> Served:
-    """Probabilities (N, K) as scores and, of the positive class or of each class, as outputs."""
-    is_binary = probabilities.shape[1] == 2
-    return Served(probabilities[:, 1:] if is_binary else probabilities, probabilities)
 
 
 def named(estimator: Estimator, matrix: Matrix) -> Matrix:
@@ -205,15 +151,6 @@ def named(estimator: Estimator, matrix: Matrix) -> Matrix:
     import pandas as pd
 
     return pd.DataFrame(matrix, columns=names)
-
-
-def as_float32(matrix: Matrix) -> NDArray[np.float32]:
-    """Prepared rows as scikit-learn's trees read them; ValueError where float32 overflows."""
-    with np.errstate(over="ignore"):
-        rows = dense(matrix).astype(np.float32)
-    if np.isinf(rows).any():
-        raise ValueError("a derived value is infinite, or too large for float32")
-    return rows
 
 
 def _compact(matrix: Matrix) -> Matrix:
@@ -261,33 +198,12 @@ def _booster(model: NativeModel, *, absent: float) -> Booster:
     return Booster(traits, model)
 
 
-def _averaged_trees(estimator: Estimator) -> FinalStep | None:
-    from sklearn import ensemble, tree
-
-    single = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor)
-    forests = (
-        ensemble.RandomForestClassifier,
-        ensemble.RandomForestRegressor,
-        ensemble.ExtraTreesClassifier,
-        ensemble.ExtraTreesRegressor,
-    )
-    if not isinstance(estimator, (*single, *forests)):
-        return None
-    members = [estimator] if isinstance(estimator, single) else estimator.estimators_
-    is_classifier = hasattr(estimator, "classes_")
-    space: OutputSpace = "probability" if is_classifier else "raw"
-    trees = tuple(member.tree_ for member in members)
-    return AveragedTrees(
-        Traits(space, "identity", trees_used=len(trees)), estimator, trees, is_classifier
-    )
-
-
 def _boosted_trees(estimator: Estimator) -> FinalStep | None:
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     if isinstance(estimator, GradientBoostingRegressor):
         traits = Traits("raw", "identity", trees_used=estimator.estimators_.size)
-        return BoostedTrees(traits, estimator, is_classifier=False)
+        return boosted_trees(estimator, traits)
     if not isinstance(estimator, GradientBoostingClassifier):
         return None
     if estimator.loss != "log_loss":
@@ -295,7 +211,7 @@ def _boosted_trees(estimator: Estimator) -> FinalStep | None:
         return _opaque(estimator, why)
     space, link = classifier_units(estimator)
     traits = Traits(space, link, trees_used=estimator.estimators_.size)
-    return BoostedTrees(traits, estimator, is_classifier=True)
+    return boosted_trees(estimator, traits)
 
 
 def _linear(estimator: Estimator) -> FinalStep | None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from explainers.base import Derivation, Link, OutputSpace
+from explainers.base import Derivation, FloatArray, Link, OutputSpace
 from service.models.base import LinearForm, Served, TreeForm
 
 Estimator = Any
@@ -50,3 +50,18 @@ class FinalStep(Protocol):
 def classifier_units(estimator: Estimator) -> tuple[OutputSpace, Link]:
     """Log-odds of two classes, margins of more."""
     return ("log_odds", "logit") if len(estimator.classes_) == 2 else ("margin", "softmax")
+
+
+def classified(probabilities: FloatArray) -> Served:
+    """Probabilities (N, K) as scores and, of the positive class or of each class, as outputs."""
+    is_binary = probabilities.shape[1] == 2
+    return Served(probabilities[:, 1:] if is_binary else probabilities, probabilities)
+
+
+def with_columns(rows: FloatArray, estimator: Estimator) -> FloatArray:
+    """The rows; ValueError unless they have the estimator's columns: its trees do not look."""
+    if rows.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"{rows.shape[1]} derived columns for trees that read {estimator.n_features_in_}"
+        )
+    return rows

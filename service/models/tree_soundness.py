@@ -28,8 +28,16 @@ def check_trees(model: object) -> None:
 
 
 def _check_part(part: Any) -> None:  # noqa: ANN401
+    from sklearn.ensemble._forest import BaseForest
+    from sklearn.ensemble._gb import BaseGradientBoosting
+
     if type(part).__name__ == "Tree":
         _check_tree(part)
+    elif hasattr(part, "tree_"):
+        _check_width([part.tree_.n_features], part)
+    elif isinstance(part, BaseForest | BaseGradientBoosting):
+        members = np.asarray(part.estimators_, dtype=object).ravel()
+        _check_width([member.n_features_in_ for member in members], part)
     elif isinstance(part, partial):
         _check_partial(part)
     elif hasattr(part, "_predictors"):
@@ -40,6 +48,12 @@ def _check_tree(tree: Any) -> None:  # noqa: ANN401
     inner = tree.children_left != -1
     _check_children(tree.children_left, tree.children_right, inner)
     _check_columns(tree.feature[inner], tree.n_features)
+
+
+def _check_width(widths: list[int], estimator: Any) -> None:  # noqa: ANN401
+    # Rows are compared with the estimator's number alone.
+    if any(width != estimator.n_features_in_ for width in widths):
+        raise ModelLoadError("a tree reads other columns than its estimator")
 
 
 def _check_predictor(predictor: Any) -> None:  # noqa: ANN401

@@ -165,7 +165,7 @@ def test_a_row_derives_to_the_same_bits_alone_in_a_batch_and_in_threads(kind: st
     [
         PolynomialFeatures(3),
         QuantileTransformer(n_quantiles=20),
-        PowerTransformer(),
+        PowerTransformer("box-cox"),
         FunctionTransformer(np.isnan),
         FunctionTransformer(np.nan_to_num, feature_names_out="one-to-one"),
         SimpleImputer(missing_values=1.0),

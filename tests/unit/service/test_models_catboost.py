@@ -226,11 +226,11 @@ def test_categories_without_levels_are_refused_with_the_way_out(
         loaded(category_model)
 
 
-@pytest.mark.parametrize("levels", [(1.5, 2.5), (True, False)], ids=["float", "bool"])
+@pytest.mark.parametrize("levels", [(1.5, 2.5), (True, False), ()], ids=["float", "bool", "none"])
 def test_levels_that_catboost_cannot_have_are_refused(
     category_model: CatBoostClassifier, levels: tuple[Any, ...]
 ) -> None:
-    with pytest.raises(ModelLoadError, match=r"'rooms'.*whole numbers"):
+    with pytest.raises(ModelLoadError, match=r"'rooms'.*(whole numbers|no levels)"):
         loaded(category_model, categories=CATEGORIES | {"rooms": levels})
 
 

@@ -19,10 +19,16 @@ from mixed_pipelines import (
     unusual_rows,
 )
 from sklearn.compose import make_column_transformer
+from sklearn.feature_selection import SelectKBest, chi2, f_classif, f_regression
 from sklearn.impute import SimpleImputer
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, QuantileTransformer, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    QuantileTransformer,
+    StandardScaler,
+)
 
 from explainers.base import FloatArray, Naming, UnsupportedModelError
 from explainers.derive import CompiledDerivation
@@ -111,6 +117,21 @@ def test_threads_are_served_the_bits_of_one(frame: pd.DataFrame) -> None:
         parts = list(pool.map(adapter.predict, np.array_split(X, 100)))
     np.testing.assert_array_equal(
         np.concatenate([part.outputs for part in parts]), adapter.predict(X).outputs
+    )
+
+
+@pytest.mark.parametrize("score", [f_classif, f_regression, chi2])
+def test_columns_chosen_by_a_score_are_served_without_the_pipeline(
+    frame: pd.DataFrame, score: Any
+) -> None:
+    positive = make_pipeline(preprocessing(), MinMaxScaler())
+    model = make_pipeline(positive, SelectKBest(score, k=5), LOGISTIC).fit(frame, labels(frame))
+    adapter = loaded(model)
+    assert adapter.derivation_kind == "compiled"
+    rows = unusual_rows(frame)
+    X = coded(rows, adapter.columns.raw)
+    np.testing.assert_array_equal(
+        adapter.predict(X).scores[::50], library_scores(model, rows[::50])
     )
 
 

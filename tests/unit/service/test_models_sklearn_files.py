@@ -166,6 +166,30 @@ def test_trees_that_lead_astray_are_refused(
         load_sklearn(redirected(data, change))
 
 
+@pytest.mark.parametrize("place", ["alone", "forest", "boosting", "nested"])
+def test_trees_over_more_columns_than_their_estimator_has_are_refused(place: str) -> None:
+    X, y = load_iris(return_X_y=True)
+    wide = tree.DecisionTreeClassifier(max_depth=2).fit(np.tile(X, 9), y)
+    forest = ensemble.RandomForestClassifier(3, max_depth=2).fit(X, y)
+    boosting = ensemble.GradientBoostingRegressor(n_estimators=2).fit(X, y)
+    models: dict[str, Any] = {
+        "alone": tree.DecisionTreeClassifier(max_depth=2).fit(X, y),
+        "forest": forest,
+        "boosting": boosting,
+        "nested": ensemble.AdaBoostClassifier(forest, n_estimators=2).fit(X, y),
+    }
+    model = models[place]
+    assert load_sklearn(dump_sklearn(model)[0])
+    if place == "alone":
+        model.tree_ = wide.tree_
+    elif place == "boosting":
+        boosting.estimators_[1, 0] = tree.DecisionTreeRegressor(max_depth=2).fit(np.tile(X, 9), y)
+    else:
+        (forest if place == "forest" else model.estimators_[0]).estimators_[1] = wide
+    with pytest.raises(ModelLoadError, match="other columns than its estimator"):
+        load_sklearn(dump_sklearn(model)[0])
+
+
 def test_a_tree_that_refers_to_a_set_it_does_not_have_is_refused() -> None:
     def change(nodes: NDArray[Any]) -> None:
         nodes["is_categorical"][0], nodes["bitset_idx"][0] = 1, 99
