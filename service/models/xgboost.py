@@ -170,19 +170,18 @@ def load_xgboost(
         form = _form(document, facts.trees)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ModelLoadError(f"not an XGBoost model file: {error!r}") from error
-    objective = OBJECTIVES[facts.objective]
     booster = _booster(data, len(stored.names))
     return XGBoostModel(
         booster=booster,
         dense_margins=DenseMargins.proven(booster, len(stored.names), iterations=facts.iterations),
-        logistic=_proven_logistic(booster, len(stored.names), objective.link),
+        logistic=_proven_logistic(booster, len(stored.names), facts.kind.link),
         objective=facts.objective,
         format=format,
-        task=objective.task,
+        task=facts.kind.task,
         columns=input_columns(stored, categories=categories or {}, unknown="refuse"),
-        n_classes={"binary": 2, "multiclass": facts.n_outputs, "regression": 1}[objective.task],
-        output_space=objective.output_space,
-        link=objective.link,
+        n_classes={"binary": 2, "multiclass": facts.n_outputs, "regression": 1}[facts.kind.task],
+        output_space=facts.kind.output_space,
+        link=facts.kind.link,
         iterations=facts.iterations,
         trees_used=facts.trees,
         trees_stored=facts.trees_stored,
@@ -217,6 +216,11 @@ class _Facts:
     iterations: int
     trees: int
     trees_stored: int
+
+    @property
+    def kind(self) -> _Objective:
+        """What the objective makes of the margins."""
+        return OBJECTIVES[self.objective]
 
 
 def _read_json(data: bytes) -> Any:  # noqa: ANN401  # what json.loads gives
