@@ -79,7 +79,10 @@ class RawColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Background:
-    """The frozen reference rows that "column absent" is averaged over: (B, F) raw columns."""
+    """The frozen reference rows that "column absent" is averaged over: (B, F) raw columns.
+
+    digest names them in every explanation. Raises ValueError without a row.
+    """
 
     rows: FloatArray
     digest: str
@@ -90,7 +93,9 @@ class Background:
 
     @classmethod
     def of(cls, rows: FloatArray) -> "Background":
-        """Freeze rows under a digest of their bytes (for use without a registry)."""
+        """Freeze a copy of rows, (B, F), under a digest of their bytes: for use without a registry,
+        which digests the file it keeps them in.
+        """
         frozen = np.ascontiguousarray(rows, dtype=np.float64).copy()
         frozen.setflags(write=False)
         return cls(frozen, "sha256:" + hashlib.sha256(frozen.tobytes()).hexdigest())
@@ -170,7 +175,12 @@ def room_for_pairs(n_rows: int, naming: "Naming") -> PairValues:
 
 
 class Explainer(Protocol):
-    """Computes Shapley values of raw columns; safe to share between threads."""
+    """Computes interventional Shapley values of raw columns, in the units of the model's
+    output_space. Safe to share between threads; no row's numbers depend on the rows beside it.
+
+    Rows X are (N, F), in schema order and coding (`RawColumns`); what the model's preprocessing
+    refuses raises ValueError.
+    """
 
     @property
     def method(self) -> Method:
@@ -200,29 +210,32 @@ class Explainer(Protocol):
         ...
 
     def outputs(self, X: FloatArray) -> FloatArray:
-        """(N, C) this explainer's own reading of the model, to compare with the library."""
+        """(N, C) this explainer's own reading of the model, to compare with the library's."""
         ...
 
     def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
-        """Attribute each output of each row of X, (N, F) raw columns in schema order."""
+        """Attribute each output of each row of X.
+
+        seeds: (N,) of the draws of explainers that estimate; exact ones do not read them.
+        """
         ...
 
     def interactions(self, X: FloatArray) -> Interactions:
-        """Split the values of each row of X, (N, F), into main effects and pairs of columns.
+        """Split the values of each row of X into main effects and pairs of columns.
 
-        Raises ResultTooLargeError before anything is computed.
+        Raises ResultTooLargeError, before anything is computed, above 256 MiB of pairs.
         """
         ...
 
     def against(self, background: Background) -> "Explainer":
-        """The same model's explainer over another background, to ask a few rows of.
+        """The same model's explainer over another background, ready soon rather than fast after.
 
-        Raises ValueError when the background has other columns.
+        Raises ValueError when the background has another number of columns.
         """
         ...
 
     def stored_tables(self) -> bytes | None:
-        """What `build_explainer` can take instead of compiling; None where nothing is compiled."""
+        """What `build_explainer` takes instead of compiling; None where nothing is compiled."""
         ...
 
     def warm_up(self) -> None:

@@ -19,7 +19,7 @@ ROWS_PER_CALL = 65_536
 
 
 def enumerate_shapley(game: FloatArray, n_players: int) -> FloatArray:
-    """Shapley values of a game: (K,), or (K, C) for C outputs."""
+    """Shapley values of a game: (K,), or (K, C) for C outputs. Source: Shapley 1953."""
     coalitions = _coalitions(game, n_players)
     sizes = np.bitwise_count(coalitions)
     weights = _orders(n_players)

@@ -22,7 +22,8 @@ class LinearExplainer:
     """Each derived column's coefficient times its distance from its mean over the background.
 
     Exact for any background: a linear model's hybrids average to the model of the averages.
-    coefficients (P, C), intercept (C,).
+    coefficients (P, C), intercept (C,). Raises MalformedModelError for other shapes. Cost: P * C
+    products a row. Source: Lundberg and Lee 2017, corollary 1.
     """
 
     method: Method = "linear"
@@ -84,9 +85,9 @@ class LinearExplainer:
         return Interactions(pairs, explanation)
 
     def against(self, background: Background) -> "LinearExplainer":
-        """The same model's explainer over another background, (B, F): a derivation of its rows.
+        """The same model's explainer over another background, (B, F). Cost: a derivation of it.
 
-        Raises ValueError when the background has other columns.
+        Raises ValueError when the background has another number of columns.
         """
         return LinearExplainer(
             self._coefficients,

@@ -1,4 +1,4 @@
-"""From a loaded model to its explainer, over any background."""
+"""From a loaded model to its explainers."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ TOLERANCE = {True: 1e-5, False: 1e-9}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExplainerFactory:
-    """Builds the same explainer over different backgrounds (the oracle plays many)."""
+    """Builds the explainers of one model: the one that serves, and the walk that checks it."""
 
     form: TreeForm | LinearForm
     naming: Naming
@@ -43,10 +43,7 @@ class ExplainerFactory:
         engine: TreeEngine = "auto",
         stored_tables: bytes | None = None,
     ) -> Explainer:
-        """An explainer over this background; engine "walk" for a second opinion, or for a
-        background used once (tables take longer to build). OutdatedTablesError: build without the
-        stored tables.
-        """
+        """An explainer over this background; `build_explainer` says which, and what it raises."""
         form = self.form
         parts = form.ensemble if isinstance(form, TreeForm) else (form.coefficients, form.intercept)
         return build_explainer(
