@@ -32,22 +32,31 @@ def parse_sklearn(estimator: object) -> TreeEnsemble:
     Raises UnsupportedModelError for any other estimator, for several targets, and for boosting
     that starts from an estimator of its own.
     """
+    from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+
+    if isinstance(estimator, GradientBoostingClassifier | GradientBoostingRegressor):
+        return _boosted(estimator)
+    trees = averaged_trees(estimator)
+    if trees is None:
+        raise UnsupportedModelError(f"{type(estimator).__qualname__}: no parser for its trees")
+    return _averaged(estimator, trees)
+
+
+def averaged_trees(estimator: Any) -> list[FittedTree] | None:  # noqa: ANN401
+    """The trees whose mean a decision tree or a forest predicts; None for other estimators."""
     from sklearn import ensemble, tree
 
-    boosted = (ensemble.GradientBoostingClassifier, ensemble.GradientBoostingRegressor)
     forests = (
         ensemble.RandomForestClassifier,
         ensemble.RandomForestRegressor,
         ensemble.ExtraTreesClassifier,
         ensemble.ExtraTreesRegressor,
     )
-    if isinstance(estimator, boosted):
-        return _boosted(estimator)
     if isinstance(estimator, forests):
-        return _averaged(estimator, [member.tree_ for member in estimator.estimators_])
+        return [member.tree_ for member in estimator.estimators_]
     if isinstance(estimator, tree.DecisionTreeClassifier | tree.DecisionTreeRegressor):
-        return _averaged(estimator, [estimator.tree_])
-    raise UnsupportedModelError(f"{type(estimator).__qualname__}: no parser for its trees")
+        return [estimator.tree_]
+    return None
 
 
 def constant_start(estimator: Any) -> FloatArray:  # noqa: ANN401

@@ -13,6 +13,7 @@ from explainers.tree.ensemble import TreeEnsemble
 
 Float32Array = NDArray[np.float32]
 
+TREE_BOOSTERS = ("gbtree", "dart")
 LOGIT_BASE = frozenset({"binary:logistic", "reg:logistic"})
 LOG_BASE = frozenset({"count:poisson", "reg:gamma", "reg:tweedie", "survival:cox", "survival:aft"})
 IDENTITY_BASE = frozenset(
@@ -64,12 +65,22 @@ def _parse(document: Mapping[str, Any], trees: int | None) -> TreeEnsemble:
     return builder.build(float32_inputs=True, float32_sums=True)
 
 
+def tree_model(booster: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a document's gradient_booster that holds the trees.
+
+    Raises UnsupportedModelError for boosters of another kind than TREE_BOOSTERS.
+    """
+    if booster["name"] not in TREE_BOOSTERS:
+        raise UnsupportedModelError(f"booster {booster['name']!r} has no trees")
+    holder = booster["gbtree"] if booster["name"] == "dart" else booster
+    model: Mapping[str, Any] = holder["model"]
+    return model
+
+
 def _forest(booster: Mapping[str, Any]) -> _Forest:
-    name = booster["name"]
-    if name not in ("gbtree", "dart"):
-        raise UnsupportedModelError(f"booster {name!r} has no trees")
-    model = booster["model"] if name == "gbtree" else booster["gbtree"]["model"]
-    weights = np.array(booster["weight_drop"], dtype=np.float32) if name == "dart" else None
+    model = tree_model(booster)
+    is_dart = booster["name"] == "dart"
+    weights = np.array(booster["weight_drop"], dtype=np.float32) if is_dart else None
     return _Forest(model["trees"], model["tree_info"], weights)
 
 

@@ -25,27 +25,35 @@ from service.models.catboost_file import FileFacts, read_file_facts
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.links import MarginLink, logistic, proof_margins
+from service.models.objectives import (
+    BINARY,
+    FRACTION,
+    LOG,
+    MULTICLASS,
+    VALUE,
+    Objective,
+    known_objective,
+)
 
-VALUE: tuple[Task, OutputSpace, Link] = ("regression", "raw", "identity")
-LINKS: dict[str, tuple[Task, OutputSpace, Link]] = {
-    "CrossEntropy": ("regression", "log_odds", "logit"),
+LOSSES = {
+    "CrossEntropy": FRACTION,
     "Expectile": VALUE,
-    "Focal": ("binary", "log_odds", "logit"),
+    "Focal": BINARY,
     "Huber": VALUE,
     "LogCosh": VALUE,
-    "Logloss": ("binary", "log_odds", "logit"),
+    "Logloss": BINARY,
     "Lq": VALUE,
     "MAE": VALUE,
     "MAPE": VALUE,
-    "MultiClass": ("multiclass", "margin", "softmax"),
+    "MultiClass": MULTICLASS,
     "PairLogit": VALUE,
     "PairLogitPairwise": VALUE,
-    "Poisson": ("regression", "log", "log"),
+    "Poisson": LOG,
     "Quantile": VALUE,
     "QueryRMSE": VALUE,
     "QuerySoftMax": VALUE,
     "RMSE": VALUE,
-    "Tweedie": ("regression", "log", "log"),
+    "Tweedie": LOG,
     "YetiRank": VALUE,
     "YetiRankPairwise": VALUE,
 }
@@ -169,7 +177,7 @@ def load_catboost(
     """
     facts = read_file_facts(data)
     booster, information = _booster(data)
-    task, output_space, link = _link(information, facts.n_outputs)
+    objective = _objective(information, facts.n_outputs)
     stored = _stored_columns(booster, facts, names)
     columns = input_columns(stored, categories=categories or {}, unknown="refuse")
     _check_levels(columns, facts)
@@ -179,12 +187,12 @@ def load_catboost(
             columns, accepts_missing=tuple(not is_category for is_category in stored.is_category)
         ),
         facts=facts,
-        task=task,
-        n_classes={"binary": 2, "multiclass": facts.n_outputs, "regression": 1}[task],
-        output_space=output_space,
-        link=link,
+        task=objective.task,
+        n_classes=objective.n_classes(facts.n_outputs),
+        output_space=objective.output_space,
+        link=objective.link,
         trees_used=int(booster.tree_count_),
-        classes=None if task == "regression" else _classes(information),
+        classes=None if objective.task == "regression" else _classes(information),
     )
 
 
@@ -217,17 +225,15 @@ def _booster(data: bytes) -> tuple[Any, dict[str, Any]]:  # catboost.CatBoost
     return booster, information
 
 
-def _link(information: dict[str, Any], n_outputs: int) -> tuple[Task, OutputSpace, Link]:
+def _objective(information: dict[str, Any], n_outputs: int) -> Objective:
     try:
         loss = information["params"]["loss_function"]["type"]
     except (KeyError, TypeError) as error:
         raise UnsupportedModelError("the file does not say which loss it was trained on") from error
-    if loss not in LINKS:
-        advice = ADVICE.get(loss, f"known are {', '.join(LINKS)}")
-        raise UnsupportedModelError(f"loss {loss!r} cannot be served: {advice}")
-    if (n_outputs > 1) != (LINKS[loss][0] == "multiclass"):
+    objective = known_objective(loss, LOSSES, advice=ADVICE, word="loss")
+    if (n_outputs > 1) != (objective.task == "multiclass"):
         raise ModelLoadError(f"{n_outputs} outputs do not fit loss {loss!r}")
-    return LINKS[loss]
+    return objective
 
 
 def _classes(information: dict[str, Any]) -> tuple[Level, ...] | None:

@@ -36,26 +36,33 @@ from service.models.errors import ModelLoadError, UnknownCategoriesError
 from service.models.lightgbm_link import proven_link
 from service.models.lightgbm_text import ModelText, read_model_text
 from service.models.links import MarginLink
+from service.models.objectives import (
+    BINARY,
+    FRACTION,
+    LOG,
+    MULTICLASS,
+    VALUE,
+    Objective,
+    known_objective,
+)
 
-LINKS: dict[str, tuple[Task, OutputSpace, Link]] = {
-    "binary": ("binary", "log_odds", "logit"),
-    "cross_entropy": ("regression", "log_odds", "logit"),
-    "fair": ("regression", "raw", "identity"),
-    "gamma": ("regression", "log", "log"),
-    "huber": ("regression", "raw", "identity"),
-    "lambdarank": ("regression", "raw", "identity"),
-    "mape": ("regression", "raw", "identity"),
-    "multiclass": ("multiclass", "margin", "softmax"),
-    "poisson": ("regression", "log", "log"),
-    "quantile": ("regression", "raw", "identity"),
-    "rank_xendcg": ("regression", "raw", "identity"),
-    "regression": ("regression", "raw", "identity"),
-    "regression_l1": ("regression", "raw", "identity"),
-    "tweedie": ("regression", "log", "log"),
+OBJECTIVES = {
+    "binary": BINARY,
+    "cross_entropy": FRACTION,
+    "fair": VALUE,
+    "gamma": LOG,
+    "huber": VALUE,
+    "lambdarank": VALUE,
+    "mape": VALUE,
+    "multiclass": MULTICLASS,
+    "poisson": LOG,
+    "quantile": VALUE,
+    "rank_xendcg": VALUE,
+    "regression": VALUE,
+    "regression_l1": VALUE,
+    "tweedie": LOG,
 }
 ANY_CODE = range(2**31)
-CUSTOM = LINKS["regression"]
-"""The library serves the raw score when it does not know the objective."""
 ADVICE = {
     "cross_entropy_lambda": "its scores are no probabilities; train with cross_entropy",
     "multiclassova": "its class scores do not sum to one; train with multiclass",
@@ -129,7 +136,7 @@ def load_lightgbm(
     ModelLoadError for broken files, UnsupportedModelError for objectives that cannot be served.
     """
     text = read_model_text(data)
-    task, output_space, link = _link(text)
+    objective = _objective(text)
     booster = _booster(data)
     if behind_steps:
         check_steps_make_codes(learned_from_pandas=bool(booster.pandas_categorical))
@@ -138,14 +145,14 @@ def load_lightgbm(
     return LightGBMModel(
         booster=booster,
         columns=input_columns(stored, categories=categories or {}, unknown="missing"),
-        task=task,
-        n_classes={"binary": 2, "multiclass": text.n_outputs, "regression": 1}[task],
-        output_space=output_space,
-        link=link,
+        task=objective.task,
+        n_classes=objective.n_classes(text.n_outputs),
+        output_space=objective.output_space,
+        link=objective.link,
         iterations=text.n_trees // text.n_outputs,
         averaged=text.averaged,
         trees_used=text.n_trees,
-        to_scores=proven_link(text, link),
+        to_scores=proven_link(text, objective.link),
     )
 
 
@@ -170,22 +177,21 @@ def dump_lightgbm(model: object) -> tuple[bytes, tuple[Level, ...] | None]:
     return booster.model_to_string().encode(), None if classes is None else tuple(classes.tolist())
 
 
-def _link(text: ModelText) -> tuple[Task, OutputSpace, Link]:
+def _objective(text: ModelText) -> Objective:
     if not text.objective:
         if text.n_outputs > 1:
             raise UnsupportedModelError("a custom objective with several outputs has no link")
-        return CUSTOM
+        # The library serves the raw score when it does not know the objective.
+        return VALUE
     name, *options = text.objective
-    if name not in LINKS:
-        advice = ADVICE.get(name, f"known are {', '.join(LINKS)}")
-        raise UnsupportedModelError(f"objective {name!r} cannot be served: {advice}")
+    objective = known_objective(name, OBJECTIVES, advice=ADVICE)
     if "sqrt" in options:
         raise UnsupportedModelError("reg_sqrt squares the sum of the trees; train without it")
     for option in options:
         key, _, value = option.partition(":")
         if key == "sigmoid" and value != "1":
             raise UnsupportedModelError(f"sigmoid={value} rescales the log-odds; train with 1")
-    return LINKS[name]
+    return objective
 
 
 def _booster(data: bytes) -> Any:  # noqa: ANN401  # lightgbm.Booster

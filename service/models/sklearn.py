@@ -24,9 +24,9 @@ from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.sklearn_derived import Shortcut, find_shortcut
-from service.models.sklearn_forms import final_step, named
+from service.models.sklearn_final import final_step
 from service.models.sklearn_histogram import HistogramTrees
-from service.models.sklearn_step import Estimator, FinalStep, Matrix
+from service.models.sklearn_step import Estimator, FinalStep, Matrix, named
 from service.models.tree_soundness import check_trees
 
 TRUSTED = (

@@ -75,7 +75,7 @@ class HistogramTrees:
         return raw
 
 
-def histogram_trees(estimator: Estimator) -> HistogramTrees | None:
+def histogram_step(estimator: Estimator) -> HistogramTrees | None:
     """The estimator's final step, None when it is something else."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from explainers.base import Derivation, FloatArray, Link, OutputSpace
 from service.models.base import LinearForm, Served, TreeForm
 
@@ -56,6 +58,16 @@ def classified(probabilities: FloatArray) -> Served:
     """Probabilities (N, K) as scores and, of the positive class or of each class, as outputs."""
     is_binary = probabilities.shape[1] == 2
     return Served(probabilities[:, 1:] if is_binary else probabilities, probabilities)
+
+
+def named(estimator: Estimator, matrix: Matrix) -> Matrix:
+    """The matrix under the column names the estimator was fitted on, if any."""
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None or not isinstance(matrix, np.ndarray):
+        return matrix
+    import pandas as pd
+
+    return pd.DataFrame(matrix, columns=names)
 
 
 def with_columns(rows: FloatArray, estimator: Estimator) -> FloatArray:

@@ -9,10 +9,18 @@ from numpy.typing import NDArray
 from explainers.base import Derivation, FloatArray, OutputSpace, UnsupportedModelError
 from explainers.derive import is_same
 from explainers.preprocess import dense
-from explainers.tree.sklearn import constant_start, parse_sklearn
+from explainers.tree.sklearn import averaged_trees, constant_start, parse_sklearn
 from service.models.base import Served, TreeForm
 from service.models.sklearn_joined import MOST_ROWS, JoinedTrees, join_trees
-from service.models.sklearn_step import Estimator, Matrix, Traits, classified, with_columns
+from service.models.sklearn_opaque import Opaque, opaque_step
+from service.models.sklearn_step import (
+    Estimator,
+    Matrix,
+    Traits,
+    classified,
+    classifier_units,
+    with_columns,
+)
 
 PROOF_ROWS = 32
 
@@ -84,30 +92,29 @@ class BoostedTrees:
         return TreeForm(parse_sklearn(self.estimator), derivation)
 
 
-def averaged_trees(estimator: Estimator) -> AveragedTrees | None:
+def averaged_step(estimator: Estimator) -> AveragedTrees | None:
     """The final step of a tree or forest, None for any other estimator."""
-    from sklearn import ensemble, tree
-
-    single = (tree.DecisionTreeClassifier, tree.DecisionTreeRegressor)
-    forests = (
-        ensemble.RandomForestClassifier,
-        ensemble.RandomForestRegressor,
-        ensemble.ExtraTreesClassifier,
-        ensemble.ExtraTreesRegressor,
-    )
-    if not isinstance(estimator, (*single, *forests)):
+    trees = averaged_trees(estimator)
+    if trees is None:
         return None
-    members = [estimator] if isinstance(estimator, single) else estimator.estimators_
     is_classifier = hasattr(estimator, "classes_")
     space: OutputSpace = "probability" if is_classifier else "raw"
-    trees = tuple(member.tree_ for member in members)
     traits = Traits(space, "identity", trees_used=len(trees))
-    return AveragedTrees(traits, estimator, trees, join_trees(trees), is_classifier)
+    return AveragedTrees(traits, estimator, tuple(trees), join_trees(trees), is_classifier)
 
 
-def boosted_trees(estimator: Estimator, traits: Traits) -> BoostedTrees:
-    """The final step of gradient boosting."""
-    is_classifier = hasattr(estimator, "classes_")
+def boosted_step(estimator: Estimator) -> BoostedTrees | Opaque | None:
+    """The final step of gradient boosting, None for any other estimator."""
+    from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
+
+    is_classifier = isinstance(estimator, GradientBoostingClassifier)
+    if not is_classifier and not isinstance(estimator, GradientBoostingRegressor):
+        return None
+    if is_classifier and estimator.loss != "log_loss":
+        why = f"GradientBoostingClassifier with loss={estimator.loss!r} has no exact explainer"
+        return opaque_step(estimator, why)
+    units = classifier_units(estimator) if is_classifier else ("raw", "identity")
+    traits = Traits(*units, trees_used=estimator.estimators_.size)
     return BoostedTrees(traits, estimator, _proven_start(estimator), is_classifier)
 
 

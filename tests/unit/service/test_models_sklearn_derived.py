@@ -36,7 +36,7 @@ from explainers.preprocess import PipelineDerivation, Reach
 from service.models.base import Served
 from service.models.sklearn import SklearnModel
 from service.models.sklearn_derived import find_shortcut
-from service.models.sklearn_forms import final_step
+from service.models.sklearn_final import final_step
 from service.registry.building import ExplainerFactory
 
 
