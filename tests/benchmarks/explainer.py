@@ -10,12 +10,8 @@ when a target was missed.
 """
 
 import argparse
-import itertools
-import os
-import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,8 +20,8 @@ import machine
 import models
 import numpy as np
 import pandas as pd
+from measuring import row_microseconds, use_one_core
 from numpy.typing import NDArray
-from processes import ONE_THREAD
 
 BACKGROUND_ROWS = 100
 BACKGROUNDS = (10, 100, 1000)
@@ -87,9 +83,7 @@ def _short(number: float) -> str:
 
 def main() -> int:
     options = _options()
-    os.environ.update(ONE_THREAD)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    warnings.simplefilter("ignore")
+    use_one_core()
     print(machine.facts())
     X, y = models.table()
     model = models.xgboost_model(X, y)
@@ -165,7 +159,7 @@ def _our_call(model: Any, X: pd.DataFrame, background: Rows) -> Callable[[Rows],
 
 
 def _explainer(model: Any, X: pd.DataFrame, background: Rows) -> Any:
-    explainer = _factory(model, X).build(_background(background))
+    explainer = models.explainer_factory(model, X).build(_background(background))
     explainer.warm_up()
     return explainer
 
@@ -177,16 +171,6 @@ def _on_demand(model: Any, X: pd.DataFrame) -> dict[str, Call]:
         f"{OURS}, another background": lambda rows: explainer.against(other).explain(rows),
         f"{OURS}, interactions": explainer.interactions,
     }
-
-
-def _factory(model: Any, X: pd.DataFrame) -> Any:
-    from explainers.base import Naming
-    from service.models.formats import artifact_of_model, load_model
-    from service.registry.building import ExplainerFactory
-
-    names = tuple(X.columns)
-    native = load_model(artifact_of_model(model), names=names)
-    return ExplainerFactory.for_model(native, Naming(names, ("1",), native.output_space))
 
 
 def _background(rows: Rows) -> Any:
@@ -230,8 +214,8 @@ def _measured(subject: Subject, options: argparse.Namespace) -> Times:
     times: dict[str, tuple[float, float]] = {}
     for name, call in subject.calls.items():
         batch = SHAP_ROWS if name == SHAP else options.rows
-        one = _microseconds(call, subject.rows, rows=1, repeat=20 * options.repeat)
-        many = _microseconds(call, subject.rows, rows=batch, repeat=options.repeat) / batch
+        one = row_microseconds(call, subject.rows, rows=1, repeat=20 * options.repeat)
+        many = row_microseconds(call, subject.rows, rows=batch, repeat=options.repeat) / batch
         times[name] = one, many
         print(f"  {name:<32} {one:>10.1f} {one / times[OURS][0]:>8.1f} ", end="")
         print(f"{many:>10.1f} {many / times[OURS][1]:>8.1f}")
@@ -243,7 +227,7 @@ def _throughput(model: Any, X: pd.DataFrame) -> Iterator[Target]:
     call = _our_call(model, X, X.to_numpy()[:BACKGROUND_ROWS])
     for batch in BATCHES:
         rows = models.varied_rows(X, batch * (BATCH_REPEATS + 2))
-        reached = batch / _microseconds(call, rows, rows=batch, repeat=BATCH_REPEATS) * 1e6
+        reached = batch / row_microseconds(call, rows, rows=batch, repeat=BATCH_REPEATS) * 1e6
         print(f"  {batch:<32} {reached:>10,.0f}")
         yield Target(f"XGBoost 100x6: rows/s, batches of {batch}", LEAST_ROWS_PER_SECOND, reached)
 
@@ -256,7 +240,7 @@ def _growth_with_background(
     times = []
     for size in BACKGROUNDS:
         call = _our_call(model, X, X.to_numpy()[:size])
-        times.append(_microseconds(call, rows, rows=1, repeat=20 * options.repeat))
+        times.append(row_microseconds(call, rows, rows=1, repeat=20 * options.repeat))
         print(f"  {size:<32} {times[-1]:>10.1f}")
     what = f"XGBoost 100x6: background {BACKGROUNDS[-1]}, times background {BACKGROUNDS[0]}"
     yield Target(what, LARGEST_GROWTH, times[-1] / times[0], is_least=False)
@@ -267,22 +251,12 @@ def _build_times(model: Any, X: pd.DataFrame, y: NDArray[np.int64]) -> Iterator[
     large = models.xgboost_model(X, y, trees=500, depth=8)
     for name, built, most in (("XGBoost 100x6", model, 2.0), ("XGBoost 500x8", large, 20.0)):
         started = time.process_time()
-        explainer = _factory(built, X).build(_background(X.to_numpy()[:BACKGROUND_ROWS]))
+        factory = models.explainer_factory(built, X)
+        explainer = factory.build(_background(X.to_numpy()[:BACKGROUND_ROWS]))
         seconds = time.process_time() - started
         print(f"  {name:<32} {seconds:>10.2f}   {explainer.engine}, ", end="")
         print(f"{explainer.table_bytes / 2**20:.1f} MiB")
         yield Target(f"{name}: build, seconds", most, seconds, is_least=False)
-
-
-def _microseconds(call: Call, table: Rows, *, rows: int, repeat: int) -> float:
-    starts = itertools.cycle(range(0, len(table) - rows + 1, rows))
-    times = []
-    for start in itertools.islice(starts, repeat + 1):
-        chosen = table[start : start + rows]
-        started = time.process_time()
-        call(chosen)
-        times.append(time.process_time() - started)
-    return statistics.median(times[1:]) * 1e6
 
 
 if __name__ == "__main__":

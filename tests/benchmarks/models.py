@@ -33,14 +33,25 @@ def varied_rows(X: pd.DataFrame, count: int) -> NDArray[np.float64]:
     return (rows + rng.normal(scale=0.1, size=rows.shape) * rows.std(axis=0)).round(4)
 
 
+def explainer_factory(model: Any, X: pd.DataFrame) -> Any:
+    """What builds explainers of a fitted model of one output."""
+    from explainers.base import Naming
+    from service.models.formats import artifact_of_model, load_model
+    from service.registry.building import ExplainerFactory
+
+    names = tuple(X.columns)
+    native = load_model(artifact_of_model(model), names=names)
+    return ExplainerFactory.for_model(native, Naming(names, ("1",), native.output_space))
+
+
 def xgboost_model(
-    X: pd.DataFrame, y: NDArray[np.int64], *, trees: int = 100, depth: int = 6
+    X: pd.DataFrame, y: NDArray[np.int64], *, trees: int = 100, depth: int = 6, **options: Any
 ) -> Any:
     """100 trees, every one of them of depth 6, unless told otherwise."""
     from xgboost import XGBClassifier
 
-    model = XGBClassifier(n_estimators=trees, max_depth=depth, learning_rate=0.1, n_jobs=1)
-    model.fit(X, y)
+    options = {"learning_rate": 0.1, "n_jobs": 1, **options}
+    model = XGBClassifier(n_estimators=trees, max_depth=depth, **options).fit(X, y)
     if (trees, depth) == (100, 6):
         for tree in model.get_booster().get_dump():
             found = max(line.count("\t") for line in tree.splitlines())

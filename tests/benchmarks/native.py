@@ -8,11 +8,6 @@ serves scores and outputs from raw rows. Derived rows are compared with the fitt
 """
 
 import argparse
-import itertools
-import os
-import statistics
-import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +16,8 @@ import machine
 import models
 import numpy as np
 import pandas as pd
+from measuring import row_microseconds, use_one_core
 from numpy.typing import NDArray
-from processes import ONE_THREAD
 
 CATEGORIES = {"colour": ("blue", "green", "red"), "site": tuple("abcdefgh")}
 MISSING_SHARE = 0.05
@@ -42,9 +37,7 @@ class Subject:
 
 def main() -> None:
     options = _options()
-    os.environ.update(ONE_THREAD)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    warnings.simplefilter("ignore")
+    use_one_core()
     print(machine.facts())
     heads = [f"{what}, {rows}" for what in ("predict", "library") for rows in (1, options.rows)]
     print(f"\n{'CPU us of one call, median':<34}", end="")
@@ -180,7 +173,7 @@ def _print(subject: Subject, options: argparse.Namespace) -> None:
     print(f"{subject.name:<34}", end="")
     for call, rows, n_rows in calls:
         repeat = options.repeat if n_rows > 1 else 20 * options.repeat
-        print(f"{_microseconds(call, rows, n_rows=n_rows, repeat=repeat):>13.1f}", end="")
+        print(f"{row_microseconds(call, rows, rows=n_rows, repeat=repeat):>13.1f}", end="")
     print(flush=True)
 
 
@@ -194,17 +187,6 @@ def _coded(rows: Table, levels: Any) -> NDArray[np.float64]:
         for name, known in zip(rows, levels, strict=True)
     ]
     return np.column_stack(columns).astype(np.float64)
-
-
-def _microseconds(call: Call, table: Table, *, n_rows: int, repeat: int) -> float:
-    starts = itertools.cycle(range(0, len(table) - n_rows, n_rows))
-    times = []
-    for start in itertools.islice(starts, repeat + 1):
-        chosen = table[start : start + n_rows]
-        started = time.process_time()
-        call(chosen)
-        times.append(time.process_time() - started)
-    return statistics.median(times[1:]) * 1e6
 
 
 if __name__ == "__main__":

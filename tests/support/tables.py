@@ -14,10 +14,6 @@ def larger_table(name: str) -> pd.DataFrame:
     return pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
 
 
-def larger_table_path(name: str) -> Path:
-    return Path(os.environ["EXPLAIND_TEST_DATA"]) / f"{name}.csv"
-
-
 def breast_cancer() -> tuple[pd.DataFrame, pd.Series]:
     data = load_breast_cancer(as_frame=True)
     return data.data, data.target
