@@ -1,7 +1,6 @@
 """The derivation that serves: compiled where it equals the library's steps to the bit."""
 
 import warnings
-from typing import Literal
 
 import numpy as np
 
@@ -19,8 +18,6 @@ N_SINGLE_ROWS = 3
 EXTREMES = np.array(
     [0.0, 5e-324, 2.3e-308, 1e-300, 1e-30, 1e-9, 1e-3, 7.0, 100.0, 1e5, 1e9, 1e30, 1e200, 1.7e308]
 )
-
-DerivationKind = Literal["compiled", "pipeline"]
 
 
 class CompiledDerivation:

@@ -1,6 +1,5 @@
 """A decision, and the bytes that are stored of it: header, payload and the commitment between."""
 
-import hashlib
 import hmac
 import os
 from collections.abc import Mapping, Sequence
@@ -132,11 +131,6 @@ def laid_out(
 def commitment(record_key: bytes, payload: bytes) -> str:
     """HMAC-SHA256 of the payload's JSON under the record's own key, in hexadecimal."""
     return hmac.digest(record_key, payload, "sha256").hex()
-
-
-def leaf_hash(header: bytes) -> bytes:
-    """The header's leaf in the log's Merkle tree (RFC 6962, section 2.1)."""
-    return hashlib.sha256(b"\x00" + header).digest()
 
 
 def idempotency_key(tenant: str, request_id: str) -> str:

@@ -17,7 +17,6 @@ from explainers.base import (
     OutputSpace,
     RawColumns,
 )
-from explainers.derive import DerivationKind
 from explainers.preprocess import PipelineDerivation, PreparedFrame, Reach, input_names
 from explainers.steps import Encoding, StepTrace, trace_steps
 from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm, Unknown
@@ -113,11 +112,6 @@ class SklearnModel:
     def form(self) -> TreeForm | LinearForm:
         """What an exact explainer works on; UnsupportedModelError names why there is none."""
         return self.final.form(self._derivation())
-
-    @property
-    def derivation_kind(self) -> DerivationKind:
-        """Whether rows take the compiled way through the preprocessing, or the library's own."""
-        return "pipeline" if self._shortcut is None else "compiled"
 
     def _derivation(self) -> Derivation:
         if self.steps is None:

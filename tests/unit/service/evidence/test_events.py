@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.evidence import DecisionEvent, HeaderConstants, HeaderTemplate, laid_out
-from service.evidence.events import commitment, header_of, idempotency_key, leaf_hash, seal
+from service.evidence.events import commitment, header_of, idempotency_key, seal
 from service.evidence.tables import INSERTED_COLUMNS
 
 Decide = Callable[..., DecisionEvent]
@@ -113,12 +113,6 @@ def test_the_commitment_is_hmac_sha256() -> None:
 def test_another_payload_or_key_has_another_commitment() -> None:
     assert commitment(KEY, b"{}") != commitment(KEY, b"{ }")
     assert commitment(KEY, b"{}") != commitment(KEY[::-1], b"{}")
-
-
-def test_the_leaf_of_an_empty_header() -> None:
-    # The published root of a one-leaf RFC 6962 tree whose only entry is empty.
-    expected = "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
-    assert leaf_hash(b"").hex() == expected
 
 
 def test_a_row_has_a_value_for_each_inserted_column(decide: Decide) -> None:
