@@ -5,12 +5,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from random_ensembles import random_rows, random_trees
 from tables import breast_cancer
 
 from service.compiling import choose_kernel_cache
-
-__all__ = ["random_rows", "random_trees"]
 
 choose_kernel_cache(Path(tempfile.gettempdir()) / "explaind-tests")
 

@@ -71,7 +71,7 @@ def _subjects(only: str) -> Iterator[Subject]:
         if only in name:
             frame = mixed.astype(dict.fromkeys(CATEGORIES, "category"))
             yield Subject(name, model.fit(frame, labels), frame)
-    for name, model in _piped().items():
+    for name, model in _piped(list(X.columns)).items():
         if only in name:
             yield Subject(name, model.fit(mixed, labels), mixed)
 
@@ -108,7 +108,7 @@ def _native_categories() -> dict[str, Any]:
     return {"HistGB, native categories": model}
 
 
-def _piped() -> dict[str, Any]:
+def _piped(numbers: list[str]) -> dict[str, Any]:
     from sklearn.compose import make_column_transformer
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.impute import SimpleImputer
@@ -127,7 +127,7 @@ def _piped() -> dict[str, Any]:
     return {
         f"pipeline, {name}": make_pipeline(
             make_column_transformer(
-                (make_pipeline(SimpleImputer(), StandardScaler()), list(models.COLUMNS)),
+                (make_pipeline(SimpleImputer(), StandardScaler()), numbers),
                 (
                     OneHotEncoder(handle_unknown="ignore", sparse_output=False),
                     list(CATEGORIES),

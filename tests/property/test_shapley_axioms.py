@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_ensembles import LIBRARIES
+from random_ensembles import LIBRARIES, random_rows, random_trees
 
 from explainers.base import (
     Background,
@@ -19,9 +18,6 @@ from explainers.base import (
 from explainers.exact import interventional_values
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TreeEngine, TreeExplainer
-
-RandomTrees = Callable[..., TreeEnsemble]
-RandomRows = Callable[[int, tuple[int, int]], FloatArray]
 
 COLUMNS = 6
 CLOSE: dict[TreeEngine, dict[str, float]] = {
@@ -85,12 +81,7 @@ def only_tree(ensemble: TreeEnsemble, tree: int) -> TreeEnsemble:
 @quick
 @given(engine=engines, seed=seeds, size=sizes, shape=shapes)
 def test_values_add_up_from_base_to_output(
-    engine: TreeEngine,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    size: int,
-    shape: dict[str, Any],
+    engine: TreeEngine, seed: int, size: int, shape: dict[str, Any]
 ) -> None:
     X = random_rows(seed, (4, COLUMNS))
     # Values are sums in float64, also where the library's own are not.
@@ -104,12 +95,7 @@ def test_values_add_up_from_base_to_output(
 @quick
 @given(engine=engines, seed=seeds, size=sizes, shape=shapes)
 def test_a_column_no_split_tests_gets_exactly_zero(
-    engine: TreeEngine,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    size: int,
-    shape: dict[str, Any],
+    engine: TreeEngine, seed: int, size: int, shape: dict[str, Any]
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS - 2, **shape)
     wider = replace(ensemble, n_columns=COLUMNS)
@@ -120,12 +106,7 @@ def test_a_column_no_split_tests_gets_exactly_zero(
 @quick
 @given(engine=engines, seed=seeds, size=sizes, shape=shapes)
 def test_columns_the_model_treats_alike_share_alike(
-    engine: TreeEngine,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    size: int,
-    shape: dict[str, Any],
+    engine: TreeEngine, seed: int, size: int, shape: dict[str, Any]
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **shape)
     swapped = np.array([1, 0, *range(2, COLUMNS)])
@@ -141,12 +122,7 @@ def test_columns_the_model_treats_alike_share_alike(
 @quick
 @given(engine=engines, seed=seeds, size=sizes, shape=shapes)
 def test_an_ensemble_is_worth_the_sum_of_its_trees(
-    engine: TreeEngine,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    size: int,
-    shape: dict[str, Any],
+    engine: TreeEngine, seed: int, size: int, shape: dict[str, Any]
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **shape)
     X, background = random_rows(seed, (4, COLUMNS)), random_rows(seed + 1, (size, COLUMNS))
@@ -161,14 +137,7 @@ def test_an_ensemble_is_worth_the_sum_of_its_trees(
 @quick
 @given(engine=engines, seed=seeds, size=sizes, shape=shapes, order=st.permutations(range(COLUMNS)))
 def test_the_order_of_the_raw_columns_does_not_matter(
-    *,
-    engine: TreeEngine,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    size: int,
-    shape: dict[str, Any],
-    order: list[int],
+    *, engine: TreeEngine, seed: int, size: int, shape: dict[str, Any], order: list[int]
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **shape)
     X, background = random_rows(seed, (4, COLUMNS)), random_rows(seed + 1, (size, COLUMNS))
@@ -182,14 +151,7 @@ def test_the_order_of_the_raw_columns_does_not_matter(
 @quick
 @given(engine=engines, seed=seeds, size=sizes, shape=shapes, times=st.integers(2, 4))
 def test_a_background_repeated_is_the_same_background(
-    *,
-    engine: TreeEngine,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    size: int,
-    shape: dict[str, Any],
-    times: int,
+    *, engine: TreeEngine, seed: int, size: int, shape: dict[str, Any], times: int
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **shape)
     X, background = random_rows(seed, (4, COLUMNS)), random_rows(seed + 1, (size, COLUMNS))
@@ -202,11 +164,7 @@ def test_a_background_repeated_is_the_same_background(
 @quick
 @given(engine=engines, seed=seeds, shape=shapes)
 def test_a_row_that_is_the_background_has_nothing_to_explain(
-    engine: TreeEngine,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    shape: dict[str, Any],
+    engine: TreeEngine, seed: int, shape: dict[str, Any]
 ) -> None:
     x = random_rows(seed, (1, COLUMNS))
     explainer = explainer_of(engine, random_trees(seed, n_columns=COLUMNS, **shape), x)
@@ -217,14 +175,7 @@ def test_a_row_that_is_the_background_has_nothing_to_explain(
 @settings(max_examples=15, deadline=None)
 @given(seed=seeds, size=sizes, extent=extents, n_columns=st.sampled_from([1, 3, 6, 12]))
 def test_tables_and_walk_agree_on_trees_like_any_librarys(
-    *,
-    library: str,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    size: int,
-    extent: dict[str, int],
-    n_columns: int,
+    *, library: str, seed: int, size: int, extent: dict[str, int], n_columns: int
 ) -> None:
     ensemble = random_trees(seed, n_columns=n_columns, **LIBRARIES[library], **extent)
     X, background = random_rows(seed, (6, n_columns)), random_rows(seed + 1, (size, n_columns))
@@ -238,13 +189,7 @@ def test_tables_and_walk_agree_on_trees_like_any_librarys(
 @settings(max_examples=8, deadline=None)
 @given(engine=engines, seed=seeds, extent=extents)
 def test_values_of_trees_like_any_librarys_are_brute_force(
-    *,
-    library: str,
-    engine: TreeEngine,
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
-    seed: int,
-    extent: dict[str, int],
+    *, library: str, engine: TreeEngine, seed: int, extent: dict[str, int]
 ) -> None:
     ensemble = random_trees(seed, n_columns=COLUMNS, **LIBRARIES[library], **extent)
     exact = replace(ensemble, float32_sums=False)

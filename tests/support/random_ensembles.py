@@ -1,21 +1,17 @@
 """Random tree models that use every kind of node, for tests of what works on tree ensembles."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytest
+from numpy.typing import NDArray
 
 from explainers.base import FloatArray
-from explainers.tree.ensemble import TreeEnsemble
+from explainers.tree.ensemble import NODE_ARRAYS, TreeEnsemble
 
 THRESHOLDS = (-1.0, 0.0, 0.3, 0.5, 1.0, 1.5)
 CELLS = (-2.0, -0.5, 0.0, 1e-36, 0.3, 0.5, 1.0, 1.5, 2.0, 33.0, 70.0, float("nan"))
-
-RandomTrees = Callable[..., TreeEnsemble]
-RandomRows = Callable[[int, tuple[int, int]], FloatArray]
-
 
 EVERY_TRAIT = (0.5, 0.3, 0.3, 0.3, 0.5)
 """Shares of nodes where missing goes left, NaN is 0, 0 is missing, codes are split, members go
@@ -92,22 +88,21 @@ class _Nodes:
             self.leaf_values[root:] = [values * factor for values in self.leaf_values[root:]]
         return root
 
-
-@pytest.fixture(scope="session")
-def random_trees() -> RandomTrees:
-    """(seed, n_columns, n_trees, depth, n_outputs, vector_leaves, shares, oblivious, weighted,
-    **options) to an ensemble: oblivious trees have a split a level, weighted ones a factor a tree.
-    """
-    return _random_trees
-
-
-@pytest.fixture(scope="session")
-def random_rows() -> RandomRows:
-    """(seed, shape) to rows that lie on thresholds, next to them, on level codes, or are NaN."""
-    return lambda seed, shape: np.random.default_rng(seed).choice(CELLS, size=shape)
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The fields of a TreeEnsemble that have an entry a node, but for the leaf values."""
+        columns = np.array(self.rows, dtype=np.float64).T
+        left, right, column, start, words = columns[[0, 1, 2, 9, 10]].astype(np.int32)
+        flags = columns[4:9] != 0
+        fields = (left, right, column, columns[3].copy(), *flags, start, words)
+        return dict(zip(NODE_ARRAYS, fields, strict=True))
 
 
-def _random_trees(
+def random_rows(seed: int, shape: tuple[int, int]) -> FloatArray:
+    """Rows that lie on thresholds, next to them, on level codes, or are NaN."""
+    return np.random.default_rng(seed).choice(CELLS, size=shape)
+
+
+def random_trees(
     seed: int,
     *,
     n_columns: int = 5,
@@ -120,30 +115,21 @@ def _random_trees(
     weighted: bool = False,
     **options: float,
 ) -> TreeEnsemble:
+    """shares: as in EVERY_TRAIT. Oblivious trees have a split a level, weighted ones a factor each.
+
+    options: of the ensemble.
+    """
     rng = np.random.default_rng(seed)
     width = n_outputs if vector_leaves else 1
     nodes = _Nodes(rng, n_columns, width, shares, {} if oblivious else None)
     roots = [nodes.add_tree(depth, weighted=weighted) for _ in range(n_trees)]
-    columns = np.array(nodes.rows, dtype=np.float64).T
-    left, right, column, start, words = columns[[0, 1, 2, 9, 10]].astype(np.int32)
-    missing_left, nan_is_zero, zero_is_missing, is_category, member_left = columns[4:9] != 0
     return TreeEnsemble(
         roots=np.array(roots, dtype=np.int32),
-        left=left,
-        right=right,
-        column=column,
-        threshold=columns[3].copy(),
-        missing_left=missing_left,
-        nan_is_zero=nan_is_zero,
-        zero_is_missing=zero_is_missing,
-        is_category=is_category,
-        member_left=member_left,
-        category_start=start,
-        category_words=words,
         category_bits=rng.integers(1 << 32, size=4, dtype=np.uint32),
         leaf_values=np.array(nodes.leaf_values),
         tree_output=np.arange(n_trees, dtype=np.int32) % n_outputs,
         base=rng.normal(size=n_outputs).astype(np.float32).astype(np.float64),
         n_columns=n_columns,
+        **nodes.arrays(),
         **options,
     )

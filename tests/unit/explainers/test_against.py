@@ -1,16 +1,13 @@
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from random_ensembles import random_rows, random_trees
 
 from explainers.base import Background, FloatArray, IdentityDerivation, IntArray, Naming
 from explainers.linear import LinearExplainer
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TreeEngine, TreeExplainer
-
-RandomTrees = Callable[..., TreeEnsemble]
-RandomRows = Callable[[int, tuple[int, int]], FloatArray]
 
 COLUMNS = 12
 
@@ -73,11 +70,7 @@ def assert_same(
 @pytest.mark.parametrize("size", [1, 64, 130])
 @pytest.mark.parametrize("options", [{}, {"n_outputs": 2, "vector_leaves": True, "divisor": 4.0}])
 def test_trees_against_another_background_are_those_built_with_it(
-    served: TreeEngine,
-    size: int,
-    options: dict[str, float],
-    random_trees: RandomTrees,
-    random_rows: RandomRows,
+    served: TreeEngine, size: int, options: dict[str, float]
 ) -> None:
     ensemble = random_trees(2, n_columns=COLUMNS, depth=6, **options)
     background, X = random_rows(size, (size, COLUMNS)), random_rows(9, (20, COLUMNS))
@@ -95,9 +88,7 @@ def test_trees_against_another_background_are_those_built_with_it(
     assert after.background_digest == before.background_digest != other.explain(X).background_digest
 
 
-def test_the_interactions_are_of_the_other_background_too(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_the_interactions_are_of_the_other_background_too() -> None:
     ensemble = random_trees(2, n_columns=COLUMNS, depth=6)
     background, X = random_rows(3, (30, COLUMNS)), random_rows(9, (5, COLUMNS))
     explainer = trees_of(ensemble, random_rows(1, (40, COLUMNS)))
@@ -117,9 +108,7 @@ def test_a_linear_model_against_another_background_is_the_one_built_with_it() ->
     assert_same(explainer, linear_of(first), X)
 
 
-def test_laying_out_and_derivation_are_shared(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_laying_out_and_derivation_are_shared() -> None:
     explainer = trees_of(random_trees(2, n_columns=COLUMNS), random_rows(1, (40, COLUMNS)))
     derivation = explainer._derivation
     assert isinstance(derivation, Reversed)
@@ -129,9 +118,7 @@ def test_laying_out_and_derivation_are_shared(
     assert derivation.seen == [30]
 
 
-def test_tables_against_another_background_keep_within_the_same_memory(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_tables_against_another_background_keep_within_the_same_memory() -> None:
     ensemble, background = random_trees(2, n_columns=COLUMNS), random_rows(1, (40, COLUMNS))
     explainer = TreeExplainer(
         ensemble,
@@ -144,9 +131,7 @@ def test_tables_against_another_background_keep_within_the_same_memory(
     assert explainer.against(Background.of(background[:9]), engine="auto").table_bytes == 0
 
 
-def test_a_background_of_other_columns_is_refused(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_a_background_of_other_columns_is_refused() -> None:
     rows = random_rows(1, (4, COLUMNS))
     wider = Background.of(np.zeros((3, COLUMNS + 1)))
     for explainer in (trees_of(random_trees(2, n_columns=COLUMNS), rows), linear_of(rows)):

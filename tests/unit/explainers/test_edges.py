@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from misreadings import (
     swapped_members,
     zero_is_missing_too,
 )
+from plain_trees import traverse
 
 from explainers.base import FloatArray
 from explainers.tree.build import EnsembleBuilder, TreeNodes, category_bits
@@ -27,7 +27,6 @@ from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.lightgbm import parse_lightgbm
 from explainers.tree.xgboost import parse_xgboost
 
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
 COLOUR = 1
 YES = np.ones(4, dtype=np.bool_)
 NO = np.zeros(4, dtype=np.bool_)
@@ -85,37 +84,37 @@ EVERYWHERE: list[Misreading] = [
 
 @pytest.mark.parametrize("breakage", [lax_comparison, strict_float32_comparison, *EVERYWHERE])
 def test_xgboost_misreadings_change_outputs(
-    walk: Walk, rows: FloatArray, xgboost_ensemble: TreeEnsemble, breakage: Misreading
+    rows: FloatArray, xgboost_ensemble: TreeEnsemble, breakage: Misreading
 ) -> None:
     broken = breakage(xgboost_ensemble)
     edges = edges_of(xgboost_ensemble, rows)
-    changed = np.any(walk(broken, edges) != walk(xgboost_ensemble, edges), axis=1)
+    changed = np.any(traverse(broken, edges) != traverse(xgboost_ensemble, edges), axis=1)
     assert changed.sum() >= 5
 
 
 @pytest.mark.parametrize("breakage", [strict_comparison, *EVERYWHERE])
 def test_lightgbm_misreadings_change_outputs(
-    walk: Walk, rows: FloatArray, lightgbm_ensemble: TreeEnsemble, breakage: Misreading
+    rows: FloatArray, lightgbm_ensemble: TreeEnsemble, breakage: Misreading
 ) -> None:
     edges = edges_of(lightgbm_ensemble, rows)
-    broken = walk(breakage(lightgbm_ensemble), edges)
-    assert np.any(broken != walk(lightgbm_ensemble, edges), axis=1).sum() >= 5
+    broken = traverse(breakage(lightgbm_ensemble), edges)
+    assert np.any(broken != traverse(lightgbm_ensemble, edges), axis=1).sum() >= 5
 
 
 def test_reading_nan_as_zero_changes_outputs(
-    walk: Walk, rows: FloatArray, lightgbm_ensemble: TreeEnsemble
+    rows: FloatArray, lightgbm_ensemble: TreeEnsemble
 ) -> None:
     edges = edges_of(lightgbm_ensemble, rows)
     broken = replace(lightgbm_ensemble, nan_is_zero=lightgbm_ensemble.left >= 0)
-    assert np.any(walk(broken, edges) != walk(lightgbm_ensemble, edges))
+    assert np.any(traverse(broken, edges) != traverse(lightgbm_ensemble, edges))
 
 
 def test_reading_zero_as_missing_changes_outputs(
-    walk: Walk, rows: FloatArray, lightgbm_ensemble: TreeEnsemble
+    rows: FloatArray, lightgbm_ensemble: TreeEnsemble
 ) -> None:
     edges = edges_of(lightgbm_ensemble, rows)
     broken = zero_is_missing_too(lightgbm_ensemble)
-    assert np.any(walk(broken, edges) != walk(lightgbm_ensemble, edges))
+    assert np.any(traverse(broken, edges) != traverse(lightgbm_ensemble, edges))
 
 
 def test_every_threshold_and_its_neighbours_occur(

@@ -1,8 +1,9 @@
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from plain_trees import traverse
+from random_ensembles import random_rows, random_trees
 
 from explainers import base
 from explainers.base import (
@@ -20,10 +21,6 @@ from explainers.linear import LinearExplainer
 from explainers.tree.build import EnsembleBuilder, TreeNodes
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TreeEngine, TreeExplainer
-
-RandomTrees = Callable[..., TreeEnsemble]
-RandomRows = Callable[[int, tuple[int, int]], FloatArray]
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
 
 KINDS = {
     "one output": {},
@@ -108,51 +105,44 @@ def exclusive_or() -> TreeEnsemble:
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("seed", range(3))
-def test_interactions_are_those_of_brute_force(
-    seed: int, options: dict[str, float], random_trees: RandomTrees, random_rows: RandomRows,
-    walk: Walk,
-) -> None:  # fmt: skip
+def test_interactions_are_those_of_brute_force(seed: int, options: dict[str, float]) -> None:
     ensemble = random_trees(seed, **options)
     background = random_rows(seed + 100, (20, ensemble.n_columns))
     X = random_rows(seed + 200, (4, ensemble.n_columns))
     found = explainer_of(ensemble, background).interactions(X).values
     for x, pairs in zip(X, found, strict=True):
-        expected = interventional_interactions(lambda Z: walk(ensemble, Z), x, background)
+        expected = interventional_interactions(lambda Z: traverse(ensemble, Z), x, background)
         np.testing.assert_allclose(pairs, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 129])
-def test_backgrounds_of_any_size_give_the_interactions_of_brute_force(
-    size: int, random_trees: RandomTrees, random_rows: RandomRows, walk: Walk
-) -> None:
+def test_backgrounds_of_any_size_give_the_interactions_of_brute_force(size: int) -> None:
     ensemble, background, x = (
         random_trees(7, depth=5),
         random_rows(size, (size, 5)),
         np.ones((1, 5)),
     )
     found = explainer_of(ensemble, background).interactions(x).values[0]
-    expected = interventional_interactions(lambda Z: walk(ensemble, Z), x[0], background)
+    expected = interventional_interactions(lambda Z: traverse(ensemble, Z), x[0], background)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_one_hot_columns_interact_as_the_column_they_are_made_from(
-    seed: int, random_trees: RandomTrees, random_rows: RandomRows, walk: Walk
-) -> None:
+def test_one_hot_columns_interact_as_the_column_they_are_made_from(seed: int) -> None:
     ensemble = random_trees(seed, n_columns=6, depth=6)
     derivation = OneHot(np.array([0, 0, 0, 1, 2, 3]))
     levels = np.random.default_rng(seed).integers(0, 3, (24, 1)).astype(float)
     rows = np.hstack([levels, random_rows(seed, (24, 3))])
     found = explainer_of(ensemble, rows[4:], derivation=derivation).interactions(rows[:4]).values
     for x, pairs in zip(rows[:4], found, strict=True):
-        expected = interventional_interactions(lambda Z: walk(ensemble, derivation(Z)), x, rows[4:])
+        expected = interventional_interactions(
+            lambda Z: traverse(ensemble, derivation(Z)), x, rows[4:]
+        )
         np.testing.assert_allclose(pairs, expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("engine", ["walk", "table"])
-def test_rows_sum_to_the_values_explained(
-    engine: TreeEngine, random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_rows_sum_to_the_values_explained(engine: TreeEngine) -> None:
     ensemble = random_trees(1, n_columns=12, n_outputs=2, depth=7)
     explainer = explainer_of(ensemble, random_rows(1, (70, 12)), engine)
     X = random_rows(2, (9, 12))
@@ -165,9 +155,7 @@ def test_rows_sum_to_the_values_explained(
     assert np.abs(found.values[:, 0, 1:]).max() > 1e-3
 
 
-def test_columns_no_split_tests_interact_with_none(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_columns_no_split_tests_interact_with_none() -> None:
     explainer = explainer_of(
         random_trees(3, n_columns=4),
         random_rows(1, (30, 6)),
@@ -195,9 +183,7 @@ def test_exclusive_or_is_interaction_alone(
     ]
 
 
-def test_a_row_has_the_same_bytes_alone_and_in_a_batch(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_a_row_has_the_same_bytes_alone_and_in_a_batch() -> None:
     explainer = explainer_of(random_trees(3, n_outputs=2), random_rows(1, (65, 5)))
     X = random_rows(2, (20, 5))
     alone = [explainer.interactions(x[None]).values for x in X]
@@ -214,7 +200,7 @@ def test_columns_of_a_linear_model_do_not_interact() -> None:
 
 
 def test_interactions_beyond_the_memory_allowed_are_refused(
-    monkeypatch: pytest.MonkeyPatch, random_trees: RandomTrees, random_rows: RandomRows
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(base, "PAIR_BYTES", 3 * 8 * 5 * 5 * 2)
     explainer = explainer_of(random_trees(0, n_outputs=2), random_rows(1, (3, 5)))

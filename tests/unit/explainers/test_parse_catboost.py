@@ -15,6 +15,7 @@ from misreadings import (
     strict_comparison,
     swapped_sides,
 )
+from plain_trees import edges_of, traverse
 
 from explainers.base import (
     Background,
@@ -27,10 +28,8 @@ from explainers.base import (
 from explainers.choose import build_explainer
 from explainers.exact import interventional_values
 from explainers.tree.catboost import parse_catboost
-from explainers.tree.edges import edge_rows
 from explainers.tree.ensemble import TreeEnsemble
 
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
 Export = Callable[[CatBoost], dict[str, Any]]
 ROWS = 2_000
 COMMON = {
@@ -61,36 +60,22 @@ def export(tmp_path: Path) -> Export:
     return exported
 
 
-def edges_of(ensemble: TreeEnsemble, rows: FloatArray) -> FloatArray:
-    every = np.ones(rows.shape[1], dtype=np.bool_)
-    return edge_rows(
-        ensemble,
-        rows,
-        n=ROWS,
-        rng=np.random.default_rng(7),
-        missing_allowed=every,
-        unseen_allowed=every,
-    )
-
-
 def raw_values(model: CatBoost, rows: FloatArray) -> FloatArray:
     values = model.predict(rows, prediction_type="RawFormulaVal", thread_count=1)
     return np.asarray(values).reshape(len(rows), -1)
 
 
-def in_the_librarys_order(walk: Walk, ensemble: TreeEnsemble, rows: FloatArray) -> FloatArray:
+def in_the_librarys_order(ensemble: TreeEnsemble, rows: FloatArray) -> FloatArray:
     """The library adds the bias after all trees."""
-    return walk(replace(ensemble, base=np.zeros_like(ensemble.base)), rows) + ensemble.base
+    return traverse(replace(ensemble, base=np.zeros_like(ensemble.base)), rows) + ensemble.base
 
 
-def assert_same_decisions(
-    walk: Walk, export: Export, model: CatBoost, X: FloatArray
-) -> TreeEnsemble:
+def assert_same_decisions(export: Export, model: CatBoost, X: FloatArray) -> TreeEnsemble:
     ensemble = parse_catboost(export(model))
     rows = edges_of(ensemble, X)
     expected = raw_values(model, rows)
-    np.testing.assert_array_equal(in_the_librarys_order(walk, ensemble, rows), expected)
-    np.testing.assert_allclose(walk(ensemble, rows), expected, rtol=1e-13, atol=1e-13)
+    np.testing.assert_array_equal(in_the_librarys_order(ensemble, rows), expected)
+    np.testing.assert_allclose(traverse(ensemble, rows), expected, rtol=1e-13, atol=1e-13)
     return ensemble
 
 
@@ -117,65 +102,63 @@ def target(numbers: FloatArray) -> FloatArray:
 @pytest.mark.parametrize("policy", ["SymmetricTree", "Depthwise", "Lossguide"])
 @pytest.mark.parametrize("treatment", ["Min", "Max"])
 def test_every_policy_and_missing_direction_is_read_bit_by_bit(
-    walk: Walk, export: Export, gappy: FloatArray, target: FloatArray, policy: str, treatment: str
+    export: Export, gappy: FloatArray, target: FloatArray, policy: str, treatment: str
 ) -> None:
     model = regressor(grow_policy=policy, nan_mode=treatment).fit(gappy, target)
-    ensemble = assert_same_decisions(walk, export, model, gappy)
+    ensemble = assert_same_decisions(export, model, gappy)
     inner = ensemble.left >= 0
     assert (ensemble.missing_left[inner] == (treatment == "Min")).all()
 
 
 @pytest.mark.parametrize("policy", ["SymmetricTree", "Depthwise", "Lossguide"])
 def test_several_classes_have_leaves_of_several_values(
-    walk: Walk, export: Export, gappy: FloatArray, target: FloatArray, policy: str
+    export: Export, gappy: FloatArray, target: FloatArray, policy: str
 ) -> None:
     labels = np.digitize(target, [-0.5, 0.5])
     ensemble = assert_same_decisions(
-        walk, export, classifier(grow_policy=policy).fit(gappy, labels), gappy
+        export, classifier(grow_policy=policy).fit(gappy, labels), gappy
     )
     assert (ensemble.n_outputs, ensemble.leaf_values.shape[1]) == (3, 3)
 
 
 def test_two_classes_have_one_output(
-    walk: Walk, export: Export, numbers: FloatArray, target: FloatArray
+    export: Export, numbers: FloatArray, target: FloatArray
 ) -> None:
     model = classifier().fit(numbers, target > 0)
-    assert assert_same_decisions(walk, export, model, numbers).n_outputs == 1
+    assert assert_same_decisions(export, model, numbers).n_outputs == 1
 
 
 @pytest.mark.parametrize(
     "loss", ["Poisson", "MAE", "Quantile:alpha=0.2", "Tweedie:variance_power=1.5"]
 )
 def test_every_loss_is_in_the_leaves(
-    walk: Walk, export: Export, gappy: FloatArray, target: FloatArray, loss: str
+    export: Export, gappy: FloatArray, target: FloatArray, loss: str
 ) -> None:
-    assert_same_decisions(
-        walk, export, regressor(loss_function=loss).fit(gappy, np.abs(target)), gappy
-    )
+    assert_same_decisions(export, regressor(loss_function=loss).fit(gappy, np.abs(target)), gappy)
 
 
 def test_missing_values_unknown_in_training_are_read_as_the_library_does(
-    walk: Walk, export: Export, numbers: FloatArray, target: FloatArray
+    export: Export, numbers: FloatArray, target: FloatArray
 ) -> None:
-    assert_same_decisions(walk, export, regressor().fit(numbers, target), numbers)
+    assert_same_decisions(export, regressor().fit(numbers, target), numbers)
 
 
 def test_scale_and_bias_are_part_of_the_outputs(
-    walk: Walk, export: Export, gappy: FloatArray, target: FloatArray
+    export: Export, gappy: FloatArray, target: FloatArray
 ) -> None:
     model = regressor().fit(gappy, target)
     model.set_scale_and_bias(0.3, 7.0)
     np.testing.assert_allclose(
-        walk(parse_catboost(export(model)), gappy), raw_values(model, gappy), rtol=1e-13
+        traverse(parse_catboost(export(model)), gappy), raw_values(model, gappy), rtol=1e-13
     )
 
 
-def test_trees_of_one_leaf_are_read(walk: Walk, export: Export) -> None:
+def test_trees_of_one_leaf_are_read(export: Export) -> None:
     X, y = np.arange(60.0).reshape(30, 2), np.repeat([1.0, 4.0], 15)
     for policy in ("SymmetricTree", "Depthwise"):
         model = regressor(iterations=3, grow_policy=policy, min_data_in_leaf=30).fit(X, y)
         np.testing.assert_allclose(
-            walk(parse_catboost(export(model)), X), raw_values(model, X), rtol=1e-14
+            traverse(parse_catboost(export(model)), X), raw_values(model, X), rtol=1e-14
         )
 
 
@@ -184,28 +167,23 @@ def test_trees_of_one_leaf_are_read(walk: Walk, export: Export) -> None:
 )
 @pytest.mark.parametrize("policy", ["SymmetricTree", "Lossguide"])
 def test_edge_rows_tell_a_misreading(
-    walk: Walk,
-    export: Export,
-    gappy: FloatArray,
-    target: FloatArray,
-    policy: str,
-    breakage: Misreading,
+    export: Export, gappy: FloatArray, target: FloatArray, policy: str, breakage: Misreading
 ) -> None:
     model = regressor(grow_policy=policy).fit(gappy, target)
     ensemble = parse_catboost(export(model))
     rows = edges_of(ensemble, gappy)
-    broken = in_the_librarys_order(walk, breakage(ensemble), rows)
+    broken = in_the_librarys_order(breakage(ensemble), rows)
     assert np.any(broken != raw_values(model, rows), axis=1).sum() >= 5
 
 
 def test_splits_in_the_other_order_are_a_misreading(
-    walk: Walk, export: Export, gappy: FloatArray, target: FloatArray
+    export: Export, gappy: FloatArray, target: FloatArray
 ) -> None:
     model = regressor().fit(gappy, target)
     document = export(model)
     for tree in document["oblivious_trees"]:
         tree["splits"].reverse()
-    assert not np.allclose(walk(parse_catboost(document), gappy), raw_values(model, gappy))
+    assert not np.allclose(traverse(parse_catboost(document), gappy), raw_values(model, gappy))
 
 
 @pytest.mark.parametrize("policy", ["SymmetricTree", "Depthwise"])

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +12,16 @@ from misreadings import (
     strict_comparison,
     swapped_members,
 )
+from plain_trees import edges_of, traverse
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from explainers.base import Background, FloatArray, Naming, RawColumns
 from explainers.choose import build_explainer
 from explainers.exact import interventional_values
 from explainers.preprocess import PipelineDerivation
-from explainers.tree.edges import edge_rows
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.histogram import codes_in, parse_histogram_boosting
 
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
 ROWS = 2_000
 COMMON = {"max_iter": 12, "max_leaf_nodes": 9, "min_samples_leaf": 5, "random_state": 0}
 COLOUR, SHAPE = 0, 1
@@ -38,18 +36,6 @@ def regressor(**options: Any) -> HistGradientBoostingRegressor:
     return HistGradientBoostingRegressor(**COMMON | options)
 
 
-def edges_of(ensemble: TreeEnsemble, rows: FloatArray) -> FloatArray:
-    every = np.ones(rows.shape[1], dtype=np.bool_)
-    return edge_rows(
-        ensemble,
-        rows,
-        n=ROWS,
-        rng=np.random.default_rng(7),
-        missing_allowed=every,
-        unseen_allowed=every,
-    )
-
-
 def raw_predictions(model: Any, rows: FloatArray) -> FloatArray:
     """What the library's trees make of rows its preprocessor has made, in its own order."""
     raw = np.zeros((len(rows), model.n_trees_per_iteration_), order="F")
@@ -58,10 +44,10 @@ def raw_predictions(model: Any, rows: FloatArray) -> FloatArray:
     return raw
 
 
-def assert_same_decisions(walk: Walk, model: Any, rows: FloatArray) -> TreeEnsemble:
+def assert_same_decisions(model: Any, rows: FloatArray) -> TreeEnsemble:
     ensemble = parse_histogram_boosting(model)
     edges = edges_of(ensemble, rows)
-    np.testing.assert_array_equal(walk(ensemble, edges), raw_predictions(model, edges))
+    np.testing.assert_array_equal(traverse(ensemble, edges), raw_predictions(model, edges))
     return ensemble
 
 
@@ -125,61 +111,61 @@ def derived(category_model: HistGradientBoostingRegressor, coded: FloatArray) ->
     ids=str,
 )
 def test_regressors_are_read_bit_by_bit(
-    walk: Walk, numbers: FloatArray, target: FloatArray, model: Any
+    numbers: FloatArray, target: FloatArray, model: Any
 ) -> None:
     model.fit(numbers, np.abs(target) + 0.1)
-    assert assert_same_decisions(walk, model, numbers).n_outputs == 1
+    assert assert_same_decisions(model, numbers).n_outputs == 1
 
 
-def test_two_classes_have_one_output(walk: Walk, numbers: FloatArray, target: FloatArray) -> None:
+def test_two_classes_have_one_output(numbers: FloatArray, target: FloatArray) -> None:
     model = classifier().fit(numbers, target > 0)
-    ensemble = assert_same_decisions(walk, model, numbers)
-    np.testing.assert_array_equal(walk(ensemble, numbers)[:, 0], model.decision_function(numbers))
+    ensemble = assert_same_decisions(model, numbers)
+    np.testing.assert_array_equal(
+        traverse(ensemble, numbers)[:, 0], model.decision_function(numbers)
+    )
 
 
-def test_trees_of_several_classes_take_turns(
-    walk: Walk, numbers: FloatArray, target: FloatArray
-) -> None:
+def test_trees_of_several_classes_take_turns(numbers: FloatArray, target: FloatArray) -> None:
     model = classifier().fit(numbers, np.digitize(target, [-0.5, 0.5]))
-    ensemble = assert_same_decisions(walk, model, numbers)
+    ensemble = assert_same_decisions(model, numbers)
     np.testing.assert_array_equal(ensemble.tree_output[:4], [0, 1, 2, 0])
 
 
 def test_missing_values_unknown_in_training_are_read_as_the_library_does(
-    walk: Walk, numbers: FloatArray, target: FloatArray
+    numbers: FloatArray, target: FloatArray
 ) -> None:
     filled = np.nan_to_num(numbers)
-    assert_same_decisions(walk, regressor().fit(filled, target), filled)
+    assert_same_decisions(regressor().fit(filled, target), filled)
 
 
 def test_categories_missing_and_unknown_codes_take_the_librarys_side(
-    walk: Walk, category_model: HistGradientBoostingRegressor, derived: FloatArray
+    category_model: HistGradientBoostingRegressor, derived: FloatArray
 ) -> None:
-    ensemble = assert_same_decisions(walk, category_model, derived)
+    ensemble = assert_same_decisions(category_model, derived)
     by_code = ensemble.is_category
     assert set(ensemble.column[by_code]) == {COLOUR, SHAPE}
     assert set(ensemble.missing_left[by_code]) == {True, False}
 
 
 def test_codes_the_bitset_lists_left_but_training_never_saw_go_left(
-    walk: Walk, coded: FloatArray, signal: FloatArray
+    coded: FloatArray, signal: FloatArray
 ) -> None:
     model = regressor(categorical_features=[1, 3]).fit(coded, signal)
     for (predictor,) in model._predictors:
         nodes = predictor.nodes
         nodes["missing_go_to_left"] ^= nodes["is_categorical"]
     rows = np.ascontiguousarray(model._preprocessor.transform(coded))
-    assert_same_decisions(walk, model, rows)
+    assert_same_decisions(model, rows)
 
 
 def test_category_columns_come_first(
-    walk: Walk, coded: FloatArray, category_model: HistGradientBoostingRegressor
+    coded: FloatArray, category_model: HistGradientBoostingRegressor
 ) -> None:
     ensemble = parse_histogram_boosting(category_model)
     right = category_model.predict(coded)
     rows = category_model._preprocessor.transform(coded)
-    np.testing.assert_array_equal(walk(ensemble, rows)[:, 0], right)
-    assert not np.array_equal(walk(ensemble, coded)[:, 0], right)
+    np.testing.assert_array_equal(traverse(ensemble, rows)[:, 0], right)
+    assert not np.array_equal(traverse(ensemble, coded)[:, 0], right)
 
 
 def unknown_codes_to_the_right(ensemble: TreeEnsemble) -> TreeEnsemble:
@@ -206,14 +192,11 @@ def unknown_codes_to_the_right(ensemble: TreeEnsemble) -> TreeEnsemble:
     ],
 )
 def test_edge_rows_tell_a_misreading(
-    walk: Walk,
-    category_model: HistGradientBoostingRegressor,
-    derived: FloatArray,
-    breakage: Misreading,
+    category_model: HistGradientBoostingRegressor, derived: FloatArray, breakage: Misreading
 ) -> None:
     ensemble = parse_histogram_boosting(category_model)
     rows = edges_of(ensemble, derived)
-    broken = walk(breakage(ensemble), rows)
+    broken = traverse(breakage(ensemble), rows)
     assert np.any(broken != raw_predictions(category_model, rows), axis=1).sum() >= 5
 
 

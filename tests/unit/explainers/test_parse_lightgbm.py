@@ -1,18 +1,16 @@
-from collections.abc import Callable
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+from plain_trees import edges_of, traverse
 from sklearn.datasets import load_wine
 
 from explainers.base import FloatArray, MalformedModelError, UnsupportedModelError
-from explainers.tree.edges import edge_rows
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.lightgbm import parse_lightgbm
 
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
 ROWS = 2_000
 COMMON = {"num_leaves": 15, "min_data_in_leaf": 5, "num_threads": 1, "seed": 0, "verbose": -1}
 
@@ -22,26 +20,14 @@ def train(X: Any, y: FloatArray, *, rounds: int = 20, **parameters: Any) -> ligh
     return lightgbm.train({"objective": "regression"} | COMMON | parameters, data, rounds)
 
 
-def edges_of(ensemble: TreeEnsemble, rows: FloatArray) -> FloatArray:
-    every = np.ones(rows.shape[1], dtype=np.bool_)
-    return edge_rows(
-        ensemble,
-        rows,
-        n=ROWS,
-        rng=np.random.default_rng(7),
-        missing_allowed=every,
-        unseen_allowed=every,
-    )
-
-
 def raw_scores(model: lightgbm.Booster, X: FloatArray) -> FloatArray:
     return model.predict(X, raw_score=True, num_threads=1).reshape(len(X), -1)
 
 
-def assert_same_decisions(walk: Walk, model: lightgbm.Booster, X: FloatArray) -> TreeEnsemble:
+def assert_same_decisions(model: lightgbm.Booster, X: FloatArray) -> TreeEnsemble:
     ensemble = parse_lightgbm(model.dump_model())
     rows = edges_of(ensemble, X)
-    np.testing.assert_array_equal(walk(ensemble, rows), raw_scores(model, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), raw_scores(model, rows))
     return ensemble
 
 
@@ -86,56 +72,52 @@ def category_model(coded: FloatArray) -> lightgbm.Booster:
 
 
 def test_rows_without_gaps_at_training_read_nan_as_zero(
-    walk: Walk, numbers: FloatArray, target: FloatArray
+    numbers: FloatArray, target: FloatArray
 ) -> None:
-    ensemble = assert_same_decisions(walk, train(numbers, target), numbers)
+    ensemble = assert_same_decisions(train(numbers, target), numbers)
     assert ensemble.nan_is_zero[ensemble.left >= 0].all()
 
 
-def test_missing_values_take_the_trained_direction(
-    walk: Walk, gappy: FloatArray, target: FloatArray
-) -> None:
-    ensemble = assert_same_decisions(walk, train(gappy, target), gappy)
+def test_missing_values_take_the_trained_direction(gappy: FloatArray, target: FloatArray) -> None:
+    ensemble = assert_same_decisions(train(gappy, target), gappy)
     inner = ensemble.left >= 0
     assert len(np.unique(ensemble.missing_left[inner])) == 2
     assert not ensemble.nan_is_zero[inner].any()
 
 
 def test_zero_as_missing_treats_tiny_numbers_as_missing(
-    walk: Walk, gappy: FloatArray, target: FloatArray
+    gappy: FloatArray, target: FloatArray
 ) -> None:
-    ensemble = assert_same_decisions(walk, train(gappy, target, zero_as_missing=True), gappy)
+    ensemble = assert_same_decisions(train(gappy, target, zero_as_missing=True), gappy)
     assert ensemble.zero_is_missing[ensemble.left >= 0].all()
 
 
-def test_missing_values_can_be_switched_off(
-    walk: Walk, gappy: FloatArray, target: FloatArray
-) -> None:
-    assert_same_decisions(walk, train(gappy, target, use_missing=False), gappy)
+def test_missing_values_can_be_switched_off(gappy: FloatArray, target: FloatArray) -> None:
+    assert_same_decisions(train(gappy, target, use_missing=False), gappy)
 
 
 def test_categories_missing_and_unseen_codes_take_the_librarys_side(
-    walk: Walk, coded: FloatArray, category_model: lightgbm.Booster
+    coded: FloatArray, category_model: lightgbm.Booster
 ) -> None:
-    ensemble = assert_same_decisions(walk, category_model, coded)
+    ensemble = assert_same_decisions(category_model, coded)
     assert ensemble.is_category.any()
     assert ensemble.category_words.max() > 2
 
 
-def test_coded_rows_score_like_the_frame_they_come_from(walk: Walk, coded: FloatArray) -> None:
+def test_coded_rows_score_like_the_frame_they_come_from(coded: FloatArray) -> None:
     levels = list("bcade")
     frame = pd.DataFrame(coded[:, :3], columns=["size", "colour", "weight"])
     codes = frame["colour"].fillna(-1).astype(int)
     frame["colour"] = pd.Categorical.from_codes(codes, levels)
     model = train(frame, np.isin(codes, [1, 3]) + frame["weight"].fillna(0), min_data_per_group=5)
-    outputs = walk(parse_lightgbm(model.dump_model()), coded[:, :3])
+    outputs = traverse(parse_lightgbm(model.dump_model()), coded[:, :3])
     np.testing.assert_array_equal(outputs[:, 0], model.predict(frame, raw_score=True))
 
 
 @pytest.mark.parametrize("objective", ["multiclass", "multiclassova"])
-def test_multiclass_trees_take_turns(walk: Walk, objective: str) -> None:
+def test_multiclass_trees_take_turns(objective: str) -> None:
     X, y = load_wine(return_X_y=True)
-    ensemble = assert_same_decisions(walk, train(X, y, objective=objective, num_class=3), X)
+    ensemble = assert_same_decisions(train(X, y, objective=objective, num_class=3), X)
     np.testing.assert_array_equal(ensemble.tree_output[:4], [0, 1, 2, 0])
 
 
@@ -152,16 +134,14 @@ def test_multiclass_trees_take_turns(walk: Walk, objective: str) -> None:
     ids=str,
 )
 def test_every_way_of_boosting_is_in_the_leaves(
-    walk: Walk, gappy: FloatArray, target: FloatArray, parameters: dict[str, Any]
+    gappy: FloatArray, target: FloatArray, parameters: dict[str, Any]
 ) -> None:
     positive = target > 0.5 if parameters.get("objective") == "binary" else np.abs(target)
-    assert_same_decisions(walk, train(gappy, positive, **parameters), gappy)
+    assert_same_decisions(train(gappy, positive, **parameters), gappy)
 
 
 @pytest.mark.parametrize("objective", ["regression", "binary"])
-def test_a_random_forest_is_averaged(
-    walk: Walk, gappy: FloatArray, target: FloatArray, objective: str
-) -> None:
+def test_a_random_forest_is_averaged(gappy: FloatArray, target: FloatArray, objective: str) -> None:
     model = train(
         gappy,
         target > 0.5 if objective == "binary" else target,
@@ -174,12 +154,10 @@ def test_a_random_forest_is_averaged(
     ensemble = parse_lightgbm(model.dump_model())
     assert ensemble.divisor == 7
     rows = edges_of(ensemble, gappy)
-    np.testing.assert_array_equal(walk(ensemble, rows), raw_scores(model, rows) / 7)
+    np.testing.assert_array_equal(traverse(ensemble, rows), raw_scores(model, rows) / 7)
 
 
-def test_the_dump_stops_at_the_best_iteration(
-    walk: Walk, gappy: FloatArray, target: FloatArray
-) -> None:
+def test_the_dump_stops_at_the_best_iteration(gappy: FloatArray, target: FloatArray) -> None:
     noise = np.random.default_rng(4).normal(size=len(target))
     model = lightgbm.train(
         {"objective": "regression", "learning_rate": 1.2} | COMMON,
@@ -190,14 +168,14 @@ def test_the_dump_stops_at_the_best_iteration(
         keep_training_booster=True,
     )
     assert model.best_iteration < model.current_iteration()
-    assert assert_same_decisions(walk, model, gappy).n_trees == model.best_iteration
+    assert assert_same_decisions(model, gappy).n_trees == model.best_iteration
 
 
-def test_a_model_that_never_split_is_its_mean(walk: Walk) -> None:
+def test_a_model_that_never_split_is_its_mean() -> None:
     X = np.zeros((50, 2))
     model = train(X, np.full(50, 3.5))
     np.testing.assert_array_equal(
-        walk(parse_lightgbm(model.dump_model()), X), np.full((50, 1), 3.5)
+        traverse(parse_lightgbm(model.dump_model()), X), np.full((50, 1), 3.5)
     )
 
 

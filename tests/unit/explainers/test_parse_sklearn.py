@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from plain_trees import traverse
 from sklearn import ensemble, tree
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression
@@ -37,30 +38,6 @@ REGRESSORS = [
 
 def name_of(value: object) -> str:
     return type(value).__name__
-
-
-def walk(ensemble_: TreeEnsemble, X: FloatArray) -> FloatArray:
-    """The decision rules of TreeEnsemble's docstring, one row at a time."""
-    rows = np.asarray(X, dtype=np.float32) if ensemble_.float32_inputs else X
-    total = np.zeros((len(X), ensemble_.n_outputs))
-    if ensemble_.divisor == 1.0:
-        total += ensemble_.base
-    for index, root in enumerate(ensemble_.roots):
-        node = np.full(len(X), root)
-        while (inner := ensemble_.left[node] >= 0).any():
-            at, row = node[inner], np.flatnonzero(inner)
-            x = rows[row, ensemble_.column[at]].astype(np.float64)
-            goes_left = np.where(
-                np.isnan(x), ensemble_.missing_left[at], x <= ensemble_.threshold[at]
-            )
-            node[row] = np.where(goes_left, ensemble_.left[at], ensemble_.right[at])
-        if ensemble_.leaf_values.shape[1] == 1:
-            total[:, ensemble_.tree_output[index]] += ensemble_.leaf_values[node, 0]
-        else:
-            total += ensemble_.leaf_values[node]
-    if ensemble_.divisor != 1.0:
-        return ensemble_.base + total / ensemble_.divisor
-    return total
 
 
 def neighbours(value: float) -> list[float]:
@@ -100,7 +77,7 @@ def served(estimator: Any, X: NDArray[Any]) -> FloatArray:
 def assert_same_bits(estimator: Any, X: FloatArray, *, nan: bool = False) -> None:
     parsed = parse_sklearn(estimator)
     rows = np.vstack([X, rows_on_edges(parsed, X, nan=nan)])
-    np.testing.assert_array_equal(walk(parsed, rows), served(estimator, rows))
+    np.testing.assert_array_equal(traverse(parsed, rows), served(estimator, rows))
 
 
 @pytest.mark.parametrize("estimator", CLASSIFIERS + BOOSTED_CLASSIFIERS, ids=name_of)
@@ -157,7 +134,7 @@ def test_edge_rows_tell_a_wrong_parse(broken: Any) -> None:
     estimator = ensemble.RandomForestClassifier(9, max_depth=7, random_state=0).fit(X, y)
     parsed = parse_sklearn(estimator)
     rows = np.vstack([X, rows_on_edges(parsed, X, nan=True)])
-    assert not np.array_equal(walk(broken(parsed), rows), served(estimator, rows))
+    assert not np.array_equal(traverse(broken(parsed), rows), served(estimator, rows))
 
 
 def test_boosting_from_an_estimator_is_refused() -> None:

@@ -1,19 +1,16 @@
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import xgboost
+from plain_trees import edges_of, traverse
 from sklearn.datasets import load_breast_cancer, load_wine
 
 from explainers.base import FloatArray, MalformedModelError, UnsupportedModelError
-from explainers.tree.edges import edge_rows
-from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.xgboost import parse_xgboost
 
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
 ROWS = 2_000
 COMMON = {"n_estimators": 20, "max_depth": 4, "n_jobs": 1, "random_state": 0}
 
@@ -21,18 +18,6 @@ COMMON = {"n_estimators": 20, "max_depth": 4, "n_jobs": 1, "random_state": 0}
 def document_of(model: Any) -> dict[str, Any]:
     booster = model if isinstance(model, xgboost.Booster) else model.get_booster()
     return json.loads(booster.save_raw("json"))
-
-
-def edges_of(ensemble: TreeEnsemble, rows: FloatArray) -> FloatArray:
-    every = np.ones(rows.shape[1], dtype=np.bool_)
-    return edge_rows(
-        ensemble,
-        rows,
-        n=ROWS,
-        rng=np.random.default_rng(7),
-        missing_allowed=every,
-        unseen_allowed=every,
-    )
 
 
 def margins(model: Any, X: FloatArray, *, iterations: int = 0) -> FloatArray:
@@ -100,13 +85,13 @@ def category_model(mixed: pd.DataFrame) -> Any:
 
 @pytest.mark.parametrize("column_scale", [1.0, 1e-30, 1e6])
 def test_numeric_margins_are_the_librarys_bit_by_bit(
-    walk: Walk, numbers: FloatArray, target: FloatArray, column_scale: float
+    numbers: FloatArray, target: FloatArray, column_scale: float
 ) -> None:
     X = numbers * column_scale
     model = xgboost.XGBRegressor(**COMMON).fit(X, target)
     ensemble = parse_xgboost(document_of(model))
     rows = edges_of(ensemble, X)
-    np.testing.assert_array_equal(walk(ensemble, rows), margins(model, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), margins(model, rows))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +105,7 @@ def test_numeric_margins_are_the_librarys_bit_by_bit(
     ],
 )  # fmt: skip
 def test_objectives_turn_their_base_score_into_the_same_margin(
-    walk: Walk, gappy: FloatArray, target: FloatArray, objective: str, base_score: float | None
+    gappy: FloatArray, target: FloatArray, objective: str, base_score: float | None
 ) -> None:
     labels = np.abs(target) if objective.startswith(("reg", "count", "surv")) else target > 0.5
     labels = labels / labels.max() if objective == "reg:logistic" else labels
@@ -128,49 +113,49 @@ def test_objectives_turn_their_base_score_into_the_same_margin(
     model.fit(gappy, labels)
     ensemble = parse_xgboost(document_of(model))
     rows = edges_of(ensemble, gappy)
-    np.testing.assert_array_equal(walk(ensemble, rows), margins(model, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), margins(model, rows))
 
 
-def test_survival_times_start_from_a_logarithm(
-    walk: Walk, gappy: FloatArray, target: FloatArray
-) -> None:
+def test_survival_times_start_from_a_logarithm(gappy: FloatArray, target: FloatArray) -> None:
     matrix = xgboost.DMatrix(gappy)
     times = np.abs(target) + 0.1
     matrix.set_info(label_lower_bound=times, label_upper_bound=times)
     model = xgboost.train({"objective": "survival:aft", "nthread": 1}, matrix, 5)
     ensemble = parse_xgboost(document_of(model))
     rows = edges_of(ensemble, gappy)
-    np.testing.assert_array_equal(walk(ensemble, rows), margins(model, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), margins(model, rows))
 
 
 def test_base_scores_older_files_write_as_a_number_are_read(
-    walk: Walk, numbers: FloatArray, target: FloatArray
+    numbers: FloatArray, target: FloatArray
 ) -> None:
     model = xgboost.XGBRegressor(base_score=0.25, **COMMON).fit(numbers, target)
     document = document_of(model)
     document["learner"]["learner_model_param"]["base_score"] = "2.5E-1"
-    np.testing.assert_array_equal(walk(parse_xgboost(document), numbers), margins(model, numbers))
+    np.testing.assert_array_equal(
+        traverse(parse_xgboost(document), numbers), margins(model, numbers)
+    )
 
 
 def test_categories_missing_and_unseen_codes_take_the_librarys_side(
-    walk: Walk, mixed: pd.DataFrame, category_model: Any
+    mixed: pd.DataFrame, category_model: Any
 ) -> None:
     ensemble = parse_xgboost(document_of(category_model))
     assert ensemble.is_category.any()
     assert ensemble.category_words.max() > 2
     rows = edges_of(ensemble, coded(mixed))
-    np.testing.assert_array_equal(walk(ensemble, rows), margins(category_model, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), margins(category_model, rows))
 
 
 def test_coded_rows_score_like_the_frame_they_come_from(
-    walk: Walk, mixed: pd.DataFrame, category_model: Any
+    mixed: pd.DataFrame, category_model: Any
 ) -> None:
-    outputs = walk(parse_xgboost(document_of(category_model)), coded(mixed))
+    outputs = traverse(parse_xgboost(document_of(category_model)), coded(mixed))
     np.testing.assert_array_equal(outputs[:, 0], category_model.predict(mixed).astype(np.float64))
 
 
 @pytest.mark.parametrize("parallel_trees", [1, 3])
-def test_multiclass_trees_add_to_their_class(walk: Walk, parallel_trees: int) -> None:
+def test_multiclass_trees_add_to_their_class(parallel_trees: int) -> None:
     X, y = load_wine(return_X_y=True)
     model = xgboost.XGBClassifier(num_parallel_tree=parallel_trees, subsample=0.7, **COMMON)
     model.fit(X, y)
@@ -178,36 +163,30 @@ def test_multiclass_trees_add_to_their_class(walk: Walk, parallel_trees: int) ->
     assert document["learner"]["learner_model_param"]["base_score"].count(",") == 2
     ensemble = parse_xgboost(document)
     rows = edges_of(ensemble, X)
-    np.testing.assert_array_equal(walk(ensemble, rows), margins(model, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), margins(model, rows))
 
 
-def test_several_targets_have_an_output_each(
-    walk: Walk, numbers: FloatArray, target: FloatArray
-) -> None:
+def test_several_targets_have_an_output_each(numbers: FloatArray, target: FloatArray) -> None:
     model = xgboost.XGBRegressor(**COMMON).fit(numbers, np.column_stack([target, -3 * target]))
     ensemble = parse_xgboost(document_of(model))
     rows = edges_of(ensemble, numbers)
-    np.testing.assert_array_equal(walk(ensemble, rows), margins(model, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), margins(model, rows))
 
 
-def test_dart_weights_multiply_the_leaves(
-    walk: Walk, numbers: FloatArray, target: FloatArray
-) -> None:
+def test_dart_weights_multiply_the_leaves(numbers: FloatArray, target: FloatArray) -> None:
     model = xgboost.XGBRegressor(booster="dart", rate_drop=0.4, **COMMON).fit(numbers, target)
     ensemble = parse_xgboost(document_of(model))
     rows = edges_of(ensemble, numbers)
     matrix = xgboost.DMatrix(rows)
     exact = model.get_booster().predict(matrix, output_margin=True).astype(np.float64)
-    ours = walk(ensemble, rows)
+    ours = traverse(ensemble, rows)
     np.testing.assert_array_equal(ours[:, 0], exact)
     # In place, the library adds and takes off the base score around every tree.
     last_bit = np.spacing(np.float32(np.abs(ours).max()))
     assert np.abs(ours - margins(model, rows)).max() <= ensemble.n_trees * last_bit
 
 
-def test_only_the_trees_asked_for_are_used(
-    walk: Walk, numbers: FloatArray, target: FloatArray
-) -> None:
+def test_only_the_trees_asked_for_are_used(numbers: FloatArray, target: FloatArray) -> None:
     model = xgboost.XGBRegressor(early_stopping_rounds=2, **(COMMON | {"learning_rate": 1.5}))
     noise = np.random.default_rng(4).normal(size=len(target))
     model.fit(numbers, target, eval_set=[(numbers, target + noise)], verbose=False)
@@ -215,16 +194,16 @@ def test_only_the_trees_asked_for_are_used(
     assert served < len(document_of(model)["learner"]["gradient_booster"]["model"]["trees"])
     ensemble = parse_xgboost(document_of(model), trees=served)
     rows = edges_of(ensemble, numbers)
-    np.testing.assert_array_equal(walk(ensemble, rows), margins(model, rows, iterations=served))
-    assert np.any(walk(parse_xgboost(document_of(model)), rows) != walk(ensemble, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), margins(model, rows, iterations=served))
+    assert np.any(traverse(parse_xgboost(document_of(model)), rows) != traverse(ensemble, rows))
 
 
-def test_pruned_nodes_leave_no_trace(walk: Walk) -> None:
+def test_pruned_nodes_leave_no_trace() -> None:
     X, y = load_breast_cancer(return_X_y=True)
     model = xgboost.XGBClassifier(gamma=2.0, tree_method="exact", **COMMON).fit(X, y)
     ensemble = parse_xgboost(document_of(model))
     rows = edges_of(ensemble, X)
-    np.testing.assert_array_equal(walk(ensemble, rows), margins(model, rows))
+    np.testing.assert_array_equal(traverse(ensemble, rows), margins(model, rows))
 
 
 def test_linear_boosters_are_refused_by_name(numbers: FloatArray, target: FloatArray) -> None:

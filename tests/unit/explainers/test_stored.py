@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_ensembles import random_rows, random_trees
 
 from explainers.base import (
     Background,
@@ -22,9 +23,6 @@ from explainers.tree.build import EnsembleBuilder, TreeNodes
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TABLE_BYTES, TreeExplainer
 from explainers.tree.stored import pack, unpack
-
-RandomTrees = Callable[..., TreeEnsemble]
-RandomRows = Callable[[int, tuple[int, int]], FloatArray]
 
 KINDS: dict[str, dict[str, Any]] = {
     "narrow": {"n_columns": 12, "depth": 6},
@@ -82,7 +80,7 @@ def unpacked(explainer: TreeExplainer, data: bytes) -> kernel.Tables:
 
 
 @pytest.fixture(scope="module")
-def both_widths(random_trees: RandomTrees, random_rows: RandomRows) -> TreeExplainer:
+def both_widths() -> TreeExplainer:
     """Narrow and wide pieces, and joined conditions, under leaf vectors of two."""
     ensemble = random_trees(1, n_columns=24, depth=11, n_trees=1, n_outputs=2, vector_leaves=True)
     explainer = explainer_of(ensemble, random_rows(1, (30, 24)))
@@ -95,7 +93,7 @@ def both_widths(random_trees: RandomTrees, random_rows: RandomRows) -> TreeExpla
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("seed", range(2))
 def test_stored_tables_explain_as_those_just_compiled_to_the_bit(
-    seed: int, options: dict[str, Any], random_trees: RandomTrees, random_rows: RandomRows
+    seed: int, options: dict[str, Any]
 ) -> None:
     ensemble = random_trees(seed, **options)
     background = random_rows(seed + 1, (70, ensemble.n_columns))
@@ -110,9 +108,7 @@ def test_stored_tables_explain_as_those_just_compiled_to_the_bit(
     assert restored.stored_tables() == data
 
 
-def test_trees_without_a_table_are_walked_as_before(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_trees_without_a_table_are_walked_as_before() -> None:
     ensemble = random_trees(5, n_trees=30, n_columns=30, depth=7)
     background, X = random_rows(1, (20, 30)), random_rows(2, (20, 30))
     limit = explainer_of(ensemble, background).table_bytes // 2
@@ -126,16 +122,12 @@ def test_trees_without_a_table_are_walked_as_before(
         explainer_of(ensemble, background, tables_of(fresh))
 
 
-def test_nothing_is_stored_where_every_tree_is_walked(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_nothing_is_stored_where_every_tree_is_walked() -> None:
     explainer = explainer_of(random_trees(0), random_rows(0, (5, 5)), table_bytes=0)
     assert (explainer.engine, explainer.stored_tables()) == ("walk", None)
 
 
-def test_restored_arrays_are_those_the_kernel_was_compiled_for(
-    both_widths: TreeExplainer, random_rows: RandomRows
-) -> None:
+def test_restored_arrays_are_those_the_kernel_was_compiled_for(both_widths: TreeExplainer) -> None:
     both_widths.explain(random_rows(2, (3, 24)))
     assert both_widths._compiled is not None
     restored = unpacked(both_widths, tables_of(both_widths))
@@ -180,9 +172,7 @@ def test_tables_of_another_format_are_outdated(
         unpacked(both_widths, data)
 
 
-def test_tables_of_another_model_or_background_are_outdated(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_tables_of_another_model_or_background_are_outdated() -> None:
     ensemble, background = random_trees(1, depth=5), random_rows(1, (20, 5))
     data = tables_of(explainer_of(ensemble, background))
     leaves = ensemble.leaf_values.copy()
@@ -266,9 +256,7 @@ def test_further_bits_are_made_of_bits_before_them(both_widths: TreeExplainer) -
         unpacked(both_widths, repacked(both_widths, bit_sources=last(sources, own)))
 
 
-def test_wide_tables_where_there_are_none_are_refused(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_wide_tables_where_there_are_none_are_refused() -> None:
     explainer = explainer_of(random_trees(0, depth=3), random_rows(1, (9, 5)))
     bits = np.zeros(2, dtype=np.uint16)
     with pytest.raises(MalformedModelError, match="wide_bit_stops"):
@@ -313,9 +301,7 @@ def test_bytes_that_are_no_arrays_of_numbers_are_refused(
         unpacked(both_widths, data)
 
 
-def test_a_flipped_bit_is_refused_or_harmless(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_a_flipped_bit_is_refused_or_harmless() -> None:
     ensemble = random_trees(0, n_columns=4, depth=5, n_trees=3)
     background, X = random_rows(1, (9, 4)), random_rows(2, (20, 4))
     data = tables_of(explainer_of(ensemble, background))

@@ -1,10 +1,11 @@
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from plain_trees import traverse
+from random_ensembles import random_rows, random_trees
 
 from explainers.base import (
     Background,
@@ -22,10 +23,6 @@ from explainers.tree.explainer import TABLE_BYTES, TreeEngine, TreeExplainer
 from explainers.tree.lightgbm import parse_lightgbm
 from explainers.tree.sklearn import parse_sklearn
 from explainers.tree.xgboost import parse_xgboost
-
-RandomTrees = Callable[..., TreeEnsemble]
-RandomRows = Callable[[int, tuple[int, int]], FloatArray]
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
 
 CLOSE = 1e-6
 """Largest gap between the engines, of the largest value."""
@@ -120,9 +117,7 @@ def joined(*ensembles: TreeEnsemble) -> TreeEnsemble:
 
 @pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("seed", range(3))
-def test_tables_give_the_values_of_the_walk(
-    seed: int, options: dict[str, Any], random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_tables_give_the_values_of_the_walk(seed: int, options: dict[str, Any]) -> None:
     ensemble = random_trees(seed, **options)
     background = random_rows(seed + 1, (60, ensemble.n_columns))
     X = random_rows(seed + 2, (30, ensemble.n_columns))
@@ -131,9 +126,7 @@ def test_tables_give_the_values_of_the_walk(
 
 
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 200, 1000])
-def test_backgrounds_of_any_size_take_the_same_tables(
-    size: int, random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_backgrounds_of_any_size_take_the_same_tables(size: int) -> None:
     ensemble = random_trees(3, n_columns=20, depth=8)
     background, X = random_rows(size, (size, 20)), random_rows(0, (20, 20))
     explainer = explainer_of(ensemble, background, "table")
@@ -157,7 +150,7 @@ def test_a_path_of_fourteen_players_is_walked() -> None:
         explainer_of(ensemble, background, "table")
 
 
-def test_what_has_no_table_is_walked_and_the_rest_looked_up(random_rows: RandomRows) -> None:
+def test_what_has_no_table_is_walked_and_the_rest_looked_up() -> None:
     small = [comb([0, 1, 2, 3], seed) for seed in range(3)]
     ensemble = joined(*small, comb(list(range(14)), 9))
     background, X = random_rows(1, (40, 14)), random_rows(2, (30, 14))
@@ -175,9 +168,7 @@ def test_few_tables_are_not_worth_their_memory() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.6, 0.9, 0.999, 1.0])
-def test_tables_keep_within_their_memory(
-    share: float, random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_tables_keep_within_their_memory(share: float) -> None:
     ensemble = random_trees(5, n_trees=30, n_columns=30, depth=7)
     background, X = random_rows(1, (20, 30)), random_rows(2, (20, 30))
     walk = explainer_of(ensemble, background, "walk")
@@ -193,9 +184,7 @@ def test_tables_keep_within_their_memory(
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_conditions_of_a_player_on_a_long_path_are_joined(
-    seed: int, random_rows: RandomRows
-) -> None:
+def test_conditions_of_a_player_on_a_long_path_are_joined(seed: int) -> None:
     rng = np.random.default_rng(seed)
     trees = comb(rng.integers(0, 5, 20).tolist(), seed, sides=rng.integers(0, 2, 20).tolist())
     thresholds = rng.choice([-1.0, 0.0, 0.3, 0.5, 1.0], size=len(trees.left))
@@ -208,13 +197,13 @@ def test_conditions_of_a_player_on_a_long_path_are_joined(
 
 
 @pytest.mark.parametrize("columns", [[0, 0, 1], [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]])
-def test_a_leaf_no_row_can_reach_gives_nothing(columns: list[int], walk: Walk) -> None:
+def test_a_leaf_no_row_can_reach_gives_nothing(columns: list[int]) -> None:
     sides = [1] * (len(columns) - 1) + [0] if columns[-1] == 0 else [1, 0, 1]
     ensemble = comb(columns, sides=sides)
     rows = (np.random.default_rng(0).random((40, ensemble.n_columns)) < 0.3).astype(float)
     values = explainer_of(ensemble, rows[:20], "table").explain(rows[20:24]).values
     for x, found in zip(rows[20:24], values, strict=True):
-        expected = interventional_values(lambda Z: walk(ensemble, Z), x, rows[:20])
+        expected = interventional_values(lambda Z: traverse(ensemble, Z), x, rows[:20])
         np.testing.assert_allclose(found, expected, rtol=0, atol=2e-7)
 
 
@@ -264,24 +253,20 @@ def test_more_decisions_than_16_bits_count_are_walked() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-40, 1e-8, 1.0, 1e8, 1e40, 1e150])
-def test_values_of_any_size_are_as_close(
-    scale: float, random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_values_of_any_size_are_as_close(scale: float) -> None:
     trees = random_trees(2, n_columns=12, depth=7)
     ensemble = replace(trees, leaf_values=trees.leaf_values * scale, base=trees.base * scale)
     assert gap_of(ensemble, random_rows(1, (30, 12)), random_rows(2, (20, 12))) < CLOSE
 
 
-def test_a_common_offset_of_the_leaves_costs_no_digits(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_a_common_offset_of_the_leaves_costs_no_digits() -> None:
     trees = random_trees(2, n_columns=12, depth=7)
     leaves = (trees.left < 0)[:, None]
     ensemble = replace(trees, leaf_values=trees.leaf_values + 1e5 * leaves)
     assert gap_of(ensemble, random_rows(1, (30, 12)), random_rows(2, (20, 12))) < CLOSE
 
 
-def test_values_add_up_to_the_output(random_trees: RandomTrees, random_rows: RandomRows) -> None:
+def test_values_add_up_to_the_output() -> None:
     ensemble = random_trees(1, n_columns=20, n_trees=50, depth=7)
     X = random_rows(2, (100, 20))
     explainer = explainer_of(ensemble, random_rows(1, (100, 20)), "table")
@@ -291,9 +276,7 @@ def test_values_add_up_to_the_output(random_trees: RandomTrees, random_rows: Ran
     assert (explainer.tolerance, explainer_of(ensemble, X, "walk").tolerance) == (1e-5, 1e-9)
 
 
-def test_building_twice_gives_the_same_bytes(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_building_twice_gives_the_same_bytes() -> None:
     ensemble = random_trees(1, n_columns=40, n_trees=3, depth=10)
     first, second = (
         explainer_of(ensemble, random_rows(1, (100, 40)), "table")._compiled for _ in range(2)
@@ -305,9 +288,7 @@ def test_building_twice_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("part", ["rows", "wide", "piece_bits", "piece_targets", "wide_bits"])
-def test_a_damaged_table_differs_from_the_walk(
-    part: str, random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_a_damaged_table_differs_from_the_walk(part: str) -> None:
     ensemble = random_trees(1, n_columns=40, n_trees=1, depth=10)
     background, X = random_rows(1, (100, 40)), random_rows(2, (100, 40))
     explainer = explainer_of(ensemble, background, "table")
@@ -325,9 +306,7 @@ def test_a_damaged_table_differs_from_the_walk(
     assert gap_to_the_walk(explainer, walk, X) > CLOSE
 
 
-def test_no_row_of_a_table_lies_across_two_cache_lines(
-    random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_no_row_of_a_table_lies_across_two_cache_lines() -> None:
     explainer = explainer_of(random_trees(1, depth=6), random_rows(1, (10, 5)), "table")
     assert explainer._compiled is not None
     rows = explainer._compiled.tables.rows

@@ -2,7 +2,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plain_trees import traverse
+from random_ensembles import random_rows, random_trees
 
 import explainers
 from explainers import warm
@@ -29,10 +30,6 @@ from explainers.tree import kernel
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TreeEngine, TreeExplainer
 from explainers.warm import main as compile_all
-
-RandomTrees = Callable[..., TreeEnsemble]
-RandomRows = Callable[[int, tuple[int, int]], FloatArray]
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
 
 GAPS = {"walk": 1e-12, "table": 2e-6}
 """Largest error where leaf values are about 1: tables are float32."""
@@ -104,66 +101,60 @@ def chain(length: int) -> TreeEnsemble:
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("seed", range(4))
 def test_outputs_are_bitwise_those_of_the_documented_rules(
-    seed: int, options: dict[str, float], random_trees: RandomTrees, random_rows: RandomRows,
-    walk: Walk,
-) -> None:  # fmt: skip
+    seed: int, options: dict[str, float]
+) -> None:
     ensemble = random_trees(seed, n_trees=9, **options)
     X = random_rows(seed, (200, ensemble.n_columns))
-    assert np.array_equal(explainer_of(ensemble, X[:3]).outputs(X), walk(ensemble, X))
+    assert np.array_equal(explainer_of(ensemble, X[:3]).outputs(X), traverse(ensemble, X))
 
 
 @both_engines
 @pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("seed", range(4))
 def test_values_are_those_of_brute_force(
-    seed: int, options: dict[str, float], engine: TreeEngine, random_trees: RandomTrees,
-    random_rows: RandomRows, walk: Walk,
-) -> None:  # fmt: skip
+    seed: int, options: dict[str, float], engine: TreeEngine
+) -> None:
     ensemble = random_trees(seed, **options)
     model = without_float32_sums(ensemble)
     background = random_rows(seed + 100, (20, ensemble.n_columns))
     X = random_rows(seed + 200, (6, ensemble.n_columns))
     values = explainer_of(ensemble, background, engine=engine).explain(X).values
     for x, found in zip(X, values, strict=True):
-        expected = interventional_values(lambda Z: walk(model, Z), x, background)
+        expected = interventional_values(lambda Z: traverse(model, Z), x, background)
         np.testing.assert_allclose(found, expected, rtol=0, atol=GAPS[engine])
 
 
 @both_engines
 @pytest.mark.parametrize("size", [1, 63, 64, 65, 128, 129, 200])
 def test_backgrounds_of_any_size_give_the_values_of_brute_force(
-    engine: TreeEngine, size: int, random_trees: RandomTrees, random_rows: RandomRows, walk: Walk
+    engine: TreeEngine, size: int
 ) -> None:
     ensemble = random_trees(7, depth=5)
     background = random_rows(size, (size, 5))
     x = random_rows(1, (1, 5))
     explanation = explainer_of(ensemble, background, engine=engine).explain(x)
-    expected = interventional_values(lambda Z: walk(ensemble, Z), x[0], background)
+    expected = interventional_values(lambda Z: traverse(ensemble, Z), x[0], background)
     np.testing.assert_allclose(explanation.values[0], expected, rtol=0, atol=GAPS[engine])
     np.testing.assert_allclose(
-        explanation.base_values[0], walk(ensemble, background).mean(axis=0), rtol=1e-14
+        explanation.base_values[0], traverse(ensemble, background).mean(axis=0), rtol=1e-14
     )
 
 
 @both_engines
 @pytest.mark.parametrize("seed", range(4))
-def test_derived_columns_of_one_raw_column_are_one_player(
-    engine: TreeEngine, seed: int, random_trees: RandomTrees, random_rows: RandomRows, walk: Walk
-) -> None:
+def test_derived_columns_of_one_raw_column_are_one_player(engine: TreeEngine, seed: int) -> None:
     ensemble = random_trees(seed, n_columns=7, depth=6)
     derivation = Shifted(np.array([2, 0, 0, 1, 2, 2, 0]), np.array([0, 0, 0.5, 0, -0.5, 1, 0]))
     background, X = random_rows(seed, (30, 4)), random_rows(seed + 9, (5, 4))
     values = explainer_of(ensemble, background, derivation, engine=engine).explain(X).values
     for x, found in zip(X, values, strict=True):
-        expected = interventional_values(lambda Z: walk(ensemble, derivation(Z)), x, background)
+        expected = interventional_values(lambda Z: traverse(ensemble, derivation(Z)), x, background)
         np.testing.assert_allclose(found, expected, rtol=0, atol=GAPS[engine])
     assert np.all(values[:, 3] == 0)
 
 
 @both_engines
-def test_a_tree_of_one_leaf_moves_the_base_and_no_value(
-    engine: TreeEngine, random_trees: RandomTrees
-) -> None:
+def test_a_tree_of_one_leaf_moves_the_base_and_no_value(engine: TreeEngine) -> None:
     ensemble = random_trees(0, depth=0)
     explanation = explainer_of(ensemble, np.zeros((3, 5)), engine=engine).explain(np.ones((2, 5)))
     assert np.all(explanation.values == 0)
@@ -172,9 +163,7 @@ def test_a_tree_of_one_leaf_moves_the_base_and_no_value(
 
 
 @both_engines
-def test_a_row_has_the_same_bytes_alone_and_in_a_batch(
-    engine: TreeEngine, random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_a_row_has_the_same_bytes_alone_and_in_a_batch(engine: TreeEngine) -> None:
     explainer = explainer_of(random_trees(3, n_outputs=2), random_rows(1, (65, 5)), engine=engine)
     X = random_rows(2, (40, 5))
     together = explainer.explain(X).values
@@ -183,9 +172,7 @@ def test_a_row_has_the_same_bytes_alone_and_in_a_batch(
 
 
 @both_engines
-def test_threads_share_an_explainer(
-    engine: TreeEngine, random_trees: RandomTrees, random_rows: RandomRows
-) -> None:
+def test_threads_share_an_explainer(engine: TreeEngine) -> None:
     explainer = explainer_of(random_trees(3, n_trees=40), random_rows(1, (100, 5)), engine=engine)
     X = random_rows(2, (400, 5))
     serial = explainer.explain(X).values
@@ -194,7 +181,7 @@ def test_threads_share_an_explainer(
     assert np.array_equal(np.concatenate(parts), serial)
 
 
-def test_every_kernel_is_compiled_once(random_trees: RandomTrees, random_rows: RandomRows) -> None:
+def test_every_kernel_is_compiled_once() -> None:
     compile_all()
     X = random_rows(2, (4, 5))
     frozen = X.copy()

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from boosting_rows import rows_with_gaps, signal_of
 from catboost import CatBoost, CatBoostClassifier, CatBoostRegressor, Pool
 
 from explainers.base import FloatArray, UnsupportedModelError
@@ -38,17 +39,13 @@ def loaded(model: CatBoost, **options: Any) -> CatBoostModel:
 
 
 @pytest.fixture(scope="module", name="X")
-def rows_with_gaps() -> FloatArray:
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(ROWS, 4))
-    X[rng.random(X.shape) < 0.1] = np.nan
-    return X
+def rows() -> FloatArray:
+    return rows_with_gaps(ROWS)
 
 
 @pytest.fixture(scope="module")
 def signal(X: FloatArray) -> FloatArray:
-    filled = np.nan_to_num(X, nan=0.4)
-    return filled[:, 0] * filled[:, 1] + filled[:, 2]
+    return signal_of(X)
 
 
 @pytest.fixture(scope="module")

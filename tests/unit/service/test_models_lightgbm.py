@@ -5,6 +5,7 @@ import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+from boosting_rows import CATEGORIES, category_frame, coded, labels_of, rows_with_gaps, signal_of
 
 from explainers.base import FloatArray, UnsupportedModelError
 from service.models.errors import ModelLoadError, UnknownCategoriesError
@@ -13,22 +14,18 @@ from service.models.lightgbm import LightGBMModel, dump_lightgbm, load_lightgbm
 COMMON = {"n_estimators": 10, "num_leaves": 7, "n_jobs": 1, "random_state": 0, "verbose": -1}
 SENSITIVE = {"min_child_samples": 5, "cat_smooth": 1, "min_data_per_group": 5}
 ROWS = 1_000
-CATEGORIES = {"colour": tuple("bcade"), "rooms": (10, 20, 30)}
 
 
 @pytest.fixture(scope="module", name="X")
-def rows_with_gaps() -> FloatArray:
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(ROWS, 4))
-    X[rng.random(X.shape) < 0.1] = np.nan
-    X[rng.random(X.shape) < 0.1] = 0.0
+def rows() -> FloatArray:
+    X = rows_with_gaps(ROWS)
+    X[np.random.default_rng(2).random(X.shape) < 0.1] = 0.0
     return X
 
 
 @pytest.fixture(scope="module")
 def signal(X: FloatArray) -> FloatArray:
-    filled = np.nan_to_num(X, nan=0.4)
-    return filled[:, 0] * filled[:, 1] + filled[:, 2]
+    return signal_of(X)
 
 
 @pytest.fixture(scope="module")
@@ -38,37 +35,17 @@ def binary(X: FloatArray, signal: FloatArray) -> Any:
 
 @pytest.fixture(scope="module")
 def frame(X: FloatArray) -> pd.DataFrame:
-    rng = np.random.default_rng(1)
-    frame = pd.DataFrame(
-        {
-            "size": X[:, 0],
-            "colour": pd.Categorical(rng.choice(list("bcade"), ROWS), list("bcade")),
-            "rooms": pd.Categorical(rng.choice([10, 20, 30], ROWS)),
-        }
-    )
-    frame.loc[::7, "colour"] = np.nan
-    return frame
+    return category_frame(X)
 
 
 @pytest.fixture(scope="module")
 def labels(frame: pd.DataFrame) -> Any:
-    signal = frame["size"].fillna(1) + frame["colour"].isin(["b", "d"]) + (frame["rooms"] == 20)
-    return signal > 0.8
+    return labels_of(frame)
 
 
 @pytest.fixture(scope="module")
 def category_classifier(frame: pd.DataFrame, labels: Any) -> Any:
     return lightgbm.LGBMClassifier(**COMMON, **SENSITIVE).fit(frame, labels)
-
-
-def coded(frame: pd.DataFrame, columns: dict[str, tuple[Any, ...]]) -> FloatArray:
-    arrays = [
-        frame[name].map({level: code for code, level in enumerate(columns[name])})
-        if name in columns
-        else frame[name]
-        for name in frame.columns
-    ]
-    return np.column_stack([array.astype(float).to_numpy() for array in arrays])
 
 
 def loaded(model: Any, **options: Any) -> LightGBMModel:

@@ -17,6 +17,7 @@ from mixed_pipelines import (
     preprocessing,
     unusual_rows,
 )
+from plain_trees import traverse
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
@@ -26,7 +27,6 @@ from sklearn.preprocessing import (
 )
 
 from explainers.base import FloatArray, UnsupportedModelError
-from explainers.tree.ensemble import TreeEnsemble
 from service.models.base import LinearForm, TreeForm
 
 
@@ -69,23 +69,7 @@ def form_outputs(form: TreeForm | LinearForm, X: FloatArray) -> FloatArray:
     derived = form.derivation(X)
     if isinstance(form, LinearForm):
         return derived @ form.coefficients + form.intercept
-    return np.vstack([descend(form.ensemble, row) for row in derived])
-
-
-def descend(trees: TreeEnsemble, row: FloatArray) -> FloatArray:
-    total = np.zeros(trees.n_outputs)
-    row = row.astype(np.float32).astype(np.float64) if trees.float32_inputs else row
-    for root, output in zip(trees.roots, trees.tree_output, strict=True):
-        node = root
-        while trees.left[node] >= 0:
-            x = row[trees.column[node]]
-            goes_left = trees.missing_left[node] if x != x else x <= trees.threshold[node]  # noqa: PLR0124
-            node = trees.left[node] if goes_left else trees.right[node]
-        if trees.leaf_values.shape[1] == 1:
-            total[output] += trees.leaf_values[node, 0]
-        else:
-            total += trees.leaf_values[node]
-    return np.asarray(trees.base + total / trees.divisor)
+    return traverse(form.ensemble, derived)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])

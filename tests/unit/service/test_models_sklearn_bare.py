@@ -2,7 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
+from mixed_pipelines import library_scores, loaded
 from sklearn import ensemble, linear_model, tree
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -12,28 +12,11 @@ from sklearn.svm import SVC, SVR, LinearSVC
 
 from explainers.base import FloatArray, UnsupportedModelError
 from service.models.base import Served
-from service.models.sklearn import TRUSTED, SklearnModel, dump_sklearn, load_sklearn
 
 FOREST = ensemble.RandomForestClassifier(15, max_depth=6, random_state=0)
 LOGISTIC_CV = linear_model.LogisticRegressionCV(
     cv=2, max_iter=9000, l1_ratios=(0,), use_legacy_attributes=False, scoring="neg_log_loss"
 )
-
-
-def loaded(model: Any, **options: Any) -> SklearnModel:
-    return load_sklearn(dump_sklearn(model)[0], **options)
-
-
-def library_scores(model: Any, rows: Any) -> FloatArray:
-    """What the library answers with the stored model, a row at a time.
-
-    Stored and copied, because the memory layout of coefficients and rows sets the last bits of
-    linear models.
-    """
-    model = skops.io.loads(dump_sklearn(model)[0], trusted=list(TRUSTED))
-    predict = model.predict_proba if hasattr(model, "predict_proba") else model.predict
-    answers = [predict(rows[index : index + 1].copy()) for index in range(len(rows))]
-    return np.concatenate(answers).astype(np.float64).reshape(len(rows), -1)
 
 
 def assert_serves_the_librarys_numbers(model: Any, rows: Any, X: FloatArray) -> Served:

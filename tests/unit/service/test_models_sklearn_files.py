@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from mixed_pipelines import loaded
 from numpy.typing import NDArray
 from sklearn import ensemble, linear_model, tree
 from sklearn.datasets import load_iris
@@ -18,14 +19,10 @@ from sklearn.svm import LinearSVC
 
 from explainers.base import RawColumns
 from service.models.errors import ModelLoadError
-from service.models.sklearn import SklearnModel, dump_sklearn, load_sklearn
+from service.models.sklearn import dump_sklearn, load_sklearn
 
 FOREST = ensemble.RandomForestClassifier(9, max_depth=6, random_state=0)
 LOGISTIC = linear_model.LogisticRegression(max_iter=9000)
-
-
-def loaded(model: Any, **options: Any) -> SklearnModel:
-    return load_sklearn(dump_sklearn(model)[0], **options)
 
 
 def test_given_names_and_categories_serve_an_unnamed_array() -> None:

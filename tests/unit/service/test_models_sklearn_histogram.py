@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from mixed_pipelines import loaded
 from numpy.typing import NDArray
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import (
@@ -24,7 +25,7 @@ from sklearn.utils.validation import check_array
 from explainers.base import FloatArray, IdentityDerivation
 from explainers.preprocess import UNSEEN_TEXT
 from service.models.errors import ModelLoadError
-from service.models.sklearn import SklearnModel, dump_sklearn, load_sklearn
+from service.models.sklearn import dump_sklearn, load_sklearn
 
 COMMON = {"max_iter": 8, "max_leaf_nodes": 9, "min_samples_leaf": 5, "random_state": 0}
 ROWS = 600
@@ -73,10 +74,6 @@ def coded(frame: pd.DataFrame) -> FloatArray:
             for name in frame
         ]
     ).astype(np.float64)
-
-
-def loaded(model: Any, **options: Any) -> SklearnModel:
-    return load_sklearn(dump_sklearn(model)[0], **options)
 
 
 def test_categories_of_a_frame_come_from_its_own_encoder(

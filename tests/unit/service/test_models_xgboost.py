@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xgboost
+from boosting_rows import CATEGORIES, category_frame, coded, labels_of, rows_with_gaps, signal_of
 
 from explainers.base import FloatArray, UnsupportedModelError
 from service.models.errors import ModelLoadError, UnknownCategoriesError
@@ -12,21 +13,16 @@ from service.models.xgboost import XGBoostModel, dump_xgboost, load_xgboost
 
 COMMON = {"n_estimators": 15, "max_depth": 3, "n_jobs": 1, "random_state": 0}
 ROWS = 1_000
-CATEGORIES = {"colour": tuple("bcade"), "rooms": (10, 20, 30)}
 
 
 @pytest.fixture(scope="module", name="X")
-def rows_with_gaps() -> FloatArray:
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(ROWS, 4))
-    X[rng.random(X.shape) < 0.1] = np.nan
-    return X
+def rows() -> FloatArray:
+    return rows_with_gaps(ROWS)
 
 
 @pytest.fixture(scope="module")
 def signal(X: FloatArray) -> FloatArray:
-    filled = np.nan_to_num(X, nan=0.4)
-    return filled[:, 0] * filled[:, 1] + filled[:, 2]
+    return signal_of(X)
 
 
 @pytest.fixture(scope="module")
@@ -36,33 +32,13 @@ def binary(X: FloatArray, signal: FloatArray) -> Any:
 
 @pytest.fixture(scope="module")
 def frame(X: FloatArray) -> pd.DataFrame:
-    rng = np.random.default_rng(1)
-    frame = pd.DataFrame(
-        {
-            "size": X[:, 0],
-            "colour": pd.Categorical(rng.choice(list("bcade"), ROWS), list("bcade")),
-            "rooms": pd.Categorical(rng.choice([10, 20, 30], ROWS)),
-        }
-    )
-    frame.loc[::7, "colour"] = np.nan
-    return frame
+    return category_frame(X)
 
 
 @pytest.fixture(scope="module")
 def category_classifier(frame: pd.DataFrame) -> Any:
-    signal = frame["size"].fillna(1) + frame["colour"].isin(["b", "d"]) + (frame["rooms"] == 20)
     model = xgboost.XGBClassifier(enable_categorical=True, max_cat_to_onehot=2, **COMMON)
-    return model.fit(frame, signal > 0.8)
-
-
-def coded(frame: pd.DataFrame, columns: dict[str, tuple[Any, ...]]) -> FloatArray:
-    arrays = [
-        frame[name].map({level: code for code, level in enumerate(columns[name])})
-        if name in columns
-        else frame[name]
-        for name in frame.columns
-    ]
-    return np.column_stack([array.astype(float).to_numpy() for array in arrays])
+    return model.fit(frame, labels_of(frame))
 
 
 def loaded(model: Any, **options: Any) -> XGBoostModel:

@@ -1,22 +1,30 @@
-from collections.abc import Callable
+"""Tree models as `TreeEnsemble` states their semantics, in plain numpy, and rows that tell."""
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from explainers.base import FloatArray
+from explainers.tree.edges import edge_rows
 from explainers.tree.ensemble import TreeEnsemble
 
-Walk = Callable[[TreeEnsemble, FloatArray], FloatArray]
+N_EDGE_ROWS = 2_000
 
 
-@pytest.fixture(scope="session")
-def walk() -> Walk:
-    """Outputs (N, C) of an ensemble by the semantics its docstring states, in plain numpy."""
-    return _outputs
+def edges_of(ensemble: TreeEnsemble, rows: FloatArray) -> FloatArray:
+    """Rows on every edge of the ensemble, with missing values and unseen codes in all columns."""
+    every = np.ones(rows.shape[1], dtype=np.bool_)
+    return edge_rows(
+        ensemble,
+        rows,
+        n=N_EDGE_ROWS,
+        rng=np.random.default_rng(7),
+        missing_allowed=every,
+        unseen_allowed=every,
+    )
 
 
-def _outputs(ensemble: TreeEnsemble, X: FloatArray) -> FloatArray:
+def traverse(ensemble: TreeEnsemble, X: FloatArray) -> FloatArray:
+    """Outputs (N, C) of an ensemble by the semantics its docstring states."""
     kind = np.float32 if ensemble.float32_sums else np.float64
     sums = np.tile(ensemble.base.astype(kind), (len(X), 1))
     trees = np.zeros_like(sums) if ensemble.divisor != 1 else sums
