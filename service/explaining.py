@@ -1,4 +1,4 @@
-"""The one place where explanations are computed and checked: for answers and for jobs alike."""
+"""The one place where explanations are computed and checked."""
 
 import math
 import time

@@ -4,14 +4,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import uvicorn
-from servers import Client, Reply, wait_until
+from servers import Reachable, Reply, wait_until
 
 from service.app import create_app
 from service.runtime import Runtime
@@ -22,19 +22,8 @@ Customise = Callable[[Runtime], None]
 
 
 @dataclass
-class LiveApp:
-    url: str
+class LiveApp(Reachable):
     runtime: Runtime
-    clients: list[Client] = field(default_factory=list)
-
-    def client(self, key: str | None = None) -> Client:
-        """A new connection, closed with the application."""
-        self.clients.append(Client(self.url, key))
-        return self.clients[-1]
-
-    def close(self) -> None:
-        for client in self.clients:
-            client.close()
 
     def connect(self, *, timeout_seconds: float = 5.0) -> socket.socket:
         """A bare TCP connection."""

@@ -75,21 +75,31 @@ class Client:
 
 
 @dataclass
-class Server:
-    process: subprocess.Popen[bytes]
+class Reachable:
+    """Whatever serves at a URL."""
+
     url: str
-    log: Path
-    clients: list[Client] = field(default_factory=list)
+    clients: list[Client] = field(default_factory=list, kw_only=True)
 
     def client(self, key: str | None = None) -> Client:
-        """A new connection, closed with the server."""
+        """A new connection, closed with what serves it."""
         self.clients.append(Client(self.url, key))
         return self.clients[-1]
 
     def close(self) -> None:
-        """Close the connections and end the process, if it still runs."""
+        """Close the connections."""
         for client in self.clients:
             client.close()
+
+
+@dataclass
+class Server(Reachable):
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def close(self) -> None:
+        """Close the connections and end the process, if it still runs."""
+        super().close()
         if self.process.poll() is None:
             self.stop()
 
@@ -132,7 +142,7 @@ def start_server(
     while time.monotonic() < deadline:
         for line in log.read_text(errors="replace").splitlines():
             if line.startswith("· serving on "):
-                return Server(process, line.removeprefix("· serving on "), log)
+                return Server(line.removeprefix("· serving on "), process, log)
         if process.poll() is not None:
             break
         time.sleep(0.02)
