@@ -1,10 +1,11 @@
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
+import xgboost
 from catboost import CatBoost
 
 from explainers.base import FloatArray, Link
@@ -13,6 +14,7 @@ from service.models.lightgbm import LightGBMModel, dump_lightgbm, load_lightgbm
 from service.models.lightgbm_link import proven_link
 from service.models.lightgbm_text import ModelText
 from service.models.links import c_link, exponential, logistic, proof_margins, softmax
+from service.models.xgboost import XGBoostModel, _proven_logistic, load_xgboost
 
 MARGINS = proof_margins(3)
 
@@ -148,3 +150,42 @@ def test_catboost_is_asked_for_a_link_that_is_not_ours(X: FloatArray) -> None:
     served = other.predict(X).scores
     assert calls.count == 2
     np.testing.assert_array_equal(served, expected * (1 + 1e-15))
+
+
+def xgboost_model(X: FloatArray, objective: str) -> tuple[xgboost.Booster, XGBoostModel]:
+    data = xgboost.DMatrix(X, X[:, 0] * X[:, 1] > 0)
+    booster = xgboost.train({"objective": objective, "nthread": 1}, data, 20)
+    return booster, load_xgboost(booster.save_raw("ubj"), format="ubj")
+
+
+def test_xgboosts_own_link_is_not_asked_where_ours_has_its_bits(X: FloatArray) -> None:
+    booster, adapter = xgboost_model(X, "binary:logistic")
+    assert adapter.logistic is not None
+    expected = booster.inplace_predict(X).astype(np.float64)
+    np.testing.assert_array_equal(adapter.predict(X).scores[:, 1], expected)
+    adapter.logistic = None
+    np.testing.assert_array_equal(adapter.predict(X).scores[:, 1], expected)
+
+
+def test_a_value_of_xgboost_has_no_link_to_prove(X: FloatArray) -> None:
+    assert xgboost_model(X, "reg:squarederror")[1].logistic is None
+
+
+@dataclass(frozen=True)
+class NudgedXGBoost:
+    """A booster that serves its links one step of float32 off."""
+
+    booster: xgboost.Booster
+    towards: float
+
+    def inplace_predict(self, X: FloatArray, **options: Any) -> Any:
+        predicted = self.booster.inplace_predict(X, **options)
+        is_margin = options.get("predict_type") == "margin"
+        return predicted if is_margin else np.nextafter(predicted, np.float32(self.towards))
+
+
+def test_a_link_of_xgboost_that_is_not_ours_is_not_proven(X: FloatArray) -> None:
+    booster, _ = xgboost_model(X, "binary:logistic")
+    assert _proven_logistic(booster, 3, "logit") is not None
+    for towards in (0.0, 1.0):
+        assert _proven_logistic(NudgedXGBoost(booster, towards), 3, "logit") is None
