@@ -31,6 +31,7 @@ from service.registry.layout import TABLES, Layout, read_files, sha256_of
 from service.registry.manifest import Manifest
 
 GOLDEN_TOLERANCE = {True: 1e-5, False: 1e-9}
+"""Largest relative gap to the golden outputs, scores and base values, by float32 or not."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
