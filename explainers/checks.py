@@ -1,6 +1,7 @@
 """Invariants every answer is held to. None lets NaN pass."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import ModuleType
 
 import numpy as np
 
@@ -43,11 +44,16 @@ class Invariants:
     unused_columns: IntArray
     link: Link
     feature_names: tuple[str, ...]
+    _kernel: ModuleType = field(init=False)
 
     def __post_init__(self) -> None:
         columns = range(len(self.feature_names))
         if any(column not in columns for column in self.unused_columns.tolist()):
             raise ValueError(f"unused columns beyond the {len(columns)} that are explained")
+        # numba takes a quarter of a second to import: only a process that explains pays.
+        from explainers.tree import kernel
+
+        object.__setattr__(self, "_kernel", kernel)
 
     def check(self, explanation: Explanation, outputs: FloatArray, scores: FloatArray) -> Checked:
         """Hold N rows against what the model served: outputs (N, C) and scores (N, K).
@@ -55,8 +61,7 @@ class Invariants:
         Raises ValueError for shapes that do not belong together. Cost: 4 us, and 0.2 us for each
         row of 30 columns.
         """
-        from explainers.tree import kernel
-
+        kernel = self._kernel
         self._check_shapes(explanation, outputs, scores)
         additivity, link, flags = kernel.check_rows(
             explanation.values,
@@ -81,8 +86,7 @@ class Invariants:
         return Checked(additivity, link, reasons)
 
     def _reason(self, gap: float, miss: float, flag: int) -> str:
-        from explainers.tree import kernel
-
+        kernel = self._kernel
         broken = {
             "finite": bool(flag & kernel.NOT_FINITE),
             "additivity": not gap <= self.tolerance,

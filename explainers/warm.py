@@ -6,6 +6,7 @@ from explainers.base import Background, IdentityDerivation, Naming
 from explainers.checks import Invariants
 from explainers.tree.ensemble import TreeEnsemble
 from explainers.tree.explainer import TreeEngine, TreeExplainer
+from explainers.tree.kernel import round_to_float32, strongest
 
 
 def main() -> None:
@@ -35,6 +36,8 @@ def _check(explainer: TreeExplainer) -> None:
         ("column",),
     )
     invariants.check(explainer.explain(row), explainer.outputs(row), explainer.outputs(row))
+    strongest(row, 1)
+    round_to_float32(row)
 
 
 def _stump() -> TreeEnsemble:

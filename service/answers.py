@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, NamedTuple, Self
 
-import numpy as np
 import orjson
 
 from explainers.base import FloatArray, Level, Values
@@ -114,10 +113,10 @@ class Ranked:
     @classmethod
     def of(cls, values: Values, most: int) -> Self:
         """The strongest `most` entries of each row of values, (N, F, C)."""
-        flat = values.reshape(len(values), -1)
-        order = np.argsort(-np.abs(flat), axis=1, kind="stable")[:, :most]
-        rows = np.arange(len(flat))[:, None]
-        return cls(order.tolist(), flat[rows, order].tolist())
+        from explainers.tree.kernel import strongest
+
+        entries, contributions = strongest(values.reshape(len(values), -1), most)
+        return cls(entries.tolist(), contributions.tolist())
 
 
 def encode_explanation(

@@ -41,6 +41,8 @@ from service.serving import ServedModels
 from service.settings import Settings
 
 FOLLOW_SECONDS = 1.0
+YOUNG_OBJECTS = 10_000
+"""Between two looks for cycles: a request makes none, and 700 would be one look a tick."""
 NO_DEFAULT_PAGES: dict[str, Any] = {
     "openapi_url": None,
     "docs_url": None,
@@ -166,6 +168,7 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
     # would stop the service for 0.1 s at a time.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     follower = asyncio.create_task(_follow(runtime))
     try:
         yield

@@ -311,6 +311,42 @@ def _decide_row(
 
 
 @_compiled
+def round_to_float32(rows: NDArray[np.float64]) -> None:
+    """Round (N, P) in place, beyond the largest float32 to infinity."""
+    for n in range(np.uint64(rows.shape[0])):
+        for p in range(np.uint64(rows.shape[1])):
+            rows[n, p] = np.float32(rows[n, p])
+
+
+@_compiled
+def strongest(
+    contributions: NDArray[np.float64], most: Whole
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(N, K) entries of each row of (N, E) by falling magnitude, K = min(most, E), equal ones in
+    order, and (N, K) their contributions. None may be NaN.
+    """
+    n_rows, n_entries = contributions.shape
+    size = np.uint64(min(most, n_entries))
+    entries = np.zeros((n_rows, size), np.int64)
+    picked = np.zeros((n_rows, size))
+    for n in range(np.uint64(n_rows)):
+        found = ZERO
+        for e in range(np.uint64(n_entries)):
+            value = contributions[n, e]
+            if found == size and (size == ZERO or abs(value) <= abs(picked[n, size - ONE])):
+                continue
+            at = found if found < size else size - ONE
+            while at > ZERO and abs(picked[n, at - ONE]) < abs(value):
+                entries[n, at] = entries[n, at - ONE]
+                picked[n, at] = picked[n, at - ONE]
+                at -= ONE
+            entries[n, at] = e
+            picked[n, at] = value
+            found = min(found + ONE, size)
+    return entries, picked
+
+
+@_compiled
 def decide(rows: NDArray[np.float64], decisions: Decisions) -> NDArray[np.uint8]:
     """(N, D): 1 where a decision sends a row left. Rows (N, P) are already rounded to float32 for
     models that read float32.

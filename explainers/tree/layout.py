@@ -95,7 +95,8 @@ class LaidOutTrees:
         total = kernel.look_up(
             self._read(derived), self.decisions, tables, self.n_players, self.n_outputs
         )
-        total /= self.ensemble.divisor
+        if self.ensemble.divisor != 1:
+            total /= self.ensemble.divisor
         return total
 
     def without(self, trees: NDArray[np.bool_]) -> kernel.Trees:
@@ -113,8 +114,7 @@ class LaidOutTrees:
             raise ValueError(f"derived rows must be (N, {self.ensemble.n_columns})")
         rows = np.array(derived, dtype=np.float64, order="C")
         if self.ensemble.float32_inputs:
-            with np.errstate(over="ignore"):
-                rows = rows.astype(np.float32).astype(np.float64)
+            kernel.round_to_float32(rows)
         return rows
 
 

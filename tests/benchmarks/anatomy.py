@@ -23,9 +23,12 @@ import serving
 import wrk
 from processes import Serving, running
 
-RATE = 500
+RATE = 200
 LOOP = "run_server"
+HTTP = "HTTP: uvicorn, httptools, uvloop, sockets"
+COMMIT = "commit: writer thread, SQLite"
 PARTS = {
+    HTTP: ("RequestResponseCycle.send",),
     "predict: the library's own call": ("XGBoostModel.predict",),
     "explain: tables": ("TreeExplainer.explain",),
     "check: invariants": ("Invariants.check",),
@@ -37,10 +40,8 @@ PARTS = {
     "metrics": ("_count_success", "Histogram.observe", "Counter.inc"),
     "request ID, host, authorization, query": ("Edge.__call__",),
 }
-"""Name to functions: a sample belongs to the first whose function is on its stack."""
+"""Name to functions: a sample belongs to the first whose function is on its stack, else to HTTP."""
 
-HTTP = "HTTP: uvicorn, httptools, uvloop, sockets"
-COMMIT = "commit: writer thread, SQLite"
 ECHO = """
 import sys
 import uvicorn
@@ -120,7 +121,7 @@ def _load(
 @contextmanager
 def _sampled(server: Serving, stage: serving.Stage, seconds: int) -> Iterator[Path]:
     file = stage.folder / "samples"
-    command = ["taskset", "-c", str(stage.core_of_wrk), "py-spy", "record", "--nonblocking"]
+    command = ["taskset", "-c", str(stage.core_of_wrk), "py-spy", "record"]
     command += ["--pid", str(server.pid), "--duration", str(seconds), "--rate", str(RATE)]
     command += ["--function", "--format", "raw", "--output", str(file)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -162,7 +163,7 @@ def _print(requests: int, cpu: dict[str, float], samples: Counter[str], floor: f
     others = total - cpu[loop] / requests * 1e6
     print(f"\n{'CPU us of one request':<45} {total:>7.0f}")
     per_sample = cpu[loop] / requests / samples.total() * 1e6
-    for part in (*PARTS, HTTP):
+    for part in PARTS:
         print(f"  {part:<43} {samples[part] * per_sample:>7.1f}")
     print(f"  {COMMIT:<43} {others:>7.1f}")
     print(f"for scale: uvicorn echoing as many bytes       {floor * 1e6:>6.1f}")

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from measuring import row_microseconds, use_one_core
 from numpy.typing import NDArray
+from targets import Target, verdict
 
 BACKGROUND_ROWS = 100
 BACKGROUNDS = (10, 100, 1000)
@@ -56,31 +57,6 @@ class Subject:
     targets: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Target:
-    """What was to be reached, and what was."""
-
-    what: str
-    bound: float
-    reached: float
-    is_least: bool = True
-
-    @property
-    def is_met(self) -> bool:
-        return self.reached >= self.bound if self.is_least else self.reached <= self.bound
-
-    def __str__(self) -> str:
-        relation = "at least" if self.is_least else "at most "
-        verdict = "" if self.is_met else "   MISSED"
-        return (
-            f"{self.what:<72} {relation} {_short(self.bound):>7} {_short(self.reached):>9}{verdict}"
-        )
-
-
-def _short(number: float) -> str:
-    return f"{number:,.0f}" if number >= 1000 else f"{number:.3g}"
-
-
 def main() -> int:
     options = _options()
     use_one_core()
@@ -93,11 +69,8 @@ def main() -> int:
         *_growth_with_background(model, X, options),
         *_build_times(model, X, y),
     ]
-    print(f"\n{'target':<72} {'':<8} {'bound':>7} {'reached':>9}")
-    for target in targets:
-        print(target)
     print(machine.load())
-    return 0 if all(target.is_met for target in targets) else 1
+    return verdict(targets)
 
 
 def _options() -> argparse.Namespace:

@@ -115,7 +115,10 @@ def test_nothing_is_stored_for_a_model_without_tables(tmp_path: Path, small: Fit
 
     _, X, y = small
     registry = Registry(tmp_path / "registry")
-    for final in (LogisticRegression(max_iter=5000), MLPClassifier((2,), max_iter=2000)):
+    for final in (
+        LogisticRegression(max_iter=5000),
+        MLPClassifier((8,), max_iter=2000, random_state=0),
+    ):
         registry.register("small", final.fit(X / np.max(X), y), X / np.max(X), y)
     for version in (1, 2):
         assert registry.load("small", version).version == version
