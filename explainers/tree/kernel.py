@@ -323,7 +323,8 @@ def strongest(
     contributions: NDArray[np.float64], most: Whole
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(N, K) entries of each row of (N, E) by falling magnitude, K = min(most, E), equal ones in
-    order, and (N, K) their contributions. None may be NaN.
+    order, and (N, K) their contributions. A row with NaN, which no check passes, comes in any
+    order.
     """
     n_rows, n_entries = contributions.shape
     size = np.uint64(min(most, n_entries))
