@@ -5,10 +5,11 @@ import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Self
 
-from sqlalchemy import Engine, select, update
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, ProgrammingError
+from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
 from service.evidence.engines import connect, create_file, database_url, prepare, translated_errors
 from service.evidence.errors import StoreUnavailableError
@@ -26,6 +27,7 @@ from service.evidence.reading import (
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
+_HUNG_SECONDS = 1.0
 _EVENT_ID = INSERTED_COLUMNS.index("event_id")
 _REFUSALS_OF_VALUES = (
     DataError,
@@ -57,6 +59,8 @@ class EvidenceStore:
         self._reading = reading
         marker = "?" if writing.dialect.name == "sqlite" else "%s"
         self._one_row = f"({', '.join([marker] * len(INSERTED_COLUMNS))})"
+        self._insertion: Connection | None = None
+        self._inserting = Lock()
 
     @classmethod
     def open(cls, url: str, *, readers: int = 4, busy_timeout_seconds: float = 3.0) -> Self:
@@ -83,6 +87,9 @@ class EvidenceStore:
 
     def close(self) -> None:
         """Close all connections; the last one of SQLite folds the write-ahead log back in."""
+        if self._inserting.acquire(timeout=_HUNG_SECONDS):  # else its process ends it
+            self._end_insertion()
+            self._inserting.release()
         self._reading.dispose()
         self._writing.dispose()
 
@@ -153,17 +160,36 @@ class EvidenceStore:
         # or two processes with the same retries in different order would wait for each other.
         ordered = sorted(rows, key=lambda row: str(row[_KEY]))
         values = tuple(chain.from_iterable(ordered))
-        with self._writing.connect() as connection:
-            inserted = connection.exec_driver_sql(self._statement(len(rows)), values).rowcount
-            if inserted == len(rows):
-                return [AppendOutcome.STORED] * len(rows)
-            ids = [row[_EVENT_ID] for row in rows]
-            present = select(events.c.event_id).where(events.c.event_id.in_(ids))
-            stored = set(connection.scalars(present))
+        with self._inserting:
+            try:
+                return self._insert_ordered(rows, values)
+            except DBAPIError as error:
+                self._end_insertion()
+                if not error.connection_invalidated:
+                    raise
+            # The server went away since the last insert. What it did take is not taken again.
+            return self._insert_ordered(rows, values)
+
+    def _insert_ordered(self, rows: Sequence[Row], values: tuple[object, ...]) -> Outcomes:
+        # Kept open: opening and closing one costs a lone insert as much as SQLite itself does.
+        if self._insertion is None:
+            self._insertion = self._writing.connect()
+        connection = self._insertion
+        inserted = connection.exec_driver_sql(self._statement(len(rows)), values).rowcount
+        if inserted == len(rows):
+            return [AppendOutcome.STORED] * len(rows)
+        ids = [row[_EVENT_ID] for row in rows]
+        present = select(events.c.event_id).where(events.c.event_id.in_(ids))
+        stored = set(connection.scalars(present))
         return [
             AppendOutcome.STORED if event_id in stored else AppendOutcome.CONFLICT
             for event_id in ids
         ]
+
+    def _end_insertion(self) -> None:
+        if self._insertion is not None:
+            self._insertion.close()
+            self._insertion = None
 
     def _statement(self, n_rows: int) -> str:
         """One INSERT of n rows in the driver's own SQL.
