@@ -4,7 +4,6 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -29,7 +28,7 @@ from service.errors import (
 from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
-from service.metrics import Metrics
+from service.metrics import BACKEND, Metrics
 from service.predicting import PredictService
 from service.registry import Registry
 from service.rehearsal import rehearse
@@ -192,18 +191,20 @@ async def _follow(runtime: Runtime) -> None:
                 log.error("refresh_failed", place=place_of(error))
 
 
-@dataclass(frozen=True, slots=True)
 class _Observer:
     """Turns the evidence writer's reports into metrics."""
 
-    metrics: Metrics
+    def __init__(self, metrics: Metrics) -> None:
+        self._stored = metrics.audit_writes.labels(BACKEND, "ok")
+        self._failed = metrics.audit_writes.labels(BACKEND, "error")
+        self._duration = metrics.audit_write_duration.labels(BACKEND)
 
     def on_commit(self, rows: int, seconds: float) -> None:
-        self.metrics.audit_writes.labels("sql", "ok").inc(rows)
-        self.metrics.audit_write_duration.labels("sql").observe(seconds)
+        self._stored.inc(rows)
+        self._duration.observe(seconds)
 
     def on_failure(self, rows: int) -> None:
-        self.metrics.audit_writes.labels("sql", "error").inc(rows)
+        self._failed.inc(rows)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

@@ -15,6 +15,7 @@ from service.deps import CallerDep, ContextDep, RuntimeDep, requires
 from service.errors import InvalidRequestError, NotFoundError, StoreAwayError
 from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Status, StoredDecision
 from service.http import REQUEST_ID
+from service.metrics import BACKEND
 from service.records import list_document, record_document
 
 router = APIRouter(prefix="/explanations", tags=["evidence"])
@@ -35,12 +36,12 @@ async def read(
     try:
         stored = await runtime.evidence.get(caller.tenant, request_id)
     except EvidenceError:
-        reads.labels("sql", "error").inc()
+        reads.labels(BACKEND, "error").inc()
         raise StoreAwayError from None
     if stored is None or not _may_read(caller, stored):
-        reads.labels("sql", "not_found").inc()
+        reads.labels(BACKEND, "not_found").inc()
         raise NotFoundError("no record of this request ID can be read by this caller")
-    reads.labels("sql", "ok").inc()
+    reads.labels(BACKEND, "ok").inc()
     document = record_document(stored)
     etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Vary": "Accept, Authorization", "Cache-Control": "private, no-cache"}
@@ -98,9 +99,9 @@ async def list_records(
     except BadCursorError as error:
         raise InvalidRequestError(str(error)) from None
     except EvidenceError:
-        reads.labels("sql", "error").inc()
+        reads.labels(BACKEND, "error").inc()
         raise StoreAwayError from None
-    reads.labels("sql", "ok").inc()
+    reads.labels(BACKEND, "ok").inc()
     headers = {"Cache-Control": "no-store"}
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from service.auth import Caller
 from service.deps import ContextDep, RuntimeDep, requires
+from service.metrics import BACKEND
 from service.runtime import Runtime
 
 router = APIRouter(tags=["operations"])
@@ -75,7 +76,7 @@ async def metrics(
     _: Annotated[Caller, Depends(requires("metrics"))],
 ) -> Response:
     """Prometheus text, or OpenMetrics (with exemplars) where the Accept header asks for it."""
-    runtime.metrics.audit_backlog.labels("sql").set(runtime.evidence.backlog())
+    runtime.metrics.audit_backlog.labels(BACKEND).set(runtime.evidence.backlog())
     registry = runtime.metrics.registry
     if "application/openmetrics-text" in (context.header(b"accept") or ""):
         body = await asyncio.to_thread(openmetrics.generate_latest, registry)
