@@ -20,8 +20,8 @@ from service.models.sklearn_step import (
 )
 from service.models.sklearn_trees import averaged_trees, boosted_trees
 
-ROWS_AT_ONCE = 256
-"""Whose products, one for each column and output, are in memory at a time."""
+MOST_PRODUCTS = 1 << 18
+"""Of a row's columns and outputs, in memory at a time unless one row has more: 2 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,10 +56,13 @@ class Linear:
             # A stack of one-row matrices: BLAS is called for each.
             stacked: FloatArray = rows[:, None, :] @ weights
             return stacked.reshape(len(rows), -1)
-        starts = range(0, len(rows), ROWS_AT_ONCE)
-        parts = [rows[start : start + ROWS_AT_ONCE, :, None] for start in starts]
         by_column = weights.reshape(len(weights), -1)
-        return np.concatenate([np.add.accumulate(part * by_column, 1)[:, -1] for part in parts])
+        at_once = max(MOST_PRODUCTS // by_column.size, 1)
+        sums = np.empty((len(rows), by_column.shape[1]), np.result_type(rows, weights))
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            sums[part] = np.add.accumulate(rows[part, :, None] * by_column, 1)[:, -1]
+        return sums
 
     def form(self, derivation: Derivation) -> LinearForm:
         """Coefficients (P, C) and intercept (C,) in float64."""
