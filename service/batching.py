@@ -208,6 +208,8 @@ def _run_together(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | P
         rows += asks[i].body.codes
     X = np.array(rows, dtype=np.float64)
     output = served.model.native.predict(X)
+    if not (np.isfinite(output.outputs).all() and np.isfinite(output.scores).all()):
+        raise FloatingPointError("JSON has no number for what the model serves")
     computed = _explain(served, X, output, [ask for ask in asks if ask.explain])
     if computed.explained is not None and computed.explained.explanation is None and len(asks) > 1:
         return [result for ask in asks for result in run(served, [ask])]

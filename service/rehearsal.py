@@ -11,11 +11,12 @@ import orjson
 from starlette.types import ASGIApp, Message, Scope
 
 from service.auth import Authenticator
-from service.evidence import EvidenceError, EvidenceLog
-from service.logs import log
+from service.evidence import EvidenceLog
+from service.logs import log, place_of
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.runtime import Runtime
+from service.settings import sqlite_url
 
 TURNS = 24
 """Of each model: Python specialises code that has run a few times."""
@@ -35,12 +36,12 @@ async def rehearse(runtime: Runtime, assemble: Assemble) -> None:
     try:
         with TemporaryDirectory(prefix="explaind-") as folder:
             await _rehearse_in(Path(folder), runtime, assemble)
-    except (OSError, EvidenceError) as error:
-        log.warning("rehearsal_skipped", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - a cold service is better than none
+        log.warning("rehearsal_skipped", place=place_of(error))
 
 
 async def _rehearse_in(folder: Path, runtime: Runtime, assemble: Assemble) -> None:
-    evidence = await EvidenceLog.open(f"sqlite:///{folder}/evidence.db")
+    evidence = await EvidenceLog.open(sqlite_url(folder / "evidence.db"))
     metrics = Metrics()
     models = runtime.models.bound_to(metrics)
     service = PredictService(

@@ -70,8 +70,9 @@ class _WholeAnswers:
         self._transport.close()
 
     def _flush(self) -> None:
-        if self._head:
-            data, self._head = self._head, b""
+        data, self._head = self._head, b""
+        # The peer may have gone since; uvloop raises then.
+        if data and not self._transport.is_closing():
             self._transport.write(data)
 
     def __getattr__(self, name: str) -> object:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +13,11 @@ from service.errors import UsageError
 PREFIX = "EXPLAIND_"
 TEST_VARIABLES = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def sqlite_url(file: Path) -> str:
+    """The SQLAlchemy URL of a database file, whatever characters its path has."""
+    return f"sqlite:///{quote(str(file))}"
 
 
 class Settings(BaseModel):
@@ -67,7 +73,7 @@ class Settings(BaseModel):
     @property
     def database_url(self) -> str:
         """The evidence database as an SQLAlchemy URL."""
-        return self.database_url_or_none or f"sqlite:///{self.data_dir.absolute()}/evidence.db"
+        return self.database_url_or_none or sqlite_url(self.data_dir.absolute() / "evidence.db")
 
     @property
     def binds_loopback(self) -> bool:

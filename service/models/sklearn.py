@@ -19,6 +19,7 @@ from explainers.base import (
 )
 from explainers.preprocess import PipelineDerivation, PreparedFrame, Reach, input_names
 from explainers.steps import Encoding, StepTrace, trace_steps
+from schemas.rows import UNSEEN_CODE
 from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm, Unknown
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
@@ -140,8 +141,8 @@ def load_sklearn(
     names serve where it was fitted on an unnamed array. categories name the levels of columns that
     reach the model as codes; columns with an encoder have theirs from it (a constant that an
     imputer fills in counts as one). ModelLoadError for files that are not trusted or not sound.
-    Cost: one prediction per column, to learn where the library takes missing values, and about
-    1,000 rows through the steps to prove their compiled form.
+    Cost: one or two predictions per column, to learn where the library takes missing values and
+    unseen levels, and about 1,000 rows through the steps to prove their compiled form.
     """
     model = _read(data)
     steps, estimator = _split(model)
@@ -156,13 +157,14 @@ def load_sklearn(
     )
     raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
     encoded = RawColumns(stored.names, stored.levels)
+    is_taken = _library_takes(steps, _library_call(estimator, final), encoded)
     return SklearnModel(
         steps=steps,
         final=final,
         columns=InputColumns(
             raw=raw,
-            accepts_missing=_accepts_missing(steps, _library_call(estimator, final), encoded),
-            unknown=tuple(_unknown(trace, raw, column) for column in range(n_columns)),
+            accepts_missing=tuple(is_taken(column, np.nan) for column in range(n_columns)),
+            unknown=tuple(_unknown(trace, raw, column, is_taken) for column in range(n_columns)),
             names_are_given=own_names is None and names is not None,
         ),
         encoded=encoded,
@@ -253,10 +255,15 @@ def _known_levels(encoding: Encoding) -> list[Level]:
     return [level for level in levels if level is not None and level == level]  # noqa: PLR0124
 
 
-def _unknown(trace: StepTrace, raw: RawColumns, column: int) -> Unknown:
+def _unknown(
+    trace: StepTrace, raw: RawColumns, column: int, is_taken: Callable[[int, float], bool]
+) -> Unknown:
     encodings = trace.encodings.get(column, [])
-    is_ignored = raw.levels[column] is not None and encodings and _ignores_unknown(encodings)
-    return "ignore" if is_ignored else "refuse"
+    if raw.levels[column] is None or not encodings or not _ignores_unknown(encodings):
+        return "refuse"
+    # An encoder may ignore what the estimator then refuses: as NaN, say.
+    is_refused = is_taken(column, 0.0) and not is_taken(column, UNSEEN_CODE)
+    return "refuse" if is_refused else "ignore"
 
 
 def _ignores_unknown(encodings: list[Encoding]) -> bool:
@@ -269,24 +276,26 @@ def _library_call(estimator: Estimator, final: FinalStep) -> Callable[[Matrix], 
     return lambda matrix: estimator.predict(named(estimator, matrix))
 
 
-def _accepts_missing(
+def _library_takes(
     steps: Any,  # noqa: ANN401
     predict: Callable[[Matrix], object],
     encoded: RawColumns,
-) -> tuple[bool, ...]:
+) -> Callable[[int, float], bool]:
+    """Whether the library predicts a row of zeros with one code in one column."""
     prepare = None if steps is None else PreparedFrame(steps, encoded)
 
-    def is_taken(row: FloatArray) -> bool:
+    def is_taken(column: int, code: float) -> bool:
+        row = np.zeros((1, len(encoded)))
+        row[0, column] = code
         try:
-            predict(row if prepare is None else prepare(row))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                predict(row if prepare is None else prepare(row))
         except (ValueError, TypeError):
             return False
         return True
 
-    only_one_missing = np.where(np.eye(len(encoded), dtype=np.bool_), np.nan, 0.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return tuple(is_taken(row[None, :]) for row in only_one_missing)
+    return is_taken
 
 
 def _task(n_classes: int) -> Task:

@@ -10,8 +10,8 @@ from explainers.preprocess import is_sparse
 from service.models.base import LinearForm, Served, binary_scores
 from service.models.sklearn_step import Estimator, Matrix, Traits, classifier_units
 
-ROWS_AT_ONCE = 256
-"""Whose products, one for each column and output, are in memory at a time."""
+MOST_PRODUCTS = 1 << 18
+"""Of a row's columns and outputs, in memory at a time unless one row has more: 2 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +46,13 @@ class Linear:
             # A stack of one-row matrices: BLAS is called for each.
             stacked: FloatArray = rows[:, None, :] @ weights
             return stacked.reshape(len(rows), -1)
-        starts = range(0, len(rows), ROWS_AT_ONCE)
-        parts = [rows[start : start + ROWS_AT_ONCE, :, None] for start in starts]
         by_column = weights.reshape(len(weights), -1)
-        return np.concatenate([np.add.accumulate(part * by_column, 1)[:, -1] for part in parts])
+        at_once = max(MOST_PRODUCTS // by_column.size, 1)
+        sums = np.empty((len(rows), by_column.shape[1]), np.result_type(rows, weights))
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
+            sums[part] = np.add.accumulate(rows[part, :, None] * by_column, 1)[:, -1]
+        return sums
 
     def form(self, derivation: Derivation) -> LinearForm:
         """Coefficients (P, C) and intercept (C,) in float64."""

@@ -63,6 +63,7 @@ class DenseMargins:
     def __init__(self, booster: Any, n_columns: int, *, iterations: int) -> None:  # noqa: ANN401  # xgboost.Booster
         from xgboost.core import _LIB
 
+        self._n_columns = n_columns
         self._booster = booster  # keeps the handle alive
         self._handle = booster.handle
         self._function = _LIB.XGBoosterPredictFromDense
@@ -100,7 +101,12 @@ class DenseMargins:
         return margins
 
     def __call__(self, X: FloatArray) -> Float32Array:
-        """(N, K) margins of (N, F) rows; RuntimeError when the library refuses."""
+        """(N, K) margins of (N, F) rows; ValueError for rows of another width, RuntimeError when
+        the library refuses.
+        """
+        # One column would fill all columns of the buffer.
+        if X.shape[1] != self._n_columns:
+            raise ValueError(f"{X.shape[1]} columns for a booster that reads {self._n_columns}")
         if len(X) > MOST_ROWS:
             starts = range(0, len(X), MOST_ROWS)
             return np.concatenate([self(X[start : start + MOST_ROWS]) for start in starts])

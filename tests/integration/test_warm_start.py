@@ -12,6 +12,7 @@ import first_request
 import pytest
 from live_app import LiveApp, live_app
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from service import app as application
 from service.rehearsal import TURNS, rehearse
@@ -120,3 +121,26 @@ def test_without_a_temporary_folder_the_service_starts_cold(
     monkeypatch.setattr(tempfile, "tempdir", str(several / "missing"))
     with live_app(several) as live:
         assert live.client().get("/readyz").status == 200
+
+
+@pytest.mark.parametrize("name", ["a?b=c", "a%20b"])
+def test_any_temporary_folder_will_do_and_nothing_is_made_beside_it(
+    several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = tmp_path / "temporary" / name
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with live_app(several):
+        assert list(folder.iterdir()) == []
+        assert list(folder.parent.iterdir()) == [folder]
+
+
+async def test_a_rehearsal_that_fails_is_told_and_no_more(live: LiveApp) -> None:
+    def assemble(_: Runtime) -> ASGIApp:
+        raise RuntimeError("secret")
+
+    with capture_logs() as logs:
+        await rehearse(live.runtime, assemble)
+    assert [line["event"] for line in logs] == ["rehearsal_skipped"]
+    assert logs[0]["place"].endswith("assemble > RuntimeError")
+    assert "secret" not in str(logs)

@@ -31,12 +31,21 @@ class CountingModel:
     inner: Any
     calls: list[int] = field(default_factory=list)
     poison: float | None = None
+    served_to_poison: float | None = None
+    """None: it fails."""
+
+    broken: Literal["outputs", "scores"] = "scores"
 
     def predict(self, X: FloatArray) -> Served:
         self.calls.append(len(X))
-        if self.poison is not None and np.any(X[:, 0] == self.poison):
+        poisoned = X[:, 0] == self.poison
+        if self.served_to_poison is None and poisoned.any():
             raise RuntimeError("a native library failed")
         served: Served = self.inner.predict(X)
+        if poisoned.any():
+            numbers = getattr(served, self.broken).copy()
+            numbers[poisoned, -1] = self.served_to_poison
+            return replace(served, **{self.broken: numbers})
         return served
 
 
@@ -115,6 +124,18 @@ def test_a_row_gets_the_same_bytes_alone_and_among_others(served: ServedModel) -
 def test_one_bad_row_fails_only_its_own_request(served: ServedModel) -> None:
     broken = with_parts(served, native=CountingModel(served.model.native, poison=66.0))
     results = run(broken, [ask(served, first=v) for v in (12.0, 66.0, 13.0)])
+    assert [isinstance(result, PredictionError) for result in results] == [False, True, False]
+
+
+@pytest.mark.parametrize("explain", [False, True])
+@pytest.mark.parametrize("broken", ["outputs", "scores"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_json_has_no_number_for_is_never_answered(
+    served: ServedModel, number: float, broken: Literal["outputs", "scores"], *, explain: bool
+) -> None:
+    native = CountingModel(served.model.native, poison=66.0, served_to_poison=number, broken=broken)
+    asks = [ask(served, first=v, explain=explain) for v in (12.0, 66.0, 13.0)]
+    results = run(with_parts(served, native=native), asks)
     assert [isinstance(result, PredictionError) for result in results] == [False, True, False]
 
 

@@ -20,11 +20,10 @@ from mixed_pipelines import (
 from plain_trees import traverse
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
+from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import (
-    OneHotEncoder,
-)
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, PowerTransformer
 
 from explainers.base import FloatArray, UnsupportedModelError
 from service.models.base import LinearForm, TreeForm
@@ -98,6 +97,40 @@ def test_columns_come_from_the_fitted_encoders(frame: pd.DataFrame) -> None:
     # grade passes straight to the logistic regression, which takes no missing value.
     assert columns.accepts_missing == (True, True, True, True, False, True)
     assert columns.unknown == ("refuse", "refuse", "refuse", "ignore", "refuse", "refuse")
+
+
+@pytest.mark.parametrize(
+    ("final", "unknown"),
+    [
+        (GradientBoostingClassifier(n_estimators=3), "refuse"),
+        (LOGISTIC, "refuse"),
+        (FOREST, "ignore"),
+    ],
+    ids=name_of,
+)
+def test_unseen_levels_are_refused_where_the_estimator_refuses_what_they_become(
+    final: Any, unknown: str
+) -> None:
+    frame = pd.DataFrame({"colour": ["red", "green", "blue"] * 9, "size": [1.5, 2.0, 3.0] * 9})
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
+    steps = ColumnTransformer([("text", encoder, ["colour"]), ("n", "passthrough", ["size"])])
+    model = make_pipeline(steps, final).fit(frame, [0, 1, 1] * 9)
+    assert loaded(model).columns.unknown == (unknown, "refuse")
+    unseen = pd.DataFrame({"colour": ["mauve"], "size": [2.0]})
+    if unknown == "ignore":
+        assert library_scores(model, unseen).shape == (1, 2)
+    else:
+        with pytest.raises(ValueError, match="NaN"):
+            library_scores(model, unseen)
+
+
+def test_a_level_is_not_refused_because_zeros_are() -> None:
+    frame = pd.DataFrame({"colour": ["red", "green", "blue"] * 9, "size": [1.5, 2.0, 3.0] * 9})
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    power = PowerTransformer("box-cox")
+    steps = ColumnTransformer([("text", encoder, ["colour"]), ("n", power, ["size"])])
+    model = make_pipeline(steps, LOGISTIC).fit(frame, [0, 1, 1] * 9)
+    assert loaded(model).columns.unknown == ("ignore", "refuse")
 
 
 def test_missing_is_no_level_but_accepted_where_the_encoder_knows_it() -> None:

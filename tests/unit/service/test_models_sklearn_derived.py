@@ -1,3 +1,4 @@
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,9 +19,11 @@ from mixed_pipelines import (
     preprocessing,
     unusual_rows,
 )
+from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
 from sklearn.feature_selection import SelectKBest, chi2, f_classif, f_regression
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
@@ -231,3 +234,20 @@ def test_rows_that_only_the_pipeline_can_judge_are_judged_by_it(frame: pd.DataFr
         pytest.raises(ValueError, match="infinity"),
     ):
         adapter.predict(X)
+
+
+def test_many_columns_and_classes_are_added_in_little_memory() -> None:
+    rng = np.random.default_rng(0)
+    n_columns, n_classes = 2000, 30
+    model = LogisticRegression().fit(np.eye(90), np.arange(90) % n_classes)
+    model.coef_, model.n_features_in_ = rng.normal(size=(n_classes, n_columns)), n_columns
+    rows = rng.integers(2, size=(300, n_columns)).astype(np.float64)
+    sparse = csr_array(rows)
+    step = final_step(model).for_derived(sparse)
+    assert step is not None
+    tracemalloc.start()
+    served = step.serve(rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * rows.nbytes
+    np.testing.assert_array_equal(served.scores, final_step(model).serve(sparse).scores)

@@ -100,6 +100,21 @@ def test_what_the_library_refuses_is_an_error_and_the_next_call_works(X: FloatAr
     assert DenseMargins(booster, COLUMNS, iterations=ROUNDS)(X[:1]).shape == (1, 1)
 
 
+@pytest.mark.parametrize("width", [1, COLUMNS - 1, COLUMNS + 1])
+@pytest.mark.parametrize("n_rows", [1, 3])
+def test_rows_of_another_width_are_refused_as_the_library_does(
+    X: FloatArray, width: int, n_rows: int
+) -> None:
+    booster = booster_of(X)
+    margins = DenseMargins.proven(booster, COLUMNS, iterations=ROUNDS)
+    assert margins is not None
+    rows = np.zeros((n_rows, width))
+    with pytest.raises(ValueError, match="Number of columns"):
+        booster.inplace_predict(rows, validate_features=False)
+    with pytest.raises(ValueError, match="columns for a booster that reads"):
+        margins(rows)
+
+
 def test_a_loaded_model_calls_the_library_directly(X: FloatArray) -> None:
     model = xgboost.XGBClassifier(n_estimators=3, n_jobs=1).fit(X, X[:, 1] > 0)
     loaded = load_xgboost(dump_xgboost(model)[0], format="ubj")

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import UsageError
+from service.evidence.engines import database_url
 from service.settings import Settings
 
 
@@ -12,6 +13,13 @@ def test_defaults_serve_this_machine_from_one_folder() -> None:
     assert settings.registry == Path("explaind-data/registry")
     assert settings.secret_file == Path("explaind-data/secret")
     assert settings.database_url.endswith("/explaind-data/evidence.db")
+
+
+@pytest.mark.parametrize("name", ["data", "a b", "a%20b", "a?b=c", "a#b", "a:b@c", "ü"])
+def test_evidence_lies_in_the_data_directory_whatever_its_name(name: str) -> None:
+    settings = Settings.load({}, data_dir=Path("/srv") / name)
+    assert database_url(settings.database_url).database == f"/srv/{name}/evidence.db"
+    assert database_url(settings.database_url).query == {}
 
 
 def test_flags_win_over_the_environment() -> None:
