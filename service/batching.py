@@ -284,11 +284,11 @@ def _explanation(
         return "skipped", answers.encode_unexplained(
             served.model, "skipped", reason, lane=None, request_id=ask.request_id
         )
-    if own.reason is not None or computed.ranked is None:
-        reason = own.reason or NOT_ENCODED
+    if own.reason is not None:
         return "failed", answers.encode_unexplained(
-            served.model, "failed", reason, lane="inline", request_id=ask.request_id
+            served.model, "failed", own.reason, lane="inline", request_id=ask.request_id
         )
+    assert computed.ranked is not None  # what has passed the checks is ranked
     try:
         return "complete", answers.encode_explanation(
             served.templates,

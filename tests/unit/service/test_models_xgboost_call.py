@@ -93,6 +93,12 @@ def test_other_numbers_than_the_public_calls_are_not_used(X: FloatArray) -> None
     assert DenseMargins.proven(booster, COLUMNS, iterations=ROUNDS) is not None
 
 
+@pytest.mark.parametrize("handle", [None, 3.5])
+def test_a_private_function_that_moved_is_not_used(X: FloatArray, handle: Any) -> None:
+    disguised = Disguised(handle, booster_of(X))
+    assert DenseMargins.proven(disguised, COLUMNS, iterations=ROUNDS) is None
+
+
 def test_what_the_library_refuses_is_an_error_and_the_next_call_works(X: FloatArray) -> None:
     booster = booster_of(X)
     with pytest.raises(RuntimeError, match="refuses"):
