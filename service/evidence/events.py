@@ -67,7 +67,12 @@ class HeaderTemplate:
     @classmethod
     def of(cls, constants: HeaderConstants, *, retention: timedelta) -> "HeaderTemplate":
         """Encode the constants of one model version; records expire `retention` after receipt."""
-        return cls(constants.model, constants.version, retention, orjson.dumps(constants)[1:])
+        return cls(constants.model, constants.version, retention, cls.encoded(constants))
+
+    @staticmethod
+    def encoded(constants: HeaderConstants) -> bytes:
+        """The `constant` of a template."""
+        return orjson.dumps(constants)[1:]
 
     def join(self, fields: Mapping[str, object]) -> bytes:
         """The header: one JSON object of the event's own fields, then the constant ones."""
