@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
+import orjson
 
 from explainers.base import Explainer, FloatArray, IntArray
 from service import answers
@@ -118,11 +119,13 @@ def _finished(
             seeds=None if used is None or used.seeds is None else used.seeds.tolist(),
             worker=task.worker,
         ),
-        header=header_constants(
-            model,
-            method=_method(model, task),
-            engine=None if used is None else used.engine,
-            is_exact=None if used is None else used.exact,
+        header=orjson.dumps(
+            header_constants(
+                model,
+                method=_method(model, task),
+                engine=None if used is None else used.engine,
+                is_exact=None if used is None else used.exact,
+            )
         ),
     )
 

@@ -1,11 +1,11 @@
-"""A decision, and the bytes that are stored of it: header, payload and the commitment between."""
+"""Events, and the bytes that are stored of them: header, payload and the commitment between."""
 
 import hmac
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import orjson
 
@@ -13,6 +13,9 @@ from service.uuid7 import uuid7
 
 Status = Literal["complete", "pending", "failed", "skipped"]
 Lane = Literal["inline", "queued"]
+FinalStatus = Literal["complete", "failed"]
+Ending = Literal["stored", "failed", "rejected", "dead"]
+"""How the wish for a queued explanation ended, as coverage counts it."""
 
 Parts = Mapping[str, tuple[int, int]]
 """Name to (start, end) within the payload bytes; the ranges may nest and overlap."""
@@ -56,45 +59,99 @@ class HeaderConstants:
 class HeaderTemplate:
     """Header constants, encoded once so that a decision only adds its own fields.
 
-    constant: the fields of a JSON object without its opening brace.
+    constant: the fields of a JSON object without its opening brace; brief: those that are enough
+    for a note about a request whose other events have them all.
     """
 
     model: str
     version: int
     retention: timedelta
     constant: bytes
+    brief: bytes
 
     @classmethod
     def of(cls, constants: HeaderConstants, *, retention: timedelta) -> "HeaderTemplate":
         """Encode the constants of one model version; records expire `retention` after receipt."""
-        return cls(constants.model, constants.version, retention, cls.encoded(constants))
+        return cls._of({name: getattr(constants, name) for name in _CONSTANT}, retention)
 
-    @staticmethod
-    def encoded(constants: HeaderConstants) -> bytes:
-        """The `constant` of a template."""
-        return orjson.dumps(constants)[1:]
+    @classmethod
+    def of_json(cls, constants: bytes, *, retention: timedelta) -> Self:
+        """That of HeaderConstants encoded in another process."""
+        return cls._of(orjson.loads(constants), retention)
 
-    def join(self, fields: Mapping[str, object]) -> bytes:
+    @classmethod
+    def from_header(cls, header: bytes) -> Self:
+        """That of an event stored before: for a later one about the same request, by who need not
+        have its model.
+        """
+        found = orjson.loads(header)
+        expires_at, received_at = (
+            datetime.fromisoformat(found[name]) for name in ("expires_at", "received_at")
+        )
+        return cls._of({name: found[name] for name in _CONSTANT}, expires_at - received_at)
+
+    @classmethod
+    def _of(cls, constants: Mapping[str, Any], retention: timedelta) -> Self:
+        brief = {name: constants[name] for name in _BRIEF}
+        return cls(
+            model=constants["model"],
+            version=constants["version"],
+            retention=retention,
+            constant=orjson.dumps(constants)[1:],
+            brief=orjson.dumps(brief)[1:],
+        )
+
+    def join(self, own: Mapping[str, object], *, brief: bool) -> bytes:
         """The header: one JSON object of the event's own fields, then the constant ones."""
-        own = orjson.dumps(fields, option=orjson.OPT_UTC_Z)
-        return own[:-1] + b"," + self.constant
+        encoded = orjson.dumps(own, option=orjson.OPT_UTC_Z)
+        return encoded[:-1] + b"," + (self.brief if brief else self.constant)
+
+
+_CONSTANT = tuple(constant.name for constant in fields(HeaderConstants))
+_BRIEF = (
+    "service_version",
+    "git_revision",
+    "policy_version",
+    "retention_class",
+    "model",
+    "version",
+    "model_digest",
+)
+
+
+class KnownRequest(Protocol):
+    """What a later event needs to know of the request it is about."""
+
+    @property
+    def template(self) -> HeaderTemplate: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def received_at(self) -> datetime: ...
+    @property
+    def parent_request_id(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class DecisionEvent:
-    """One answered prediction, explained or not, as it is to be stored.
+class Event:
+    """What all events have in common; those stored are of the classes below.
 
+    received_at: of the request, whatever the event says about it.
     payload: a JSON object, encoded once; parts: where in it the pieces are that are served later.
-    status, lane: of the explanation; None when none was asked for.
     subjects: JSON text of keyed subject names, one per instance.
     Raises ValueError for a part outside the payload or a time that is not in `datetime.UTC`.
     """
+
+    event_type: ClassVar[str]
+    has_brief_header: ClassVar[bool] = False
 
     template: HeaderTemplate
     request_id: str
     received_at: datetime
     completed_at: datetime
-    status: Status | None
+    status: str | None
     lane: Lane | None
     payload: bytes
     parts: Parts
@@ -112,6 +169,95 @@ class DecisionEvent:
         for name, (start, end) in self.parts.items():
             if not 0 <= start < end <= size:
                 raise ValueError(f"part {name}: ({start}, {end}) is not within {size} bytes")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DecisionEvent(Event):
+    """One answered prediction, explained or not.
+
+    status, lane: of the explanation; None when none was asked for. A queued one is `pending` for
+    good: what became of it is a later event.
+    """
+
+    event_type: ClassVar[str] = "decision"
+
+    status: Status | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FinalEvent(Event):
+    """The explanation of a decision that was stored as `pending`; the store takes only one.
+
+    received_at: the decision's, because listings find both by it. payload: with the parts
+    `explanation` and `provenance`. template: of what computed it, so that a method other than the
+    version's own stands in the header. outcome: stored with it as an event of its own, unless the
+    request was counted before.
+    """
+
+    event_type: ClassVar[str] = "explanation"
+
+    status: FinalStatus
+    lane: Lane | None = "queued"
+    outcome: Ending
+    outcome_event_id: str = field(default_factory=uuid7)
+
+    def counted(self) -> "OutcomeEvent":
+        """The outcome's event, the same at each call."""
+        return OutcomeEvent.about(
+            self,
+            self.outcome,
+            actor=self.actor,
+            completed_at=self.completed_at,
+            event_id=self.outcome_event_id,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NoteEvent(Event):
+    """One fact about a request, without content of its own."""
+
+    has_brief_header: ClassVar[bool] = True
+
+    lane: Lane | None = None
+    payload: bytes = b"{}"
+    parts: Parts = field(default_factory=dict)
+
+    @classmethod
+    def about(
+        cls,
+        request: KnownRequest,
+        status: str | None,
+        *,
+        actor: str,
+        completed_at: datetime,
+        event_id: str | None = None,
+    ) -> Self:
+        """The fact as an event that is true since completed_at."""
+        return cls(
+            template=request.template,
+            request_id=request.request_id,
+            received_at=request.received_at,
+            completed_at=completed_at,
+            status=status,
+            tenant=request.tenant,
+            actor=actor,
+            parent_request_id=request.parent_request_id,
+            event_id=event_id or uuid7(),
+        )
+
+
+class OutcomeEvent(NoteEvent):
+    """How the wish for an explanation ended: an Ending, or `timeout` while it is pending."""
+
+    __slots__ = ()
+    event_type: ClassVar[str] = "outcome"
+
+
+class AnswerEvent(NoteEvent):
+    """The first answer to the client already carried the final explanation."""
+
+    __slots__ = ()
+    event_type: ClassVar[str] = "answer"
 
 
 def laid_out(
@@ -138,9 +284,9 @@ def commitment(record_key: bytes, payload: bytes) -> str:
     return hmac.digest(record_key, payload, "sha256").hex()
 
 
-def idempotency_key(tenant: str, request_id: str) -> str:
-    """What makes a decision unique; a request ID holds no slash, so no two pairs share a key."""
-    return f"decision/{tenant}/{request_id}"
+def idempotency_key(tenant: str, request_id: str, event_type: str = "decision") -> str:
+    """What makes an event unique; a request ID holds no slash, so no two pairs share a key."""
+    return f"{event_type}/{tenant}/{request_id}"
 
 
 def microseconds(moment: datetime) -> int:
@@ -148,13 +294,13 @@ def microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // _MICROSECOND
 
 
-def header_of(event: DecisionEvent, *, record_key: bytes) -> bytes:
+def header_of(event: Event, *, record_key: bytes) -> bytes:
     """The header bytes: no personal data, and the commitment that binds the payload."""
     return event.template.join(
         {
             "schema_version": HEADER_VERSION,
             "event_id": event.event_id,
-            "event_type": "decision",
+            "event_type": event.event_type,
             "request_id": event.request_id,
             "parent_request_id": event.parent_request_id,
             "tenant": event.tenant,
@@ -171,17 +317,18 @@ def header_of(event: DecisionEvent, *, record_key: bytes) -> bytes:
                 "size": len(event.payload),
                 "parts": event.parts,
             },
-        }
+        },
+        brief=event.has_brief_header,
     )
 
 
-def seal(event: DecisionEvent) -> Row:
+def seal(event: Event) -> Row:
     """Give the event its record key and header: the row to insert. Cost: about 10 us."""
     record_key = os.urandom(32)
     return (
         event.event_id,
-        idempotency_key(event.tenant, event.request_id),
-        "decision",
+        idempotency_key(event.tenant, event.request_id, event.event_type),
+        event.event_type,
         event.tenant,
         event.request_id,
         event.parent_request_id,

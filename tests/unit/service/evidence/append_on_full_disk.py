@@ -17,7 +17,8 @@ from service.evidence import (
 )
 from service.uuid7 import uuid7
 
-TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), b'"model":"credit"}')
+CONSTANT = b'"model":"credit"}'
+TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), CONSTANT, CONSTANT)
 
 
 async def append(log: EvidenceLog) -> tuple[str, str]:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from service.evidence import AppendOutcome, DecisionEvent, EvidenceLog, HeaderTemplate, laid_out
 from service.uuid7 import uuid7
 
-TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), b'"model":"credit"}')
+CONSTANT = b'"model":"credit"}'
+TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), CONSTANT, CONSTANT)
 
 
 def decision() -> DecisionEvent:
