@@ -1,6 +1,6 @@
 """A task is a stored record's pieces; what comes back is what the inline lane would have said."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,8 @@ import pytest
 from schemas import Answer
 from service.auth import LOCAL
 from service.batching import Ask, Prepared, run
-from service.computing import Computer, VersionNotHereError
+from service.compute import NotHereError
+from service.computing import Computer
 from service.delivery import final_answer
 from service.evidence import AppendOutcome, EvidenceStore, Record
 from service.metrics import Metrics
@@ -72,7 +73,7 @@ def computed(registry: Path, task: Task) -> Finished:
     return Finished.from_bytes(finished.to_bytes())
 
 
-def quiet(_done: int, _total: int) -> None: ...
+def quiet(_: object) -> None: ...
 
 
 def test_the_final_answer_is_the_inline_one_but_for_its_lane(
@@ -107,10 +108,10 @@ def test_a_pending_answer_has_no_numbers(served: ServedModel) -> None:
 def test_progress_is_told_up_to_the_last_row(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
-    told: list[tuple[int, int]] = []
+    told: list[Mapping[str, object]] = []
     task = task_of(pending(served, store, rows=150), KEYRING, worker="worker-1")
-    Computer(Registry(demo_registry)).compute(task, lambda *progress: told.append(progress))
-    assert told == [(64, 150), (128, 150), (150, 150)]
+    Computer(Registry(demo_registry)).compute(task, told.append)
+    assert told == [{"rows_done": done, "rows": 150} for done in (64, 128, 150)]
 
 
 def test_seeds_are_those_of_the_instances_alone(served: ServedModel, store: EvidenceStore) -> None:
@@ -127,7 +128,7 @@ def test_a_version_that_is_not_here_is_handed_back(
     served: ServedModel, store: EvidenceStore, demo_registry: Path, change: dict[str, Any]
 ) -> None:
     task = replace(task_of(pending(served, store), KEYRING, worker="worker-1"), **change)
-    with pytest.raises(VersionNotHereError):
+    with pytest.raises(NotHereError):
         Computer(Registry(demo_registry)).compute(task, quiet)
 
 
