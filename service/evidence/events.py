@@ -70,12 +70,13 @@ class HeaderTemplate:
     @classmethod
     def of(cls, constants: HeaderConstants, *, retention: timedelta) -> Self:
         """Encode the constants of one model version; records expire `retention` after receipt."""
-        return cls._of({name: getattr(constants, name) for name in _CONSTANT}, retention)
+        return cls.of_json(orjson.dumps(constants), retention=retention)
 
     @classmethod
     def of_json(cls, constants: bytes, *, retention: timedelta) -> Self:
         """That of HeaderConstants encoded in another process."""
-        return cls._of(orjson.loads(constants), retention)
+        found = orjson.loads(constants)
+        return cls(found["model"], found["version"], retention, constants[1:])
 
     @classmethod
     def from_header(cls, header: bytes) -> Self:
@@ -86,14 +87,8 @@ class HeaderTemplate:
         expires_at, received_at = (
             datetime.fromisoformat(found[name]) for name in ("expires_at", "received_at")
         )
-        constants = {name: found[name] for name in _CONSTANT}
-        retention = expires_at - received_at
-        return cls(found["model"], found["version"], retention, orjson.dumps(constants)[1:])
-
-    @staticmethod
-    def encoded(constants: HeaderConstants) -> bytes:
-        """The `constant` of a template."""
-        return orjson.dumps(constants)[1:]
+        constants = orjson.dumps({name: found[name] for name in _CONSTANT})
+        return cls.of_json(constants, retention=expires_at - received_at)
 
     @property
     def brief(self) -> bytes:
