@@ -35,6 +35,7 @@ class ExplainerError(Exception):
     ├── UnsupportedModelError   the model, or this part of it, has no exact explainer here
     ├── MalformedModelError     the artifact contradicts its own format
     ├── OutdatedTablesError     stored tables are of no use to this model or release
+    ├── TooManyColumnsError     the row differs from the background in too many columns
     └── ResultTooLargeError     the answer would take more memory than is allowed
     """
 
@@ -49,6 +50,10 @@ class MalformedModelError(ExplainerError):
 
 class OutdatedTablesError(ExplainerError):
     """Stored tables are of another format or were made for another model; build without them."""
+
+
+class TooManyColumnsError(ExplainerError):
+    """All coalitions of so many columns are not enumerated; the message says how many are."""
 
 
 class ResultTooLargeError(ExplainerError):

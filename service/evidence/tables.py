@@ -61,9 +61,6 @@ Index(
 
 # In the text of a query, not as a parameter: only so does a planner see that an index is enough.
 IS_PENDING = events.c.status == literal_column("'pending'")
-IS_CHILD = (events.c.event_type == literal_column("'decision'")) & (
-    events.c.parent_request_id.is_not(None)
-)
 
 Index(
     "events_pending",
@@ -76,11 +73,12 @@ Index(
 Index(
     "events_by_parent",
     events.c.tenant,
+    events.c.event_type,
     events.c.parent_request_id,
     events.c.received_us,
     events.c.event_id,
-    sqlite_where=IS_CHILD,
-    postgresql_where=IS_CHILD,
+    sqlite_where=events.c.parent_request_id.is_not(None),
+    postgresql_where=events.c.parent_request_id.is_not(None),
 )
 
 INSERTED_COLUMNS = tuple(column.name for column in events.c if column.name not in {"seq", "leaf"})

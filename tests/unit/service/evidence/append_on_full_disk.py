@@ -17,8 +17,7 @@ from service.evidence import (
 )
 from service.uuid7 import uuid7
 
-CONSTANT = b'"model":"credit"}'
-TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), CONSTANT, CONSTANT)
+TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), b'"model":"credit"}')
 
 
 async def append(log: EvidenceLog) -> tuple[str, str]:

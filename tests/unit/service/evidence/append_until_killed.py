@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 from service.evidence import AppendOutcome, DecisionEvent, EvidenceLog, HeaderTemplate, laid_out
 from service.uuid7 import uuid7
 
-CONSTANT = b'"model":"credit"}'
-TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), CONSTANT, CONSTANT)
+TEMPLATE = HeaderTemplate("credit", 3, timedelta(days=1), b'"model":"credit"}')
 
 
 def decision() -> DecisionEvent:
