@@ -160,23 +160,26 @@ def test_an_asked_explanation_is_made_once(client: Client, instance: Instance) -
 
 
 def test_a_changed_file_counts_and_a_broken_one_does_not(
-    client: Client, live: LiveApp, instance: Instance
+    tmp_path: Path, demo_registry: Path, instance: Instance
 ) -> None:
-    path = live.runtime.settings.policy_file
-    assert path is not None
+    shutil.copytree(demo_registry, tmp_path / "registry")
+    path = tmp_path / "policy.toml"
+    path.write_text(RULES)
     small = {**instance, "mean radius": 9.0}
+    with live_app(tmp_path, policy_file=path) as live:
+        client = live.client()
 
-    def status() -> Any:
-        return predict(client, small, explain=True)["explanation"]["status"]
+        def status() -> Any:
+            return predict(client, small, explain=True)["explanation"]["status"]
 
-    assert status() == "skipped"
-    follower = live.runtime.models._policies._follower  # type: ignore[union-attr]
-    for broken in (STRANGE, "not [ TOML"):
-        path.write_text(broken)
-        wait_until(lambda: follower._stamp == follower._stamp_now())
         assert status() == "skipped"
-    path.write_text('[[default.rules]]\nexplain = "when_asked"\n')
-    wait_until(lambda: status() == "complete")
+        follower = live.runtime.models._policies._follower  # type: ignore[union-attr]
+        for broken in (STRANGE, "not [ TOML"):
+            path.write_text(broken)
+            wait_until(lambda: follower._stamp == follower._stamp_now())
+            assert status() == "skipped"
+        path.write_text('[[default.rules]]\nexplain = "when_asked"\n')
+        wait_until(lambda: status() == "complete")
 
 
 def test_a_file_that_does_not_fit_a_model_refuses_it(tmp_path: Path, demo_registry: Path) -> None:
