@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
 from service.auth import Authenticator
+from service.delivery import Delivery
 from service.errors import (
     CommandError,
     InvalidRequestError,
@@ -29,7 +30,8 @@ from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
 from service.metrics import BACKEND, Metrics
-from service.predicting import PredictService
+from service.predicting import Limits, PredictService
+from service.queue import JobQueue
 from service.registry import Registry
 from service.rehearsal import rehearse
 from service.routes import documents, explanations, health, models
@@ -156,8 +158,13 @@ async def _start(settings: Settings, metrics: Metrics, authenticator: Authentica
         evidence = await EvidenceLog.open(settings.database_url, observer=_Observer(metrics))
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
-    service = PredictService(served, evidence, keyring, settings.max_instances)
-    return Runtime(settings, metrics, served, evidence, service, authenticator)
+    queue = None
+    if settings.redis_url is not None:
+        queue = await JobQueue.open(settings.redis_url, max_queue=settings.max_queue)
+    delivery = Delivery(queue, evidence, metrics, settings.max_queue)
+    limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
+    service = PredictService(served, evidence, keyring, delivery, limits)
+    return Runtime(settings, metrics, served, evidence, delivery, service, authenticator)
 
 
 @asynccontextmanager
@@ -177,6 +184,8 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await follower
         runtime.predicting.close()
+        if runtime.delivery.queue is not None:
+            await runtime.delivery.queue.close()
         await runtime.evidence.close()
 
 

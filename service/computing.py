@@ -1,15 +1,18 @@
 """One queued explanation, computed from a record's own pieces: what a worker's child runs."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
+import orjson
 
 from explainers.base import Explainer, FloatArray, IntArray
 from service import answers
 from service.answers import AnswerTemplates, Ranked, strongest
+from service.compiling import choose_kernel_cache
+from service.compute import NotHereError, OnProgress
 from service.errors import UnknownError
 from service.explaining import Explained, ExplainedPart, explain_rows
 from service.logs import log, place_of
@@ -17,18 +20,27 @@ from service.models.base import Served
 from service.planning import INLINE_ENGINES
 from service.registry import RegisteredModel, Registry
 from service.serving import header_constants
+from service.settings import Settings
 from service.tasks import Finished, Task
-
-OnProgress = Callable[[int, int], None]
-"""Told how many of a task's rows are done, and of how many."""
 
 VERSIONS_KEPT = 8
 ROWS_AT_ONCE = 64
 """Of exact engines; an explainer that calls the model has one row at a time, and says so."""
 
 
-class VersionNotHereError(UnknownError):
-    """The version a task names is not in this registry, or is another one: hand the task back."""
+def compute_task(task: bytes, tell: OnProgress) -> bytes:
+    """What the child does: `Task` in, `Finished` out, both encoded. Settings: the environment's.
+
+    Raises NotHereError where this registry lacks the task's version, or has another of its name.
+    """
+    return _computer().compute(Task.from_bytes(task), tell).to_bytes()
+
+
+@lru_cache(maxsize=1)
+def _computer() -> "Computer":
+    settings = Settings.load()
+    choose_kernel_cache(settings.data_dir)
+    return Computer(Registry(settings.registry))
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +55,7 @@ class Computer:
     def compute(self, task: Task, on_progress: OnProgress) -> Finished:
         """Explain and encode; a failing explainer is a result with its reason.
 
-        Raises VersionNotHereError where this registry cannot have the task's version.
+        Raises NotHereError as `compute_task` does.
         """
         model, templates = self._version(task)
         explainer = model.explainer
@@ -59,14 +71,14 @@ class Computer:
             try:
                 model = self.registry.load(*key)
             except (UnknownError, ValueError) as error:
-                raise VersionNotHereError(f"{task.model}/{task.version}: {error}") from error
+                raise NotHereError(f"{task.model}/{task.version}: {error}") from error
             self._kept[key] = (model, AnswerTemplates.of(model))
             while len(self._kept) > VERSIONS_KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         model, templates = self._kept[key]
         if model.digest != task.digest:
-            raise VersionNotHereError(f"{task.model}/{task.version} is not {task.digest} here")
+            raise NotHereError(f"{task.model}/{task.version} is not {task.digest} here")
         return model, templates
 
 
@@ -90,7 +102,7 @@ def _in_steps(
         parts.append(part)
         if any(part.reasons):
             break
-        on_progress(min(start + step, len(X)), len(X))
+        on_progress({"rows_done": min(start + step, len(X)), "rows": len(X)})
     return Explained.joined(parts)
 
 
@@ -118,11 +130,13 @@ def _finished(
             seeds=None if used is None or used.seeds is None else used.seeds.tolist(),
             worker=task.worker,
         ),
-        header=header_constants(
-            model,
-            method=_method(model, task),
-            engine=None if used is None else used.engine,
-            is_exact=None if used is None else used.exact,
+        header=orjson.dumps(
+            header_constants(
+                model,
+                method=_method(model, task),
+                engine=None if used is None else used.engine,
+                is_exact=None if used is None else used.exact,
+            )
         ),
     )
 

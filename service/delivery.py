@@ -31,11 +31,12 @@ class Delivery:
     queue: JobQueue | None
     evidence: EvidenceLog
     metrics: Metrics
+    max_queue: int = 10_000
 
     @property
     def is_full(self) -> bool:
         """The queue takes no more; what would be queued is shed."""
-        return self.queue is not None and self.queue.is_full
+        return self.queue is not None and self.queue.depth >= self.max_queue
 
     async def submit(self, job: Job) -> None:
         """Queue a job whose record is durable."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from service.auth import Authenticator
+from service.delivery import Delivery
 from service.evidence import EvidenceLog
 from service.metrics import Metrics
 from service.predicting import PredictService
@@ -18,6 +19,7 @@ class Runtime:
     metrics: Metrics
     models: ServedModels
     evidence: EvidenceLog
+    delivery: Delivery
     predicting: PredictService
     authenticator: Authenticator
     is_stopping: bool = False

@@ -35,27 +35,23 @@ class ServedModel:
         """Bind a loaded version."""
         explainer = model.explainer
         method = model.manifest.explainer.method or "none"
-        header = HeaderTemplate(
-            model.name,
-            model.version,
-            timedelta(days=retention_days),
-            header_constants(
-                model,
-                method=model.manifest.explainer.method,
-                engine=model.engine,
-                is_exact=None if explainer is None else explainer.exact,
-            ),
+        constants = header_constants(
+            model,
+            method=model.manifest.explainer.method,
+            engine=model.engine,
+            is_exact=None if explainer is None else explainer.exact,
         )
+        header = HeaderTemplate.of(constants, retention=timedelta(days=retention_days))
         return cls(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method))
 
 
 def header_constants(
     model: RegisteredModel, *, method: str | None, engine: str | None, is_exact: bool | None
-) -> bytes:
+) -> HeaderConstants:
     """What the headers of a version's decisions, or explanations by one method, have in common."""
     manifest = model.manifest
     explainer, artifact = manifest.explainer, manifest.artifact
-    constants = HeaderConstants(
+    return HeaderConstants(
         service_version=service_version(),
         git_revision=None,
         policy_version=None,
@@ -78,7 +74,6 @@ def header_constants(
         link=explainer.link,
         exact=is_exact,
     )
-    return HeaderTemplate.encoded(constants)
 
 
 class ServedModels:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Literal, Self
 
 import numpy as np
@@ -65,7 +65,7 @@ class Task:
 class Finished:
     """A task's end: the bytes to store, and plain facts for the metrics.
 
-    header: the constants of `HeaderTemplate`, which name the version and the method used.
+    header: HeaderConstants as JSON, which name the version and the method used.
     """
 
     status: Literal["complete", "failed"]
@@ -138,7 +138,7 @@ def task_of(record: Record, keyring: Keyring, *, worker: str) -> Task:
     )
 
 
-def final_event(record: Record, finished: Finished, *, retention_days: int) -> FinalEvent:
+def final_event(record: Record, finished: Finished) -> FinalEvent:
     """The event that ends a pending record."""
     decision = record.decision
     pieces = (
@@ -149,11 +149,9 @@ def final_event(record: Record, finished: Finished, *, retention_days: int) -> F
         b"}",
     )
     payload, parts = laid_out(pieces, ("explanation", "provenance"))
-    template = HeaderTemplate(
-        decision.model, decision.version, timedelta(days=retention_days), finished.header
-    )
+    retention = decision.template.retention
     return FinalEvent(
-        template=template,
+        template=HeaderTemplate.of_json(finished.header, retention=retention),
         tenant=decision.tenant,
         request_id=decision.request_id,
         actor=decision.actor,

@@ -70,7 +70,13 @@ class HeaderTemplate:
     @classmethod
     def of(cls, constants: HeaderConstants, *, retention: timedelta) -> Self:
         """Encode the constants of one model version; records expire `retention` after receipt."""
-        return cls(constants.model, constants.version, retention, cls.encoded(constants))
+        return cls.of_json(orjson.dumps(constants), retention=retention)
+
+    @classmethod
+    def of_json(cls, constants: bytes, *, retention: timedelta) -> Self:
+        """That of HeaderConstants encoded by orjson, perhaps in another process."""
+        found = orjson.loads(constants)
+        return cls(found["model"], found["version"], retention, constants[1:])
 
     @classmethod
     def from_header(cls, header: bytes) -> Self:
@@ -82,13 +88,7 @@ class HeaderTemplate:
             datetime.fromisoformat(found[name]) for name in ("expires_at", "received_at")
         )
         constants = {name: found[name] for name in _CONSTANT}
-        retention = expires_at - received_at
-        return cls(found["model"], found["version"], retention, orjson.dumps(constants)[1:])
-
-    @staticmethod
-    def encoded(constants: HeaderConstants) -> bytes:
-        """The `constant` of a template."""
-        return orjson.dumps(constants)[1:]
+        return cls.of_json(orjson.dumps(constants), retention=expires_at - received_at)
 
     @property
     def brief(self) -> bytes:

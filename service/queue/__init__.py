@@ -1,5 +1,6 @@
 """The queue of explanations to compute. It carries work; the evidence store is the truth."""
 
+from service.queue.claims import Claim, JobClaims
 from service.queue.client import JobQueue, QueueState, StreamState
 from service.queue.errors import QueueAwayError, QueueError, QueueFullError
 from service.queue.jobs import PRIORITIES, Job, JobKey, Priority
@@ -7,7 +8,9 @@ from service.queue.notices import Notice, Notices, Waiting
 
 __all__ = [
     "PRIORITIES",
+    "Claim",
     "Job",
+    "JobClaims",
     "JobKey",
     "JobQueue",
     "Notice",

@@ -13,7 +13,7 @@ from service.queue.jobs import PRIORITIES, Job, Priority, field_of
 from service.queue.notices import Notices, encode_notices
 from service.queue.server import (
     CHANNEL,
-    DEAD,
+    FACTS,
     GROUP,
     INDEX,
     PARKED,
@@ -29,7 +29,7 @@ SERVERS_SHARE = 0.8
 """Of the request's timeout: the server's silence must be known before the request gives up."""
 
 _SUBMIT_KEYS = [INDEX, *STREAMS.values()]
-_STATE_KEYS = [INDEX, DEAD, *STREAMS.values()]
+_STATE_KEYS = [INDEX, FACTS, *STREAMS.values()]
 _PLACE = {priority: str(2 + n) for n, priority in enumerate(PRIORITIES)}
 _STATE_NUMBERS = 5
 

@@ -42,9 +42,10 @@ class Job:
 
     @classmethod
     def decode(cls, encoded: bytes) -> "Job":
-        """Raises ValueError for bytes that are no job of this release."""
+        """Raises ValueError for bytes that are no job; fields of a later release are ignored."""
         try:
-            return cls(**orjson.loads(encoded))
+            given = orjson.loads(encoded)
+            return cls(**{name: given[name] for name in cls.__slots__ if name in given})
         except (TypeError, orjson.JSONDecodeError) as error:
             raise ValueError("the queue entry is no job of this release") from error
 

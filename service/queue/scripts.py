@@ -33,7 +33,7 @@ return answers
 """
 
 STATE = """
--- KEYS: index, dead, then the streams. ARGV: group, the name that holds jobs handed back.
+-- KEYS: index, facts, then the streams. ARGV: group, the name that holds jobs handed back.
 -- Answers the number of unfinished jobs, then for each stream: ready, running, handed back, dead,
 -- milliseconds since its oldest unfinished job was queued.
 local time = redis.call('TIME')
@@ -48,14 +48,106 @@ for i = 3, #KEYS do
       if consumer[1] == ARGV[2] then parked = tonumber(consumer[2]) end
     end
   end
-  local age = 0
-  local oldest = redis.call('XRANGE', KEYS[i], '-', '+', 'COUNT', 1)[1]
-  if oldest then age = math.max(0, now - tonumber(string.match(oldest[1], '^%d+'))) end
-  local dead = tonumber(redis.call('HGET', KEYS[2], KEYS[i]) or 0)
-  local ready = redis.call('XLEN', KEYS[i]) - delivered
+  local kept = redis.call('HGET', KEYS[2], 'kept ' .. KEYS[i])
+  local age, finished = 0, 0
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[i], '-', '+', 'COUNT', 2)) do
+    if entry[1] == kept then
+      finished = 1
+    elseif age == 0 then
+      age = math.max(1, now - tonumber(string.match(entry[1], '^%d+')))
+    end
+  end
+  local dead = tonumber(redis.call('HGET', KEYS[2], 'dead ' .. KEYS[i]) or 0)
+  local ready = redis.call('XLEN', KEYS[i]) - delivered - finished
   for _, number in ipairs({math.max(0, ready), delivered - parked, parked, dead, age}) do
     answers[#answers + 1] = number
   end
 end
 return answers
+"""
+
+RECLAIM = """
+-- KEYS: stream. ARGV: group, consumer, idle milliseconds, most entries.
+-- Answers {entry, fields, deliveries} of jobs whose worker gave no sign for that long.
+local found, cursor, left = {}, '0-0', tonumber(ARGV[4])
+repeat
+  local part = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], cursor, 'COUNT', left)
+  cursor = part[1]
+  for _, entry in ipairs(part[2]) do
+    local pending = redis.call('XPENDING', KEYS[1], ARGV[1], entry[1], entry[1], 1)
+    found[#found + 1] = {entry[1], entry[2], pending[1][4]}
+  end
+  left = tonumber(ARGV[4]) - #found
+until cursor == '0-0' or left <= 0
+return found
+"""
+
+RENEW = """
+-- KEYS: stream. ARGV: group, consumer, entries. Only those that are still this consumer's: whoever
+-- reclaimed one meanwhile keeps it.
+for i = 3, #ARGV do
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) > 0 then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+  end
+end
+"""
+
+FINISH = """
+-- KEYS: stream, index, facts. ARGV: group, channel, announcement or '', number of dead ones, then
+-- for each job its entry and field. An entry that is not pending here is somebody else's to delete.
+-- While the last entry delivered is deleted the server cannot tell the lag: it stays, acknowledged
+-- and noted, until another one has been delivered.
+local last = ''
+local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+if not groups.err then
+  for _, facts in ipairs(groups) do
+    if facts[2] == ARGV[1] then last = facts[8] end
+  end
+end
+local kept = redis.call('HGET', KEYS[3], 'kept ' .. KEYS[1])
+if kept and kept ~= last then
+  redis.call('XDEL', KEYS[1], kept)
+  redis.call('HDEL', KEYS[3], 'kept ' .. KEYS[1])
+end
+for i = 5, #ARGV, 2 do
+  if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
+    if ARGV[i] == last then
+      redis.call('HSET', KEYS[3], 'kept ' .. KEYS[1], last)
+    else
+      redis.call('XDEL', KEYS[1], ARGV[i])
+    end
+    local place = redis.call('HGET', KEYS[2], ARGV[i + 1])
+    if place and string.sub(place, 3) == ARGV[i] then redis.call('HDEL', KEYS[2], ARGV[i + 1]) end
+  end
+end
+if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[3], 'dead ' .. KEYS[1], ARGV[4]) end
+if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+"""
+
+HAND_BACK = """
+-- KEYS: stream. ARGV: group, consumer, the name that holds jobs handed back, idle milliseconds,
+-- then entries and their deliveries before this one. Only those that are still this consumer's.
+for i = 5, #ARGV, 2 do
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) > 0 then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[i],
+      'IDLE', ARGV[4], 'RETRYCOUNT', ARGV[i + 1], 'JUSTID')
+  end
+end
+"""
+
+LEAVE = """
+-- KEYS: streams. ARGV: group, consumer, the name that holds jobs handed back, idle milliseconds
+-- that make an entry claimable, idle milliseconds after which a consumer without jobs is forgotten.
+for _, stream in ipairs(KEYS) do
+  for _, entry in ipairs(redis.call('XPENDING', stream, ARGV[1], '-', '+', 10000, ARGV[2])) do
+    redis.call('XCLAIM', stream, ARGV[1], ARGV[3], 0, entry[1],
+      'IDLE', ARGV[4], 'RETRYCOUNT', entry[4] - 1, 'JUSTID')
+  end
+  for _, facts in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ARGV[1])) do
+    local name, pending, idle = facts[2], tonumber(facts[4]), tonumber(facts[6])
+    if pending == 0 and (name == ARGV[2] or idle > tonumber(ARGV[5])) then
+      redis.call('XGROUP', 'DELCONSUMER', stream, ARGV[1], name)
+    end
+  end
+end
 """

@@ -24,8 +24,9 @@ PARKED = "parked"
 INDEX = "explaind:jobs:index"
 """Hash: a job's field to its stream and entry. Its size is the number of unfinished jobs."""
 
-DEAD = "explaind:jobs:dead"
-"""Hash: how many jobs of each stream were given up since the server was last empty."""
+FACTS = "explaind:jobs:facts"
+"""Hash: `dead STREAM`, how many jobs were given up since the server was last empty; `kept STREAM`,
+the finished entry that is yet to be deleted."""
 
 CHANNEL = "explaind:notices"
 

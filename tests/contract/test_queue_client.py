@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from jobs import job
 from polling import until
-from valkey import Valkey, running_valkey, stopped_valkey
+from valkey import Valkey, stopped_valkey
 
 from service.errors import UsageError
 from service.queue import Job, JobQueue, QueueAwayError, QueueFullError
@@ -18,12 +18,6 @@ from service.queue.server import GROUP, INDEX, STREAMS
 LIMIT_SECONDS = 0.1
 SLACK_SECONDS = 0.15
 """What a busy machine may add."""
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with running_valkey() as server:
-        yield server
 
 
 @asynccontextmanager

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from polling import until
-from valkey import Valkey, running_valkey
+from valkey import Valkey
 
 from service.queue import JobQueue, Notice
 from service.queue.notices import encode_notices
@@ -19,12 +19,6 @@ async def queue(valkey: Valkey) -> AsyncIterator[JobQueue]:
     await asyncio.wait_for(queue.notices.subscribed(), 5)
     yield queue
     await queue.close()
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with running_valkey() as server:
-        yield server
 
 
 async def test_who_waits_hears_of_its_own_job_only(queue: JobQueue) -> None:
