@@ -88,7 +88,9 @@ class Delivery:
         return None
 
 
-def job_of(event: DecisionEvent, digest: str, *, priority: answers.Priority) -> Job:
+def job_of(
+    event: DecisionEvent, digest: str, *, priority: answers.Priority, method: str | None = None
+) -> Job:
     """The job of a pending decision; it names the record and carries nothing of it."""
     return Job(
         tenant=event.tenant,
@@ -97,6 +99,7 @@ def job_of(event: DecisionEvent, digest: str, *, priority: answers.Priority) -> 
         version=event.template.version,
         digest=digest,
         priority=priority,
+        method=method,
         received_us=round(event.received_at.timestamp() * 1e6),
     )
 
