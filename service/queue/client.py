@@ -176,6 +176,8 @@ class JobQueue:
         try:
             with translated():
                 async with asyncio.timeout(SERVERS_SHARE * self._timeout):
+                    if not self._is_available:  # connections that lie idle may be dead as well
+                        await self._client.connection_pool.disconnect(inuse_connections=False)
                     numbers = await self._ask_state(_STATE_KEYS, [GROUP, PARKED])
         except QueueAwayError as error:
             self._open_breaker(error)
