@@ -15,7 +15,7 @@ from jobs import job
 from polling import until
 from servers import wait_until
 from valkey import Valkey, running_valkey
-from workers import LEASE_SECONDS, TIME_LIMIT_SECONDS, Workshop, workshop
+from workers import LEASE_SECONDS, TIME_LIMIT_SECONDS, Workshop, is_gone, workshop
 
 from service.queue import JobQueue, QueueAwayError
 from service.queue.server import INDEX
@@ -41,14 +41,6 @@ async def queue(valkey: Valkey) -> AsyncIterator[JobQueue]:
 def shop(valkey: Valkey, tmp_path: Path) -> Iterator[Workshop]:
     with workshop(valkey, tmp_path) as shop:
         yield shop
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state == "Z"
 
 
 def unfinished(valkey: Valkey) -> int:

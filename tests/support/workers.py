@@ -22,6 +22,14 @@ LEASE_SECONDS = 1.0
 TIME_LIMIT_SECONDS = 1.0
 
 
+def is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state == "Z"
+
+
 @dataclass
 class WorkerProcess:
     process: subprocess.Popen[bytes]
