@@ -1,12 +1,17 @@
 """The explainer of a model that can only be called."""
 
+from typing import Literal
+
 from explainers.base import Background, Explainer, Naming
 from explainers.sampled.calls import Evaluate
 from explainers.sampled.enumeration import MOST_COLUMNS, EnumerationExplainer, enumeration_rows
+from explainers.sampled.kernel_shap import KernelExplainer
 from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
 
 ENUMERATION_SECONDS = 2.0
 """What exact values of a row may take of a worker's time, where estimates would be faster."""
+
+CalledMethod = Literal["exact", "permutation", "kernel"]
 
 
 def build_sampled(
@@ -42,3 +47,22 @@ def build_sampled(
     return PermutationExplainer(
         evaluate, background, naming=naming, tolerance=tolerance, config=chosen
     )
+
+
+def build_by_method(
+    method: CalledMethod,
+    evaluate: Evaluate,
+    background: Background,
+    *,
+    naming: Naming,
+    tolerance: float,
+) -> Explainer:
+    """The explainer of a method asked for by name, with its own configuration's defaults.
+
+    Cost: B model rows. Raises UnsupportedModelError when sampling is beyond its budget.
+    """
+    if method == "exact":
+        return EnumerationExplainer(evaluate, background, naming=naming, tolerance=tolerance)
+    if method == "permutation":
+        return PermutationExplainer(evaluate, background, naming=naming, tolerance=tolerance)
+    return KernelExplainer(evaluate, background, naming=naming, tolerance=tolerance)

@@ -59,13 +59,7 @@ def integrate_gradients(
     MalformedModelError for gradients of another shape, ValueError for a baseline of another shape
     or less than one step. Source: Sundararajan et al. 2017, section 3.
     """
-    if baseline.shape != (len(naming.features),) or steps < 1:
-        raise ValueError(
-            f"a baseline of {len(naming.features)} columns and a step at least, "
-            f"not {baseline.shape} and {steps}"
-        )
-    if np.isnan(X).any() or np.isnan(baseline).any():
-        raise UnsupportedModelError("no path leads to or from a missing cell")
+    _check(X, baseline, len(naming.features), steps)
     attributions = np.empty((len(X), len(naming.features), len(naming.outputs)))
     gaps = np.empty((len(X), len(naming.outputs)))
     for i, x in enumerate(X):
@@ -82,6 +76,16 @@ def integrate_gradients(
         output_space=naming.output_space,
         model_evaluations=len(X) * (steps + 2),
     )
+
+
+def _check(X: FloatArray, baseline: FloatArray, n_columns: int, steps: int) -> None:
+    if baseline.shape != (n_columns,) or steps < 1:
+        raise ValueError(
+            f"a baseline of {n_columns} columns and a step at least, "
+            f"not {baseline.shape} and {steps}"
+        )
+    if np.isnan(X).any() or np.isnan(baseline).any():
+        raise UnsupportedModelError("no path leads to or from a missing cell")
 
 
 def _integrated(

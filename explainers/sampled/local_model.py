@@ -78,29 +78,38 @@ def explain_locally(
     chosen = config or LocalModelConfig()
     model = CalledModel(evaluate, background, naming, chosen.rows_per_call)
     drawn = checked_seeds(seeds, len(X))
-    coefficients = np.empty((len(X), len(naming.features), len(naming.outputs)))
-    intercept, r2 = np.empty((2, len(X), len(naming.outputs)))
-    evaluations = 0
-    for i, (x, seed) in enumerate(zip(X, drawn.tolist(), strict=True)):
-        hybrids = _hybrids(x, background.rows, seed, chosen.samples)
-        calls = model.calls()
-        outputs = calls(hybrids)
-        same = (~differing(x, hybrids)).astype(np.float64)
-        weights = np.exp((same.sum(axis=1) - len(x)) / (chosen.kernel_width**2 * len(x)) / 2)
-        coefficients[i], intercept[i], r2[i] = _fitted(same, outputs, weights, chosen.ridge)
-        evaluations += calls.evaluations
+    fits = [_fitted(model, x, seed, chosen) for x, seed in zip(X, drawn.tolist(), strict=True)]
+    per_output = len(X), len(naming.outputs)
+    per_feature = len(X), len(naming.features), len(naming.outputs)
     return LocalModel(
-        coefficients=coefficients,
-        intercept=intercept,
-        r2=r2,
+        coefficients=np.array([fit.coefficients for fit in fits]).reshape(per_feature),
+        intercept=np.array([fit.intercept for fit in fits]).reshape(per_output),
+        r2=np.array([fit.r2 for fit in fits]).reshape(per_output),
         feature_names=naming.features,
         output_names=naming.outputs,
         output_space=naming.output_space,
         config=chosen,
         background_digest=background.digest,
         seeds=drawn,
-        model_evaluations=evaluations,
+        model_evaluations=sum(fit.model_evaluations for fit in fits),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    coefficients: FloatArray
+    intercept: FloatArray
+    r2: FloatArray
+    model_evaluations: int
+
+
+def _fitted(model: CalledModel, x: FloatArray, seed: int, config: LocalModelConfig) -> _Fit:
+    hybrids = _hybrids(x, model.background.rows, seed, config.samples)
+    calls = model.calls()
+    outputs = calls(hybrids)
+    same = (~differing(x, hybrids)).astype(np.float64)
+    weights = np.exp((same.sum(axis=1) - len(x)) / (config.kernel_width**2 * len(x)) / 2)
+    return _Fit(*_ridge(same, outputs, weights, config.ridge), calls.evaluations)
 
 
 def _hybrids(x: FloatArray, background_rows: FloatArray, seed: int, n_samples: int) -> FloatArray:
@@ -115,7 +124,7 @@ def _hybrids(x: FloatArray, background_rows: FloatArray, seed: int, n_samples: i
     return np.where(is_changed, background_rows[np.arange(n_samples) % len(background_rows)], x)
 
 
-def _fitted(
+def _ridge(
     described: FloatArray, outputs: FloatArray, weights: FloatArray, ridge: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Coefficients (F, C), intercept (C,) and weighted R2 (C,)."""

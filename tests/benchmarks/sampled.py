@@ -25,7 +25,7 @@ from targets import Target, verdict
 
 BACKGROUND_ROWS = 50
 COLUMNS = 12
-PASSES = (16, 32, 64)
+PASSES = (8, 16, 32, 64)
 
 Rows = NDArray[np.float64]
 Estimate = Callable[[Rows, int, int], Rows]

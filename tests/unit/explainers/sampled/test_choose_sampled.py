@@ -3,7 +3,12 @@ import pytest
 from called_models import naming_of, network
 
 from explainers.base import Background, Explainer, FloatArray, UnsupportedModelError
-from explainers.sampled.choose import ENUMERATION_SECONDS, build_sampled
+from explainers.sampled.choose import (
+    ENUMERATION_SECONDS,
+    CalledMethod,
+    build_by_method,
+    build_sampled,
+)
 from explainers.sampled.permutation import PermutationConfig
 
 
@@ -57,3 +62,25 @@ def test_both_make_calls_of_the_configured_shape_and_budget() -> None:
         assert explainer.explain(np.ones((1, 8))).model_evaluations % 64 == 0
     with pytest.raises(UnsupportedModelError, match="30000 model rows allowed"):
         built(40, 100, microseconds=0.0, config=small)
+
+
+@pytest.mark.parametrize(
+    ("method", "engine"),
+    [("exact", "enumeration"), ("permutation", "sampler"), ("kernel", "sampler")],
+)
+def test_a_method_asked_for_by_name_explains_any_number_of_rows(
+    method: CalledMethod, engine: str
+) -> None:
+    explainer = build_by_method(
+        method,
+        network(4),
+        Background.of(rows(4, 5)),
+        naming=naming_of(4),
+        tolerance=1e-9,
+    )
+    assert (explainer.method, explainer.engine) == (method, engine)
+    assert explainer.tolerance == 1e-9
+    for n_rows in (0, 2):
+        explanation = explainer.explain(rows(4, 7)[5 : 5 + n_rows])
+        assert explanation.values.shape == (n_rows, 4, 1)
+        assert explanation.method == method

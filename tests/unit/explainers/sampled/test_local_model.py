@@ -114,6 +114,7 @@ def test_columns_equal_everywhere_count_for_nothing() -> None:
     same = called(x, background=x)
     assert np.all(same.coefficients == 0)
     assert np.all(same.r2 == 1)
+    assert called(x[:0]).coefficients.shape == (0, COLUMNS, 3)
 
 
 @pytest.mark.parametrize(
