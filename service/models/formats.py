@@ -37,11 +37,12 @@ HOW_TO_CONVERT = (
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model's bytes as they are stored, parsed and hashed."""
+    """A model's bytes as they are stored, parsed and hashed; source: where they were fetched."""
 
     data: bytes
     format: Format
     classes: tuple[Level, ...] | None = None
+    source: str | None = None
 
 
 def artifact_of_file(path: Path) -> Artifact:
