@@ -12,25 +12,37 @@ if TYPE_CHECKING:
     from service.registry.work import Options
 
 
+ModelFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="XGBoost .ubj/.json, LightGBM .txt, CatBoost .cbm, scikit-learn .skops, "
+        "ONNX .onnx or PyTorch .pt2."
+    ),
+]
+Mlflow = Annotated[
+    str | None,
+    typer.Option(help="Instead of --model: models:/name@alias, runs:/id/path or a directory."),
+]
+Classes = Annotated[
+    str | None, typer.Option(help="Classes in output order, comma-separated: good,bad.")
+]
+Categories = Annotated[
+    Path | None, typer.Option(help='JSON: {"column": ["level of code 0", ...]}.')
+]
+Schema = Annotated[
+    Path | None, typer.Option(help="Edited input schema instead of the inferred one.")
+]
+
+
 def register(
     name: Annotated[str, typer.Argument(help="Name the model is called under.")],
-    model: Annotated[
-        Path,
-        typer.Option(
-            help="XGBoost .ubj/.json, LightGBM .txt, CatBoost .cbm or scikit-learn .skops."
-        ),
-    ],
     data: Annotated[Path, typer.Option(help="CSV or Parquet the model was trained on.")],
     target: Annotated[str, typer.Option(help="Column of the data the model predicts.")],
-    classes: Annotated[
-        str | None, typer.Option(help="Classes in output order, comma-separated: good,bad.")
-    ] = None,
-    categories: Annotated[
-        Path | None, typer.Option(help='JSON: {"column": ["level of code 0", ...]}.')
-    ] = None,
-    schema: Annotated[
-        Path | None, typer.Option(help="Edited input schema instead of the inferred one.")
-    ] = None,
+    model: ModelFile = None,
+    mlflow: Mlflow = None,
+    classes: Classes = None,
+    categories: Categories = None,
+    schema: Schema = None,
     background: Annotated[int, typer.Option(min=1, help="Rows of the background.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the background's draw.")] = 0,
     data_dir: DataDir = None,
@@ -38,6 +50,8 @@ def register(
     as_json: AsJson = False,
 ) -> None:
     """Make an immutable version: infer the schema, freeze the background, prove the explainer."""
+    if (model is None) == (mlflow is None):
+        raise typer.BadParameter("give either --model or --mlflow")
     from service.compiling import choose_kernel_cache
     from service.settings import Settings
 
@@ -47,7 +61,11 @@ def register(
 
     options = _options(classes, categories, schema, background, seed)
     into = Registry(settings.registry)
-    made = into.register_file(name, model, data, target, options=options, on_progress=say)
+    if model is not None:
+        made = into.register_file(name, model, data, target, options=options, on_progress=say)
+    else:
+        assert mlflow is not None
+        made = into.register_mlflow(name, mlflow, data, target, options=options, on_progress=say)
     if as_json:
         print_json(made.model.manifest.model_dump(mode="json"))
     else:

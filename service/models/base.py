@@ -81,12 +81,14 @@ class NativeModel(Protocol):
 
     @property
     def library(self) -> str:
-        """Distribution whose code predicts: xgboost, lightgbm, catboost, scikit-learn."""
+        """Distribution whose code predicts: xgboost, lightgbm, catboost, scikit-learn,
+        onnxruntime, torch.
+        """
         ...
 
     @property
     def format(self) -> str:
-        """How the artifact is stored: ubj, json, txt, cbm, skops."""
+        """How the artifact is stored: ubj, json, txt, cbm, skops, onnx, pt2."""
         ...
 
     @property
@@ -143,6 +145,15 @@ class NativeModel(Protocol):
 
     def form(self) -> TreeForm | LinearForm:
         """What an exact explainer works on; UnsupportedModelError names why there is none."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A model that knows its derivatives, as integrated gradients need them."""
+
+    def gradient(self, X: FloatArray) -> FloatArray:
+        """(N, F, C) derivatives of the outputs by the columns; ValueError where there are none."""
         ...
 
 

@@ -12,9 +12,10 @@ from service.models.errors import ModelLoadError
 from service.models.lightgbm import dump_lightgbm, load_lightgbm
 from service.models.onnx import load_onnx
 from service.models.sklearn import dump_sklearn, load_sklearn
+from service.models.torch import dump_torch, load_torch
 from service.models.xgboost import dump_xgboost, load_xgboost
 
-Format = Literal["ubj", "json", "txt", "skops", "cbm", "onnx"]
+Format = Literal["ubj", "json", "txt", "skops", "cbm", "onnx", "pt2"]
 
 SUFFIXES: dict[str, Format] = {
     ".ubj": "ubj",
@@ -23,22 +24,25 @@ SUFFIXES: dict[str, Format] = {
     ".skops": "skops",
     ".cbm": "cbm",
     ".onnx": "onnx",
+    ".pt2": "pt2",
 }
-PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle"})
+PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth"})
 HOW_TO_CONVERT = (
     "save it in its library's own format instead: XGBoost model.save_model('model.ubj'), "
     "LightGBM booster.save_model('model.txt'), CatBoost model.save_model('model.cbm'), "
-    "scikit-learn skops.io.dump(model, 'model.skops'), any that exports one an ONNX graph"
+    "scikit-learn skops.io.dump(model, 'model.skops'), any that exports one an ONNX graph, "
+    "PyTorch torch.export.save(torch.export.export(model.eval(), (rows,)), 'model.pt2')"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model's bytes as they are stored, parsed and hashed."""
+    """A model's bytes as they are stored, parsed and hashed; source: where they were fetched."""
 
     data: bytes
     format: Format
     classes: tuple[Level, ...] | None = None
+    source: str | None = None
 
 
 def artifact_of_file(path: Path) -> Artifact:
@@ -68,6 +72,8 @@ def artifact_of_model(model: object) -> Artifact:
     if library == "sklearn":
         data, classes = dump_sklearn(model)
         return Artifact(data, "skops", classes)
+    if library == "torch":
+        return Artifact(dump_torch(model), "pt2")
     if library == "onnx" and hasattr(model, "SerializeToString"):
         return Artifact(model.SerializeToString(), "onnx")
     raise ModelLoadError(f"{type(model).__qualname__} from {library}: no adapter for this library")
@@ -91,5 +97,7 @@ def load_model(
             return load_catboost(data, names=names, categories=levels)
         case "onnx":
             return load_onnx(data, names=names, categories=levels)
+        case "pt2":
+            return load_torch(data, names=names, categories=levels)
         case "skops":
             return load_sklearn(data, names=names, categories=levels)

@@ -1,6 +1,6 @@
 """ONNX models, as scikit-learn, boosting and network exporters write them, run by ONNX Runtime."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.onnx_file import read_graph
+from service.models.probing import accepts_missing, check_shares, first_answer
 
 TYPES: Mapping[str, Any] = {
     "tensor(float)": np.float32,
@@ -23,10 +24,6 @@ TYPES: Mapping[str, Any] = {
 }
 REALS = ("tensor(float)", "tensor(double)")
 LABELS = ("tensor(int64)", "tensor(string)")
-Probed = Callable[[FloatArray], FloatArray]
-"""One raw row, (1, F), to what the graph gives for it, (1, K)."""
-
-SUM_TOLERANCE = 1e-4
 INSTALL = (
     "ONNX Runtime is not installed here; add it with .venv/bin/python -m pip install onnxruntime"
 )
@@ -116,12 +113,14 @@ def load_onnx(
         feed = {slot.name: _fed(slot, row, columns) for slot in slots}
         return run(session, output.name, feed, 1)
 
-    width, task = _probed_task(probed, len(columns.raw), has_label=label is not None)
+    first = first_answer(probed, len(columns.raw))
+    width, task = first.shape[1], _task(first, has_label=label is not None)
+    has_nan = [slot.takes_missing for slot in slots for _ in range(slot.width)]
     outputs = [value.name for value in (output, label) if value is not None]
     return OnnxModel(
         session=session,
         slots=slots,
-        columns=replace(columns, accepts_missing=_accepts_missing(slots, probed)),
+        columns=replace(columns, accepts_missing=accepts_missing(has_nan, probed)),
         output=output.name,
         task=task,
         n_classes=width,
@@ -239,34 +238,8 @@ def _chosen_output(values: Sequence[Any]) -> tuple[Any, Any]:
     return reals[0], labels[0] if labels else None
 
 
-def _probed_task(probed: Probed, n_columns: int, *, has_label: bool) -> tuple[int, Task]:
-    """How many numbers a row of zeros gets, and what they are."""
-    try:
-        first = probed(np.zeros((1, n_columns)))
-    except ValueError as error:
-        raise ModelLoadError(f"the graph does not run: {error}") from error
-    width = first.shape[1]
-    if width == 1 and not has_label:
-        return width, "regression"
-    is_share = bool(np.all(first >= 0) and abs(first.sum() - 1) <= SUM_TOLERANCE)
-    if width == 1 or (np.all(np.isfinite(first)) and not is_share):
-        raise ModelLoadError(
-            "the graph gives no class probabilities: those of a row must sum to one; export the "
-            "classifier with its softmax, and without raw scores"
-        )
-    return width, "binary" if width == 2 else "multiclass"
-
-
-def _accepts_missing(slots: tuple[Slot, ...], probed: Probed) -> tuple[bool, ...]:
-    has_nan = [slot.takes_missing for slot in slots for _ in range(slot.width)]
-    count = len(has_nan)
-    return tuple(has_nan[column] and _is_taken(column, count, probed) for column in range(count))
-
-
-def _is_taken(column: int, n_columns: int, probed: Probed) -> bool:
-    row = np.zeros((1, n_columns))
-    row[0, column] = np.nan
-    try:
-        return bool(np.all(np.isfinite(probed(row))))
-    except ValueError:
-        return False
+def _task(first: FloatArray, *, has_label: bool) -> Task:
+    if first.shape[1] == 1 and not has_label:
+        return "regression"
+    check_shares(first)
+    return "binary" if first.shape[1] == 2 else "multiclass"

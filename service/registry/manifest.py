@@ -22,13 +22,16 @@ class FileEntry(_Part):
 
 
 class ArtifactEntry(_Part):
-    """The model's own file and what is needed to read it."""
+    """The model's own file and what is needed to read it; source: where it was fetched, if not
+    from a file.
+    """
 
     file: str
     format: Format
     library: str
     digest: str
     trees_used: int | None
+    source: str | None = None
     names: tuple[str, ...]
     categories: dict[str, tuple[Level, ...]]
 

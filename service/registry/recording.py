@@ -97,6 +97,7 @@ def _artifact_entry(work: Work) -> ArtifactEntry:
         library=native.library,
         digest=sha256_of(artifact.data),
         trees_used=native.trees_used,
+        source=artifact.source,
         names=raw.names,
         categories={
             column: levels

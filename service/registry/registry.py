@@ -10,6 +10,7 @@ from service.errors import InvalidInputError, UnknownError
 from service.models.base import NativeModel
 from service.models.errors import ModelLoadError
 from service.models.formats import Artifact, artifact_of_file, artifact_of_model, load_model
+from service.models.mlflow import read_mlflow
 from service.registry.classes import survives_reading
 from service.registry.layout import Layout, check_name
 from service.registry.registered import RegisteredModel, load_version
@@ -67,13 +68,35 @@ class Registry:
         except ModelLoadError as error:
             raise InvalidInputError(str(error)) from error
         native = _load(artifact, names, options)
-        if target in native.columns.raw.names:
-            raise InvalidInputError(f"the model reads the target {target!r} as an input column")
-        on_progress(f"reading {data.name}")
-        frame, labels = split_target(
-            read_frame(data, text_columns=_text_columns(native, target, options)), target
-        )
-        source = Source(artifact, native, frame, labels)
+        source = _source(artifact, native, data, target, options, on_progress)
+        return Registration(*register_version(self.layout, name, source, options, on_progress))
+
+    def register_mlflow(
+        self,
+        name: str,
+        uri: str,
+        data: Path,
+        target: str,
+        *,
+        options: Options | None = None,
+        on_progress: Progress = _silent,
+    ) -> Registration:
+        """Register a model that MLflow keeps, with the table it was trained on; its signature, if
+        it has one, names the columns. `read_mlflow` says which URIs and flavours.
+        """
+        options = options or Options()
+        check_name(name)
+        in_data = tuple(column for column in column_names(data) if column != target)
+        try:
+            on_progress(f"fetching {uri}")
+            logged = read_mlflow(uri)
+        except OSError as error:
+            raise InvalidInputError(f"{uri}: {error.strerror}") from error
+        except ModelLoadError as error:
+            raise InvalidInputError(str(error)) from error
+        native = _load(logged.artifact, logged.columns or in_data, options)
+        _check_signature(logged.columns, native)
+        source = _source(logged.artifact, native, data, target, options, on_progress)
         return Registration(*register_version(self.layout, name, source, options, on_progress))
 
     def register(
@@ -137,6 +160,33 @@ def _load(artifact: Artifact, names: tuple[str, ...], options: Options) -> Nativ
         return load_model(artifact, names=names, categories=options.categories)
     except (ModelLoadError, ExplainerError) as error:
         raise InvalidInputError(str(error)) from error
+
+
+def _source(
+    artifact: Artifact,
+    native: NativeModel,
+    data: Path,
+    target: str,
+    options: Options,
+    on_progress: Progress,
+) -> Source:
+    if target in native.columns.raw.names:
+        raise InvalidInputError(f"the model reads the target {target!r} as an input column")
+    on_progress(f"reading {data.name}")
+    frame, labels = split_target(
+        read_frame(data, text_columns=_text_columns(native, target, options)), target
+    )
+    return Source(artifact, native, frame, labels)
+
+
+def _check_signature(signed: tuple[str, ...] | None, native: NativeModel) -> None:
+    own = native.columns.raw.names
+    if signed is not None and {*signed} != {*own}:
+        missing, strange = sorted({*own} - {*signed}), sorted({*signed} - {*own})
+        raise InvalidInputError(
+            f"the model's signature does not fit its columns: it lacks {missing[:10]} and names "
+            f"{strange[:10]}, which the model does not read"
+        )
 
 
 def _text_columns(native: NativeModel, target: str, options: Options) -> list[str]:

@@ -1,0 +1,46 @@
+"""What a model that says little of itself shows when it is asked."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from explainers.base import FloatArray
+from service.models.errors import ModelLoadError
+
+Probed = Callable[[FloatArray], FloatArray]
+"""One raw row, (1, F), to what the model gives for it, (1, K); ValueError where it cannot."""
+
+SUM_TOLERANCE = 1e-4
+
+
+def first_answer(probed: Probed, n_columns: int) -> FloatArray:
+    """(1, K) for a row of zeros; ModelLoadError when the model does not run."""
+    try:
+        return probed(np.zeros((1, n_columns)))
+    except ValueError as error:
+        raise ModelLoadError(f"the model does not run: {error}") from error
+
+
+def check_shares(first: FloatArray) -> None:
+    """ModelLoadError unless the answer can be class probabilities: two or more that sum to one."""
+    is_share = bool(np.all(first >= 0) and abs(first.sum() - 1) <= SUM_TOLERANCE)
+    if first.shape[1] == 1 or (np.all(np.isfinite(first)) and not is_share):
+        raise ModelLoadError(
+            "the model gives no class probabilities: those of a row must sum to one; export it "
+            "with its softmax, and without raw scores"
+        )
+
+
+def accepts_missing(has_nan: Sequence[bool], probed: Probed) -> tuple[bool, ...]:
+    """By column, whether it may be NaN: its numbers have one, and the answer is finite."""
+    count = len(has_nan)
+    return tuple(has_nan[column] and _is_taken(column, count, probed) for column in range(count))
+
+
+def _is_taken(column: int, n_columns: int, probed: Probed) -> bool:
+    row = np.zeros((1, n_columns))
+    row[0, column] = np.nan
+    try:
+        return bool(np.all(np.isfinite(probed(row))))
+    except ValueError:
+        return False
