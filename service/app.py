@@ -11,8 +11,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, compile_path
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
@@ -234,8 +235,8 @@ def _allowed(request: Request) -> str:
     """The methods of all routes of this path; Starlette names those of the first one only."""
     found = {
         method
-        for route in request.app.router.routes
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for route in iter_route_contexts(request.app.routes)
+        if compile_path(route.path or "")[0].match(request.url.path)
         for method in route.methods or ()
     }
     return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
