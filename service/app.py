@@ -3,7 +3,8 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -31,6 +32,7 @@ from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
 from service.metrics import BACKEND, Metrics
+from service.outbox import Outbox
 from service.predicting import Limits, PredictService
 from service.queue import JobQueue
 from service.registry import Registry
@@ -176,14 +178,20 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-    follower = asyncio.create_task(_follow(runtime))
+    outbox = Outbox(
+        runtime.evidence,
+        runtime.delivery.queue,
+        runtime.metrics,
+        timedelta(seconds=runtime.settings.explanation_deadline_seconds),
+    )
+    tasks = [asyncio.create_task(work) for work in (_follow(runtime), outbox.run())]
     try:
         yield
     finally:
         runtime.is_stopping = True
-        follower.cancel()
-        with suppress(asyncio.CancelledError):
-            await follower
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         runtime.predicting.close()
         if runtime.delivery.queue is not None:
             await runtime.delivery.queue.close()

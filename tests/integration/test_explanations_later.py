@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from later import NO_INLINE, Worker, read_events
+from later import NO_INLINE, Worker, jobs_in, read_events
 from live_app import LiveApp, live_app
 from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
@@ -234,10 +234,9 @@ def test_the_method_asked_for_is_recorded_and_queued(site: Site, rows: list[Inst
     assert json.loads(record.decision.part("ask"))["method"] == "permutation"
     assert client.get("/explanations/by-method-02").json()["explanation"]["method"] == "permutation"
     if site.worker.redis is not None:
-        entries = site.worker.redis.xrange("explaind:jobs:high")
-        jobs = [json.loads(value) for _, fields in entries for value in fields.values()]
-        methods = {job["request_id"]: job["method"] for job in jobs}
-        assert (methods["by-method-01"], methods["by-method-02"]) == (None, "permutation")
+        jobs = jobs_in(site.worker.redis)
+        methods = [jobs[name]["method"] for name in ("by-method-01", "by-method-02")]
+        assert methods == [None, "permutation"]
 
 
 def test_the_same_id_explains_once(site: Site, rows: list[Instance]) -> None:

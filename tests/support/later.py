@@ -3,8 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from live_app import LiveApp
 from redis import Redis
@@ -12,7 +11,7 @@ from redis import Redis
 from service.computing import Computer
 from service.evidence import EvidenceStore, FinalOutcome, Record
 from service.queue.notices import encode_notices
-from service.queue.server import CHANNEL
+from service.queue.server import CHANNEL, STREAMS
 from service.registry import Registry
 from service.tasks import final_event, task_of
 
@@ -63,5 +62,10 @@ def read_events(stream: Any) -> list[tuple[str, Any]]:
     return events
 
 
-def with_registry(registry: Path, **settings: Any) -> dict[str, Any]:
-    return {"registry": registry, **NO_INLINE, **settings}
+def jobs_in(redis: Redis) -> dict[str, Any]:
+    """Request ID to job of everything in the queue's streams."""
+    entries = [
+        entry for stream in STREAMS.values() for entry in cast("list[Any]", redis.xrange(stream))
+    ]
+    jobs = [json.loads(value) for _, fields in entries for value in fields.values()]
+    return {job["request_id"]: job for job in jobs}
