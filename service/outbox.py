@@ -139,21 +139,21 @@ class Outbox:
 
     async def _submit(self, left: Sequence[PendingRequest]) -> int | None:
         """How many the queue did not have; None when it takes no more, until the next sweep."""
-        if self.queue is None or not self.queue.is_available:
+        if self.queue is None:
             return None
-        taken = 0
-        for start in range(0, len(left), AT_ONCE):
-            answers = await asyncio.gather(
-                *(self.queue.submit(_job(pending)) for pending in left[start : start + AT_ONCE]),
-                return_exceptions=True,
-            )
-            taken += sum(answer is True for answer in answers)
-            for answer in answers:
-                if isinstance(answer, QueueError):
-                    return None
-                if isinstance(answer, BaseException):
-                    raise answer
-        return taken
+        try:
+            lost = await self.queue.lacking([_job(pending) for pending in left])
+        except QueueError:
+            return None
+        for start in range(0, len(lost), AT_ONCE):
+            chunk = [self.queue.submit(job) for job in lost[start : start + AT_ONCE]]
+            answers = await asyncio.gather(*chunk, return_exceptions=True)
+            refusals = [answer for answer in answers if isinstance(answer, BaseException)]
+            if refusals and isinstance(refusals[0], QueueError):
+                return None
+            if refusals:
+                raise refusals[0]
+        return len(lost)
 
 
 def _job(pending: PendingRequest) -> Job:
