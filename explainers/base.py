@@ -21,7 +21,7 @@ IntArray = NDArray[np.int64]
 
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
-Method = Literal["tree_interventional", "linear", "permutation", "exact"]
+Method = Literal["tree_interventional", "linear", "permutation", "kernel", "exact"]
 Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 
 Level = str | int | float | bool
@@ -35,6 +35,7 @@ class ExplainerError(Exception):
     ├── UnsupportedModelError   the model, or this part of it, has no exact explainer here
     ├── MalformedModelError     the artifact contradicts its own format
     ├── OutdatedTablesError     stored tables are of no use to this model or release
+    ├── TooManyColumnsError     the row differs from the background in too many columns
     └── ResultTooLargeError     the answer would take more memory than is allowed
     """
 
@@ -49,6 +50,10 @@ class MalformedModelError(ExplainerError):
 
 class OutdatedTablesError(ExplainerError):
     """Stored tables are of another format or were made for another model; build without them."""
+
+
+class TooManyColumnsError(ExplainerError):
+    """All coalitions of so many columns are not enumerated; the message says how many are."""
 
 
 class ResultTooLargeError(ExplainerError):
@@ -144,11 +149,13 @@ class Interactions:
 
     values[n, i, j] is half of the Shapley interaction index of columns i and j, as is
     values[n, j, i]; values[n, i, i] is what is left of column i's Shapley value, its main effect.
+    standard_errors (N, F, F, C) is None when exact.
     Sources: Grabisch and Roubens 1999 (the index); Lundberg et al. 2020 (the matrix).
     """
 
     values: PairValues
     explanation: Explanation
+    standard_errors: PairValues | None = None
 
     def __post_init__(self) -> None:
         rows, features, outputs = self.explanation.values.shape

@@ -86,7 +86,7 @@ def interventional_values(
     owners = np.arange(len(x)) if players is None else players
     n_players = int(owners.max()) + 1
     groups = [np.flatnonzero(owners == player) for player in range(n_players)]
-    return enumerate_shapley(_play(predict, x, background_rows, groups), n_players)
+    return enumerate_shapley(play(predict, x, background_rows, groups), n_players)
 
 
 def interventional_interactions(
@@ -96,7 +96,35 @@ def interventional_interactions(
     out. Cost: 2^F * B model rows.
     """
     groups = [np.array([column]) for column in range(len(x))]
-    return enumerate_interactions(_play(predict, x, background_rows, groups), len(x))
+    return enumerate_interactions(play(predict, x, background_rows, groups), len(x))
+
+
+def play(
+    predict: Predict, x: FloatArray, background_rows: FloatArray, groups: Sequence[IntArray]
+) -> FloatArray:
+    """(2^K, C) mean outputs over the background with each coalition's columns taken from x.
+
+    groups: each player's columns; a column in no group is the background's throughout. Cost:
+    2^K * B model rows.
+    """
+    n_rows = len(background_rows)
+    membership = np.zeros((1 << len(groups), len(x)), dtype=np.bool_)
+    for player, columns in enumerate(groups):
+        present = np.arange(len(membership)) >> player & 1 == 1
+        membership[:, columns] = present[:, None]
+    step = coalitions_at_once(n_rows)
+    means = []
+    for start in range(0, len(membership), step):
+        chosen = membership[start : start + step, None, :]
+        hybrids = np.where(chosen, x, background_rows).reshape(-1, len(x))
+        outputs = predict(hybrids)
+        means.append(outputs.reshape(-1, n_rows, outputs.shape[1]).mean(axis=1))
+    return np.concatenate(means)
+
+
+def coalitions_at_once(n_background_rows: int) -> int:
+    """How many coalitions `play` evaluates in one call."""
+    return max(1, ROWS_PER_CALL // n_background_rows)
 
 
 def restricted_oracle(
@@ -109,7 +137,7 @@ def restricted_oracle(
     """
     groups = [np.array([column]) for column in columns]
     games = (
-        _play(predict, x, restricted_background(background_rows, x, columns), groups) for x in X
+        play(predict, x, restricted_background(background_rows, x, columns), groups) for x in X
     )
     return np.stack([enumerate_shapley(game, len(columns)) for game in games])
 
@@ -121,25 +149,6 @@ def restricted_background(
     rows = np.tile(x, (len(background_rows), 1))
     rows[:, columns] = background_rows[:, columns]
     return rows
-
-
-def _play(
-    predict: Predict, x: FloatArray, background_rows: FloatArray, groups: Sequence[IntArray]
-) -> FloatArray:
-    """(2^K, C) mean outputs over the background with each coalition's columns taken from x."""
-    n_rows = len(background_rows)
-    membership = np.zeros((1 << len(groups), len(x)), dtype=np.bool_)
-    for player, columns in enumerate(groups):
-        present = np.arange(len(membership)) >> player & 1 == 1
-        membership[:, columns] = present[:, None]
-    step = max(1, ROWS_PER_CALL // n_rows)
-    means = []
-    for start in range(0, len(membership), step):
-        chosen = membership[start : start + step, None, :]
-        hybrids = np.where(chosen, x, background_rows).reshape(-1, len(x))
-        outputs = predict(hybrids)
-        means.append(outputs.reshape(-1, n_rows, outputs.shape[1]).mean(axis=1))
-    return np.concatenate(means)
 
 
 def _coalitions(game: FloatArray, n_players: int) -> IntArray:

@@ -33,6 +33,7 @@ from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
 from service.metrics import BACKEND, Metrics
 from service.outbox import Outbox
+from service.policies import Policies
 from service.predicting import Limits, PredictService
 from service.queue import JobQueue
 from service.registry import Registry
@@ -149,12 +150,13 @@ async def _call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _start(settings: Settings, metrics: Metrics, authenticator: Authenticator) -> Runtime:
     keyring = Keyring.open(settings.secret_file)
+    policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
     served = ServedModels(
         Registry(settings.registry),
         metrics,
         default=settings.model,
         retention_days=settings.retention_days,
-        inline_budget_seconds=settings.inline_budget_seconds,
+        policies=policies,
     )
     await asyncio.to_thread(served.refresh)
     try:

@@ -1,18 +1,17 @@
 """The end of a pending explanation that nobody computed: cancelled, or given up."""
 
 from datetime import UTC, datetime
-from typing import Literal
 
 import orjson
 
-from service.evidence import FinalEvent, HeaderTemplate, Record, final_payload
+from service.evidence import Ending, FinalEvent, HeaderTemplate, Record, final_payload
 
 
 def failed_final(
     record: Record,
     reason: str,
     *,
-    outcome: Literal["rejected", "dead"],
+    outcome: Ending,
     actor: str,
     auth_method: str = "none",
 ) -> FinalEvent:

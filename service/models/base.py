@@ -133,6 +133,14 @@ class NativeModel(Protocol):
         """Served numbers of (N, F) raw rows in `columns.raw` order and coding."""
         ...
 
+    def evaluate(self, X: FloatArray) -> FloatArray:
+        """(N, C) outputs of many raw rows at once, in output_space: for estimates, not for answers.
+
+        One call of the library for the batch, so a row's last bits may depend on N and on the rows
+        beside it, where `predict`'s do not; the same X gives the same bits. ValueError as there.
+        """
+        ...
+
     def form(self) -> TreeForm | LinearForm:
         """What an exact explainer works on; UnsupportedModelError names why there is none."""
         ...

@@ -106,6 +106,10 @@ class CatBoostModel:
         share = self._logistic(outputs)
         return Served(outputs, share if self._is_share else binary_scores(share[:, 0]))
 
+    def evaluate(self, X: FloatArray) -> FloatArray:
+        """(N, C) raw formula values; ValueError where a category is missing."""
+        return self._numbers(self._pool(X), "RawFormulaVal")
+
     def _scores(self, pool: Any) -> FloatArray:  # noqa: ANN401  # catboost.Pool
         scores = self._numbers(pool, PREDICTION_TYPES[self.link])
         return scores[:, 1:] if self._is_share else scores

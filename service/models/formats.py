@@ -10,10 +10,11 @@ from service.models.base import NativeModel
 from service.models.catboost import dump_catboost, load_catboost
 from service.models.errors import ModelLoadError
 from service.models.lightgbm import dump_lightgbm, load_lightgbm
+from service.models.onnx import load_onnx
 from service.models.sklearn import dump_sklearn, load_sklearn
 from service.models.xgboost import dump_xgboost, load_xgboost
 
-Format = Literal["ubj", "json", "txt", "skops", "cbm"]
+Format = Literal["ubj", "json", "txt", "skops", "cbm", "onnx"]
 
 SUFFIXES: dict[str, Format] = {
     ".ubj": "ubj",
@@ -21,12 +22,13 @@ SUFFIXES: dict[str, Format] = {
     ".txt": "txt",
     ".skops": "skops",
     ".cbm": "cbm",
+    ".onnx": "onnx",
 }
 PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle"})
 HOW_TO_CONVERT = (
     "save it in its library's own format instead: XGBoost model.save_model('model.ubj'), "
     "LightGBM booster.save_model('model.txt'), CatBoost model.save_model('model.cbm'), "
-    "scikit-learn skops.io.dump(model, 'model.skops')"
+    "scikit-learn skops.io.dump(model, 'model.skops'), any that exports one an ONNX graph"
 )
 
 
@@ -66,6 +68,8 @@ def artifact_of_model(model: object) -> Artifact:
     if library == "sklearn":
         data, classes = dump_sklearn(model)
         return Artifact(data, "skops", classes)
+    if library == "onnx" and hasattr(model, "SerializeToString"):
+        return Artifact(model.SerializeToString(), "onnx")
     raise ModelLoadError(f"{type(model).__qualname__} from {library}: no adapter for this library")
 
 
@@ -85,5 +89,7 @@ def load_model(
             return load_lightgbm(data, names=names, categories=levels)
         case "cbm":
             return load_catboost(data, names=names, categories=levels)
+        case "onnx":
+            return load_onnx(data, names=names, categories=levels)
         case "skops":
             return load_sklearn(data, names=names, categories=levels)

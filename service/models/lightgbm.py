@@ -97,6 +97,10 @@ class LightGBMModel:
         value = self._value(X) if self.to_scores is None else self.to_scores(outputs)
         return Served(outputs, binary_scores(value[:, 0]) if self.task == "binary" else value)
 
+    def evaluate(self, X: FloatArray) -> FloatArray:
+        """(N, C) raw scores."""
+        return self.margin(X)
+
     def _value(self, X: FloatArray) -> FloatArray:
         value: FloatArray = self.booster.predict(X, num_threads=1)
         return value.reshape(len(X), -1)

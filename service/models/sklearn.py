@@ -24,39 +24,10 @@ from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.sklearn_derived import Shortcut, find_shortcut
+from service.models.sklearn_file import read_estimator
 from service.models.sklearn_final import final_step
 from service.models.sklearn_histogram import HistogramTrees
 from service.models.sklearn_step import Estimator, FinalStep, Matrix, named
-from service.models.tree_soundness import check_trees
-
-TRUSTED = (
-    "collections.OrderedDict",
-    "functools.partial",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMClassifier",
-    "lightgbm.sklearn.LGBMRegressor",
-    "numpy.dtype",
-    "sklearn._loss.loss.HalfTweedieLoss",
-    "sklearn._loss.loss.HalfTweedieLossIdentity",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.feature_selection._univariate_selection.chi2",
-    "sklearn.feature_selection._univariate_selection.f_classif",
-    "sklearn.feature_selection._univariate_selection.f_regression",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.tree._tree.Tree",
-    "sklearn.utils.validation.check_array",
-    "xgboost.core.Booster",
-    "xgboost.sklearn.XGBClassifier",
-    "xgboost.sklearn.XGBRegressor",
-)
-"""Types beyond those skops trusts by itself. Reading them runs no code of the file; trees are
-checked after reading, since scikit-learn's C code does not check where they lead. So is what is
-partial: only histogram boosting's own call of check_array may be."""
-
-CONVERT = "save the model with skops.io.dump(model, 'model.skops')"
 
 
 @dataclass(eq=False)
@@ -104,6 +75,15 @@ class SklearnModel:
             np.concatenate([part.scores for part in parts]),
         )
 
+    def evaluate(self, X: FloatArray) -> FloatArray:
+        """(N, C) outputs: steps and estimator are called once for all rows."""
+        if len(self._never_missing):
+            self._refuse_missing(X)
+        served = None if self._shortcut is None else self._shortcut.predict(X)
+        if served is not None:
+            return served.outputs
+        return self.final.evaluate(X if self._prepare is None else self._prepare(X))
+
     def _refuse_missing(self, X: FloatArray) -> None:
         refused = np.isnan(X.take(self._never_missing, axis=1)).any(axis=0)
         if refused.any():
@@ -144,7 +124,7 @@ def load_sklearn(
     Cost: one or two predictions per column, to learn where the library takes missing values and
     unseen levels, and about 1,000 rows through the steps to prove their compiled form.
     """
-    model = _read(data)
+    model = read_estimator(data)
     steps, estimator = _split(model)
     final = final_step(estimator)
     if isinstance(final, HistogramTrees):
@@ -199,27 +179,6 @@ def dump_sklearn(model: object) -> tuple[bytes, tuple[Level, ...] | None]:
             "boosting stopped early by a scorer can be stored after "
             "`del model._raw_predict, model._scorer`"
         ) from error
-
-
-def _read(data: bytes) -> Estimator:
-    from skops.io import get_untrusted_types, loads
-
-    if not data.startswith(b"PK"):
-        raise ModelLoadError(
-            f"not a skops file, and pickle or joblib run code when read: {CONVERT}"
-        )
-    try:
-        strangers = sorted(set(get_untrusted_types(data=data)) - set(TRUSTED))
-        model = None if strangers else loads(data, trusted=list(TRUSTED))
-    except Exception as error:
-        # skops, numpy and the classes themselves raise whatever a broken file leads them to.
-        raise ModelLoadError(f"broken skops file: {error!r}") from error
-    if strangers:
-        raise ModelLoadError(f"the file holds types that are not trusted: {', '.join(strangers)}")
-    if not hasattr(model, "predict") or not hasattr(model, "n_features_in_"):
-        raise ModelLoadError(f"{type(model).__qualname__} is not a fitted estimator")
-    check_trees(model)
-    return model
 
 
 def _split(model: Estimator) -> tuple[Any, Estimator]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explainers.base import Derivation
+from explainers.base import Derivation, FloatArray
 from explainers.preprocess import dense
 from service.models.base import NativeModel, Served, TreeForm
 from service.models.errors import ModelLoadError
@@ -13,6 +13,12 @@ from service.models.sklearn_linear import linear_step
 from service.models.sklearn_opaque import opaque_step
 from service.models.sklearn_step import Estimator, FinalStep, Matrix, Traits
 from service.models.sklearn_trees import averaged_step, boosted_step
+
+THRESHOLDS = frozenset({"FixedThresholdClassifier", "TunedThresholdClassifierCV"})
+CALIBRATE = (
+    "wrap it: CalibratedClassifierCV(FrozenEstimator(model)).fit(X, y), with rows it was not "
+    "trained on"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +31,10 @@ class Booster:
     def serve(self, matrix: Matrix) -> Served:
         """What the booster returns for the derived rows."""
         return self.model.predict(dense(matrix, absent=self.traits.absent))
+
+    def evaluate(self, matrix: Matrix) -> FloatArray:
+        """What `serve` gives: it is one call."""
+        return self.serve(matrix).outputs
 
     def for_derived(self, matrix: Matrix) -> "Booster":
         """Itself: boosters are served dense rows alone."""
@@ -49,7 +59,12 @@ def final_step(estimator: Estimator) -> FinalStep:
     if not is_classifier(estimator) and not is_regressor(estimator):
         raise ModelLoadError(f"{name} is neither a classifier nor a regressor")
     if is_classifier(estimator) and not hasattr(estimator, "predict_proba"):
-        raise ModelLoadError(f"{name} has no predict_proba; wrap it in CalibratedClassifierCV")
+        # Answers hold probabilities; those made of decision values alone would be invented.
+        raise ModelLoadError(f"{name} has no predict_proba; {CALIBRATE}")
+    if name in THRESHOLDS:
+        raise ModelLoadError(
+            f"{name} has a threshold that its probabilities do not show; register its estimator_"
+        )
     if is_classifier(estimator) and len(estimator.classes_) < 2:
         raise ModelLoadError(f"{name} knows a single class")
     if _target_count(estimator) > 1:
@@ -64,8 +79,11 @@ def final_step(estimator: Estimator) -> FinalStep:
 def _target_count(estimator: Estimator) -> int:
     if isinstance(getattr(estimator, "classes_", None), list):
         return len(estimator.classes_)
+    if hasattr(estimator, "classes_"):
+        # A multilayer perceptron counts its classes as outputs.
+        return 1
     coefficients = np.shape(getattr(estimator, "coef_", ()))
-    if not hasattr(estimator, "classes_") and len(coefficients) == 2:
+    if len(coefficients) == 2:
         return int(coefficients[0])
     return int(getattr(estimator, "n_outputs_", 1))
 

@@ -33,6 +33,10 @@ class Linear:
         outputs = products.reshape(rows.shape[0], -1)
         return Served(outputs.astype(np.float64), self.scores_of(outputs).astype(np.float64))
 
+    def evaluate(self, matrix: Matrix) -> FloatArray:
+        """What `serve` gives: it is one call."""
+        return self.serve(matrix).outputs
+
     def for_derived(self, matrix: Matrix) -> "Linear":
         """Itself, adding in the order in which sparse rows are multiplied if these are sparse."""
         return replace(self, in_column_order=is_sparse(matrix))

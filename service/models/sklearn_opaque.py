@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from explainers.base import Derivation, OutputSpace, UnsupportedModelError
+from explainers.base import Derivation, FloatArray, OutputSpace, UnsupportedModelError
 from service.models.base import LinearForm, Served, TreeForm
 from service.models.sklearn_step import Estimator, Matrix, Traits, classified, named
 
@@ -20,12 +20,20 @@ class Opaque:
 
     def serve(self, matrix: Matrix) -> Served:
         """One call per row, since nothing is known about how the rows of a batch interact."""
-        predict = self.estimator.predict_proba if self.is_classifier else self.estimator.predict
-        n_rows = matrix.shape[0]
         # A copy, because a row that is a view of its batch reaches other code in BLAS.
-        rows = (matrix[index : index + 1].copy() for index in range(n_rows))
-        served = [predict(named(self.estimator, row)) for row in rows]
-        answers = np.concatenate(served).astype(np.float64).reshape(n_rows, -1)
+        rows = (matrix[index : index + 1].copy() for index in range(matrix.shape[0]))
+        return self._served(np.concatenate([self._answers(row) for row in rows]))
+
+    def evaluate(self, matrix: Matrix) -> FloatArray:
+        """One call for the batch."""
+        return self._served(self._answers(matrix)).outputs
+
+    def _answers(self, matrix: Matrix) -> FloatArray:
+        predict = self.estimator.predict_proba if self.is_classifier else self.estimator.predict
+        answers: FloatArray = np.asarray(predict(named(self.estimator, matrix)), dtype=np.float64)
+        return answers.reshape(matrix.shape[0], -1)
+
+    def _served(self, answers: FloatArray) -> Served:
         return classified(answers) if self.is_classifier else Served(answers, answers)
 
     def for_derived(self, matrix: Matrix) -> None:

@@ -40,6 +40,10 @@ class FinalStep(Protocol):
         """What the library returns for prepared rows; each row gets what it gets alone."""
         ...
 
+    def evaluate(self, matrix: Matrix) -> FloatArray:
+        """(N, C) outputs from one call; a row's last bits may depend on the rows beside it."""
+        ...
+
     def for_derived(self, matrix: Matrix) -> "FinalStep | None":
         """What serves dense float64 rows as this one serves matrices of the given kind, if any."""
         ...

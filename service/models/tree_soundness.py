@@ -19,12 +19,17 @@ def check_trees(model: object) -> None:
 
     ModelLoadError otherwise: such a file would hang or crash the process on the first prediction.
     """
-    parts = list(_parts(model, seen=set()))
+    parts = list(parts_of(model))
     try:
         for part in parts:
             _check_part(part)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelLoadError(f"a tree model in the file is not complete: {error!r}") from error
+
+
+def parts_of(model: object) -> Iterator[Any]:
+    """Everything reachable from the model, each object once."""
+    return _parts(model, seen=set())
 
 
 def _check_part(part: Any) -> None:  # noqa: ANN401
@@ -35,13 +40,18 @@ def _check_part(part: Any) -> None:  # noqa: ANN401
         _check_tree(part)
     elif hasattr(part, "tree_"):
         _check_width([part.tree_.n_features], part)
-    elif isinstance(part, BaseForest | BaseGradientBoosting):
+    elif isinstance(part, BaseForest | BaseGradientBoosting) and _is_fitted(part):
         members = np.asarray(part.estimators_, dtype=object).ravel()
         _check_width([member.n_features_in_ for member in members], part)
     elif isinstance(part, partial):
         _check_partial(part)
     elif hasattr(part, "_predictors"):
         _check_histogram_boosting(part)
+
+
+def _is_fitted(part: Any) -> bool:  # noqa: ANN401
+    # Stacking keeps the estimators it made copies of; called, such a one raises.
+    return "estimators_" in vars(part)
 
 
 def _check_tree(tree: Any) -> None:  # noqa: ANN401

@@ -63,6 +63,10 @@ class XGBoostModel:
             scores=self._scores(X, margin).astype(np.float64),
         )
 
+    def evaluate(self, X: FloatArray) -> FloatArray:
+        """(N, C) margins: float32, widened."""
+        return self.margin(X).astype(np.float64)
+
     def margin(self, X: FloatArray) -> Float32Array:
         """(N, K) raw scores."""
         if self.dense_margins is not None:

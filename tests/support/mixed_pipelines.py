@@ -18,7 +18,8 @@ from stored_models import Stored, stored
 
 from explainers.base import FloatArray, RawColumns
 from service.models.formats import artifact_of_model, load_model
-from service.models.sklearn import TRUSTED, SklearnModel, dump_sklearn, load_sklearn
+from service.models.sklearn import SklearnModel, dump_sklearn, load_sklearn
+from service.models.sklearn_file import TRUSTED
 
 N_ROWS = 1000
 FOREST = ensemble.RandomForestClassifier(15, max_depth=6, random_state=0)

@@ -10,12 +10,19 @@ import pytest
 import skops.io
 from mixed_pipelines import loaded
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn import ensemble, linear_model, tree
 from sklearn.datasets import load_iris
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    OneHotEncoder,
+    SplineTransformer,
+    StandardScaler,
+)
+from sklearn.svm import SVC, SVR, LinearSVC
 
 from explainers.base import RawColumns
 from service.models.errors import ModelLoadError
@@ -106,8 +113,8 @@ def test_untrusted_types_are_refused_by_name() -> None:
 
 def test_types_that_are_trusted_nowhere_are_refused_by_name() -> None:
     X, y = load_iris(return_X_y=True)
-    data, _ = dump_sklearn(KNeighborsClassifier(algorithm="kd_tree").fit(X, y))
-    with pytest.raises(ModelLoadError, match="KDTree"):
+    data, _ = dump_sklearn(make_pipeline(SplineTransformer(), LOGISTIC).fit(X, y))
+    with pytest.raises(ModelLoadError, match="BSpline"):
         load_sklearn(data)
 
 
@@ -203,3 +210,91 @@ def test_dump_gives_the_classes_beside_the_file() -> None:
     assert classes == ("x", "y", "z")
     assert json.loads(zipfile.ZipFile(io.BytesIO(data)).read("schema.json"))
     assert dump_sklearn(linear_model.Ridge().fit(X, y))[1] is None
+
+
+def test_search_trees_of_a_file_are_grown_again_from_its_points() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = KNeighborsClassifier(algorithm="kd_tree").fit(X, y)
+    data, _ = dump_sklearn(model)
+
+    def change(nodes: NDArray[Any]) -> None:
+        nodes["idx_end"] = 10**9
+
+    adapter = load_sklearn(redirected(data, change))
+    np.testing.assert_array_equal(adapter.predict(X).scores, model.predict_proba(X))
+
+
+def beyond(model: Any) -> None:
+    model._y = model._y + 7
+
+
+def too_many(model: Any) -> None:
+    model.n_neighbors = 10_000
+
+
+def narrower(model: Any) -> None:
+    model._fit_X = model._fit_X[:, :2].copy()
+
+
+def own_metric(model: Any) -> None:
+    model.effective_metric_ = "precomputed"
+
+
+def longer(model: Any) -> None:
+    model._n_support = model._n_support + 1000
+
+
+def fewer_weights(model: Any) -> None:
+    model._dual_coef_ = model._dual_coef_[:, :2].copy()
+
+
+def no_offsets(model: Any) -> None:
+    model._intercept_ = model._intercept_[:0]
+
+
+def other_library(model: Any) -> None:
+    model._impl = "epsilon_svr"
+
+
+def by_position(model: Any) -> None:
+    model.kernel = "precomputed"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "attack"),
+    [
+        *((KNeighborsClassifier, attack) for attack in (beyond, too_many, narrower, own_metric)),
+        *((SVC, attack) for attack in (longer, fewer_weights, no_offsets, other_library)),
+        *((SVR, attack) for attack in (fewer_weights, no_offsets, by_position)),
+    ],
+)
+@pytest.mark.parametrize("place", ["itself", "nested"])
+def test_kernels_that_would_read_astray_are_refused(
+    estimator: Any, attack: Any, place: str
+) -> None:
+    X, y = load_iris(return_X_y=True)
+    model = estimator().fit(X, y)
+    attack(model)
+    if place == "nested":
+        outer = ensemble.BaggingRegressor(estimator=linear_model.Ridge(), n_estimators=2).fit(X, y)
+        outer.estimators_[0] = model
+        model = outer
+    with pytest.raises(ModelLoadError, match=r"kernel|neighbours|support vectors|metric"):
+        load_sklearn(dump_sklearn(model)[0])
+
+
+def test_sparse_matrices_that_point_outside_are_refused() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = SVR().fit(sparse.csr_matrix(X), y)
+    data, _ = dump_sklearn(model)
+    assert load_sklearn(data).predict(X[:1]).scores.shape == (1, 1)
+    model.support_vectors_.indices[0] = 10**6
+    with pytest.raises(ModelLoadError, match="not complete"):
+        load_sklearn(dump_sklearn(model)[0])
+
+
+def test_thresholds_that_probabilities_do_not_show_are_refused() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = FixedThresholdClassifier(LOGISTIC, threshold=0.9).fit(X, y == 1)
+    with pytest.raises(ModelLoadError, match="estimator_"):
+        loaded(model)

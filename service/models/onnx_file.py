@@ -1,0 +1,188 @@
+"""What an ONNX file says of itself, read before the runtime sees it."""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from explainers.base import Level
+from service.models.errors import ModelLoadError
+from service.models.protobuf import Field, fields, integers, text, within
+
+MOST_BYTES = 512 << 20
+DEEPEST = 16
+"""Graphs within graphs, as branches have them."""
+
+DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+    | {"RandomUniformLike"}
+)
+ENDLESS = frozenset({"Loop"})
+CLASS_LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
+INT32, INT64, STRING = 6, 7, 8
+
+
+@dataclass(slots=True)
+class Node:
+    """One operator of a graph, as far as its class labels are concerned."""
+
+    operator: str = ""
+    domain: str = ""
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    labels: tuple[Level, ...] = ()
+
+
+@dataclass(slots=True)
+class Graph:
+    """The main graph's nodes, and those of its stored tensors that can be class labels."""
+
+    nodes: list[Node] = field(default_factory=list)
+    tensors: dict[str, tuple[Level, ...]] = field(default_factory=dict)
+
+    def classes(self, outputs: list[str], count: int) -> tuple[Level, ...] | None:
+        """The `count` labels of the operator nearest to the outputs that has as many, if any."""
+        makers = {name: node for node in self.nodes for name in node.outputs}
+        waiting, seen = deque(outputs), set(outputs)
+        while waiting:
+            node = makers.get(waiting.popleft())
+            if node is None:
+                continue
+            stored = self._labels(node)
+            if len(stored) == count and len(set(stored)) == count:
+                return stored
+            for name in node.inputs:
+                if name not in seen:
+                    seen.add(name)
+                    waiting.append(name)
+        return None
+
+    def _labels(self, node: Node) -> tuple[Level, ...]:
+        if node.operator == "ArrayFeatureExtractor" and node.inputs:
+            # The label is picked by position out of a stored list.
+            return self.tensors.get(node.inputs[0], ())
+        return node.labels
+
+
+def read_graph(data: bytes) -> Graph:
+    """The file's main graph, after every graph in it was looked through.
+
+    ModelLoadError for files that are too large or broken, that name other files, and for operators
+    that are drawn at random, may never end, or are no part of the standard.
+    """
+    if len(data) > MOST_BYTES:
+        raise ModelLoadError(f"{len(data)} bytes: ONNX files of at most {MOST_BYTES} are read")
+    main = Graph()
+    try:
+        for number, content in fields(memoryview(data)):
+            if number == 7:
+                _read_graph(within(content), main, depth=0)
+            elif number == 25:
+                _read_function(within(content))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"broken ONNX file: {error}") from error
+    if not main.nodes:
+        raise ModelLoadError("not an ONNX file, or one without a graph")
+    return main
+
+
+def _read_graph(message: memoryview, graph: Graph, *, depth: int) -> None:
+    if depth > DEEPEST:
+        raise ValueError(f"graphs within graphs deeper than {DEEPEST}")
+    for number, content in fields(message):
+        if number == 1:
+            graph.nodes.append(_read_node(within(content), depth=depth))
+        elif number == 5:
+            name, values = _read_tensor(within(content))
+            graph.tensors[name] = values
+        elif number == 15:
+            _read_sparse(within(content))
+
+
+def _read_function(message: memoryview) -> None:
+    for number, content in fields(message):
+        if number == 7:
+            _read_node(within(content), depth=0)
+        elif number == 11:
+            _read_attribute(within(content), depth=0)
+
+
+def _read_node(message: memoryview, *, depth: int) -> Node:
+    node = Node()
+    for number, content in fields(message):
+        if number == 1:
+            node.inputs.append(text(content))
+        elif number == 2:
+            node.outputs.append(text(content))
+        elif number == 4:
+            node.operator = text(content)
+        elif number == 5:
+            name, labels = _read_attribute(within(content), depth=depth)
+            if name in CLASS_LABELS and labels:
+                node.labels = labels
+        elif number == 7:
+            node.domain = text(content)
+    _check_operator(node)
+    return node
+
+
+def _check_operator(node: Node) -> None:
+    if node.domain not in DOMAINS:
+        raise ModelLoadError(f"operator {node.operator} of {node.domain!r} is not of the standard")
+    if node.operator in RANDOM:
+        raise ModelLoadError(f"operator {node.operator} draws at random: no answer could be proven")
+    if node.operator in ENDLESS:
+        raise ModelLoadError(f"operator {node.operator} may never end; export the model without it")
+
+
+def _read_attribute(message: memoryview, *, depth: int) -> tuple[str, tuple[Level, ...]]:
+    """Name, and the texts or integers it lists."""
+    name, values = "", list[Level]()
+    for number, content in fields(message):
+        if number == 1:
+            name = text(content)
+        elif number == 8:
+            values += integers(content)
+        elif number == 9:
+            values.append(bytes(within(content)).decode("utf-8", "replace"))
+        elif number in (5, 10):
+            _read_tensor(within(content))
+        elif number in (6, 11):
+            _read_graph(within(content), Graph(), depth=depth + 1)
+        elif number in (22, 23):
+            _read_sparse(within(content))
+    return name, tuple(values)
+
+
+def _read_sparse(message: memoryview) -> None:
+    for number, content in fields(message):
+        if number in (1, 2):
+            _read_tensor(within(content))
+
+
+def _read_tensor(message: memoryview) -> tuple[str, tuple[Level, ...]]:
+    """Name, and the texts or integers it holds: nothing else can be a class label."""
+    found: dict[int, list[Field]] = {}
+    for number, content in fields(message):
+        if number in (1, 2, 5, 6, 7, 8, 9, 13, 14):
+            found.setdefault(number, []).append(content)
+    if 13 in found or any(found.get(14, [])):
+        raise ModelLoadError(
+            "the model keeps weights in another file; save it as one: "
+            "onnx.save_model(model, 'model.onnx', save_as_external_data=False)"
+        )
+    name = text(found[8][0]) if 8 in found else ""
+    return name, tuple(_values(found))
+
+
+def _values(found: Mapping[int, list[Field]]) -> Iterator[Level]:
+    kind = found.get(2, [0])[-1]
+    if kind == STRING:
+        yield from (bytes(within(part)).decode("utf-8", "replace") for part in found.get(6, []))
+    elif kind in (INT32, INT64):
+        for part in found.get(5 if kind == INT32 else 7, []):
+            yield from integers(part)
+        for part in found.get(9, []):
+            yield from np.frombuffer(within(part), "<i4" if kind == INT32 else "<i8").tolist()

@@ -1,0 +1,81 @@
+"""Standard errors are what they are called: how often, and how far, values lie beyond them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from called_models import COLUMNS, SUBJECTS, Subject, naming_of
+
+from explainers.base import Background, FloatArray
+from explainers.sampled.enumeration import EnumerationExplainer
+from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
+
+ROWS = 60
+BACKGROUND_ROWS = 12
+ROUNDING = 1e-12
+LEAST, MOST = 0.92, 0.97
+FARTHEST = 5.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Estimates less exact values, over their standard errors, wherever there is a difference."""
+
+    z: FloatArray
+
+    def coverage(self, scale: float = 1.0) -> float:
+        """Share of values within 1.96 standard errors that are `scale` times those given."""
+        return float(np.mean(np.abs(self.z) <= 1.96 * scale))
+
+    def are_honest(self, scale: float = 1.0) -> bool:
+        farthest = np.abs(self.z).max() / scale
+        return LEAST <= self.coverage(scale) <= MOST and bool(farthest < FARTHEST)
+
+
+def scores_of(subject: Subject, config: PermutationConfig, seed: int) -> Scores:
+    rng = np.random.default_rng(seed)
+    background, X = Background.of(subject.rows(BACKGROUND_ROWS, rng)), subject.rows(ROWS, rng)
+    naming = naming_of(COLUMNS, subject.n_outputs)
+    exact = EnumerationExplainer(subject.model, background, naming=naming, tolerance=1e-9)
+    sampled = PermutationExplainer(
+        subject.model, background, naming=naming, tolerance=1e-9, config=config
+    ).explain(X, seeds=rng.integers(1 << 53, size=ROWS))
+    assert sampled.standard_errors is not None
+    gaps = sampled.values - exact.explain(X).values
+    differ = np.abs(gaps) > ROUNDING
+    assert not np.any(sampled.standard_errors[differ] == 0)
+    return Scores(gaps[differ] / sampled.standard_errors[differ])
+
+
+CONFIGS = {
+    "one size": PermutationConfig(passes=16, target=1.0, rows_per_call=512),
+    "stopped when near enough": PermutationConfig(
+        target=0.005, budget_rows=40_000, rows_per_call=512
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS.values(), ids=CONFIGS)
+def scores(request: pytest.FixtureRequest) -> dict[str, Scores]:
+    return {
+        name: scores_of(subject, request.param, seed)
+        for seed, (name, subject) in enumerate(SUBJECTS.items())
+    }
+
+
+def test_values_lie_as_far_off_as_their_standard_errors_say(scores: dict[str, Scores]) -> None:
+    together = Scores(np.concatenate([found.z for found in scores.values()]))
+    for name, found in scores.items():
+        print(f"{name}: {len(found.z)}, {found.coverage():.4f}, {np.abs(found.z).max():.2f}")
+    print(f"together: {len(together.z)}, {together.coverage():.4f}")
+    assert len(together.z) >= 2000
+    assert together.are_honest()
+    assert abs(together.z.mean()) < 0.1
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.5])
+def test_standard_errors_too_small_or_too_large_are_found_out(
+    scores: dict[str, Scores], scale: float
+) -> None:
+    together = Scores(np.concatenate([found.z for found in scores.values()]))
+    assert not together.are_honest(scale)
