@@ -137,9 +137,13 @@ class JobQueue:
             return []
         if not self._is_available:
             raise QueueAwayError("the queue's server did not answer lately")
-        with translated():
-            async with asyncio.timeout(SERVERS_SHARE * self._timeout):
-                places = await self._client.hmget(INDEX, [field_of(job.key) for job in jobs])
+        try:
+            with translated():
+                async with asyncio.timeout(SERVERS_SHARE * self._timeout):
+                    places = await self._client.hmget(INDEX, [field_of(job.key) for job in jobs])
+        except QueueAwayError as error:
+            self._open_breaker(error)
+            raise
         return [job for job, place in zip(jobs, places, strict=True) if place is None]
 
     async def announce_final(self, tenant: str, request_id: str) -> None:

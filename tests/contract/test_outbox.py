@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from decisions import change, final, pending
 from later import jobs_in
-from servers import wait_until
+from polling import until
 from valkey import Valkey
 
 from service.evidence import DecisionEvent, EvidenceLog, laid_out
@@ -139,7 +139,7 @@ async def test_a_queue_that_is_away_gets_everything_once_it_is_back(
         await outbox.sweep()
     finally:
         valkey.thaw()
-    await asyncio.to_thread(wait_until, lambda: site.queue.is_available)
+    await until(lambda: site.queue.is_available)
     await outbox.sweep()
     assert len(site.jobs()) == 20
 
@@ -220,9 +220,9 @@ async def test_it_goes_on_after_the_store_was_away(
     change(url, "ALTER TABLE events RENAME TO hidden")
     running = asyncio.create_task(site.outbox().run())
     logged = "outbox_waits_for_store"
-    await asyncio.to_thread(wait_until, lambda: logged in capsys.readouterr().out)
+    await until(lambda: logged in capsys.readouterr().out)
     change(url, "ALTER TABLE hidden RENAME TO events")
-    await asyncio.to_thread(wait_until, site.jobs)
+    await until(site.jobs, seconds=20)
     running.cancel()
     with suppress(asyncio.CancelledError):
         await running

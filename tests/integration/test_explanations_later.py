@@ -15,7 +15,7 @@ from later import NO_INLINE, Worker, jobs_in, read_events
 from live_app import LiveApp, live_app
 from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
-from valkey import running_valkey
+from valkey import running_valkey, stopped_valkey
 
 Instance = dict[str, Any]
 
@@ -350,3 +350,32 @@ def test_a_full_queue_takes_no_more(
             assert_problem(reply, 503, "queue_full")
             assert int(reply.headers["retry-after"]) >= 1
             assert client.get("/explanations/shed-000001").status == 404
+
+
+def test_what_was_asked_while_the_queue_was_away_is_queued_once_it_is_there(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    with stopped_valkey() as valkey:
+        settings = {"redis_url": valkey.url, **NO_INLINE}
+        with live_app(tmp_path, registry=demo_registry, **settings) as app:
+            reply = app.client().predict(rows[:1], headers={"X-Request-ID": "outboxed-001"})
+            assert reply.json()["explanation"]["status"] == "pending"
+            valkey.start()
+            with valkey.client() as redis:
+                wait_until(lambda: "outboxed-001" in jobs_in(redis), seconds=15)
+
+
+def test_a_late_explanation_is_counted_and_may_still_come(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    settings = {"explanation_deadline_seconds": 0.5, **NO_INLINE}
+    labels = 'lane="queued",model="breast_cancer",outcome="{}",role="serving"'
+    with live_app(tmp_path, registry=demo_registry, **settings) as app:
+        client = app.client()
+        client.predict(rows[:1], headers={"X-Request-ID": "too-late-001"})
+        late = f"explain_explanations_total{{{labels.format('timeout')}}} 1.0"
+        wait_until(lambda: late in client.get("/metrics").body.decode(), seconds=15)
+        outcome = Worker(app).complete("too-late-001")
+        assert (outcome.stored, outcome.counted) == (True, False)
+        explanation = client.get("/explanations/too-late-001").json()["explanation"]
+        assert explanation["status"] == "complete"
