@@ -3,7 +3,8 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, compile_path
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
@@ -30,6 +32,7 @@ from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
 from service.metrics import BACKEND, Metrics
+from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
 from service.queue import JobQueue
@@ -177,14 +180,20 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-    follower = asyncio.create_task(_follow(runtime))
+    outbox = Outbox(
+        runtime.evidence,
+        runtime.delivery.queue,
+        runtime.metrics,
+        timedelta(seconds=runtime.settings.explanation_deadline_seconds),
+    )
+    tasks = [asyncio.create_task(work) for work in (_follow(runtime), outbox.run())]
     try:
         yield
     finally:
         runtime.is_stopping = True
-        follower.cancel()
-        with suppress(asyncio.CancelledError):
-            await follower
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         runtime.predicting.close()
         if runtime.delivery.queue is not None:
             await runtime.delivery.queue.close()
@@ -236,8 +245,8 @@ def _allowed(request: Request) -> str:
     """The methods of all routes of this path; Starlette names those of the first one only."""
     found = {
         method
-        for route in request.app.router.routes
-        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for route in iter_route_contexts(request.app.routes)
+        if compile_path(route.path or "")[0].match(request.url.path)
         for method in route.methods or ()
     }
     return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 
+from explainers.sampled.enumeration import MOST_COLUMNS
 from schemas import OnDemand
 from service.registry.described import KnownVersion
-
-MOST_ENUMERATED_COLUMNS = 12
-"""2^12 coalitions times the background's rows; one column more doubles it."""
 
 
 def refusal(version: KnownVersion, method: OnDemand | None) -> str | None:
@@ -26,12 +24,9 @@ def _never(_: KnownVersion) -> str | None:
 
 def _too_many_columns(version: KnownVersion) -> str | None:
     columns = len(version.schema.columns)
-    if columns <= MOST_ENUMERATED_COLUMNS:
+    if columns <= MOST_COLUMNS:
         return None
-    return (
-        f"exact enumeration takes models of at most {MOST_ENUMERATED_COLUMNS} columns, "
-        f"this one has {columns}"
-    )
+    return f"enumeration takes models of at most {MOST_COLUMNS} columns, this one has {columns}"
 
 
 def _no_gradients(version: KnownVersion) -> str | None:

@@ -59,7 +59,9 @@ def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) ->
     paths = document["paths"]
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
-        for operation in paths.get(route.path, {}).values():
+        own = {method.lower() for method in route.methods or ()}
+        operations = paths.get(route.path, {})
+        for operation in (operations[method] for method in own & operations.keys()):
             operation["security"] = _security(_calls(dependant))
     for name, served in models.all.items():
         paths[f"/models/{name}/predict"] = {"post": _operation(served, name)}

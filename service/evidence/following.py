@@ -1,26 +1,26 @@
 """What later events say about a decision: its current status, and what is still pending."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 import orjson
 from sqlalchemy import (
+    JSON,
     ColumnElement,
-    Integer,
     LargeBinary,
     Row,
     Select,
-    Text,
     case,
-    column,
     func,
     literal,
     literal_column,
     select,
-    values,
+    type_coerce,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from service.evidence.events import EPOCH, HeaderTemplate, microseconds
 from service.evidence.tables import IS_PENDING, events
@@ -47,7 +47,12 @@ class PendingRequest:
     priority: Priority
     method: str | None
     timed_out: bool
-    template: HeaderTemplate
+    header: bytes
+
+    @property
+    def template(self) -> HeaderTemplate:
+        """For the headers of later events about the request."""
+        return HeaderTemplate.from_header(self.header)
 
 
 def _status_of(event_type: str) -> ColumnElement[str]:
@@ -67,6 +72,32 @@ def current_status() -> ColumnElement[str]:
     return case((IS_PENDING, by_now), else_=events.c.status).label("status")
 
 
+class _HeaderJson(FunctionElement[object]):
+    """A header's bytes as JSON inside the database."""
+
+    type = JSON()
+    inherit_cache = True
+
+
+@compiles(_HeaderJson, "sqlite")
+def _for_sqlite(element: _HeaderJson, compiler: SQLCompiler, **options: object) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS TEXT)"
+
+
+@compiles(_HeaderJson, "postgresql")
+def _for_postgresql(element: _HeaderJson, compiler: SQLCompiler, **options: object) -> str:
+    return f"CAST(convert_from({compiler.process(element.clauses, **options)}, 'UTF8') AS JSON)"
+
+
+_header = type_coerce(_HeaderJson(events.c.header), JSON)
+
+
+def _ask() -> ColumnElement[bytes]:
+    """The payload's part `ask`, NULL without one: the payload itself may be large."""
+    start, end = (_header["payload", "parts", "ask", side].as_integer() for side in (0, 1))
+    return func.substr(events.c.payload, start + 1, end - start, type_=LargeBinary)
+
+
 def select_pending(*, since: datetime, until: datetime, limit: int) -> Select[tuple[object, ...]]:
     """The query for decisions without their final event, received in [since, until), oldest first.
 
@@ -75,7 +106,6 @@ def select_pending(*, since: datetime, until: datetime, limit: int) -> Select[tu
     received = events.c.received_us
     return (
         select(
-            events.c.event_id,
             events.c.tenant,
             events.c.request_id,
             events.c.parent_request_id,
@@ -83,6 +113,8 @@ def select_pending(*, since: datetime, until: datetime, limit: int) -> Select[tu
             events.c.version,
             received,
             events.c.header,
+            _header["model_digest"].as_string().label("model_digest"),
+            _ask().label("ask"),
             _status_of("outcome").label("outcome"),
         )
         .where(
@@ -96,45 +128,19 @@ def select_pending(*, since: datetime, until: datetime, limit: int) -> Select[tu
     )
 
 
-def select_asks(rows: Sequence[Row[tuple[object, ...]]]) -> Select[tuple[object, ...]] | None:
-    """The query for event IDs and `ask` parts of `select_pending`' rows, None if none has one.
-
-    Cut out of the payloads by the database: those may be large, and only this piece is needed.
-    """
-    places = []
-    for row in rows:
-        place = orjson.loads(row.header)["payload"]["parts"].get("ask")
-        if place is not None:
-            start, end = place
-            places.append((row.event_id, start + 1, end - start))
-    if not places:
-        return None
-    names = column("event_id", Text), column("start", Integer), column("size", Integer)
-    cuts = values(*names, name="cuts").data(places).cte("cuts")
-    piece = func.substr(events.c.payload, cuts.c.start, cuts.c.size, type_=LargeBinary).label("ask")
-    return select(events.c.event_id, piece).join(cuts, cuts.c.event_id == events.c.event_id)
-
-
-def pending_of(
-    rows: Sequence[Row[tuple[object, ...]]], asks: Sequence[Row[tuple[object, ...]]]
-) -> list[PendingRequest]:
-    """The rows of `select_pending` with those of `select_asks`."""
-    asked = {row.event_id: orjson.loads(row.ask) for row in asks}
-    return [_pending(row, asked.get(row.event_id, {})) for row in rows]
-
-
-def _pending(row: Row[tuple[object, ...]], ask: dict[str, object]) -> PendingRequest:
-    method = ask.get("method")
+def pending_of(row: Row[tuple[object, ...]]) -> PendingRequest:
+    """A row of `select_pending`."""
+    ask = {} if row.ask is None else orjson.loads(row.ask)
     return PendingRequest(
         tenant=row.tenant,
         request_id=row.request_id,
         parent_request_id=row.parent_request_id,
         model=row.model,
         version=row.version,
-        model_digest=orjson.loads(row.header)["model_digest"],
+        model_digest=row.model_digest,
         received_at=EPOCH + timedelta(microseconds=row.received_us),
         priority="low" if ask.get("priority") == "low" else "high",
-        method=None if method is None else str(method),
+        method=ask.get("method"),
         timed_out=row.outcome is not None,
-        template=HeaderTemplate.from_header(row.header),
+        header=row.header,
     )

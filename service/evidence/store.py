@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from service.evidence.engines import connect, create_file, database_url, prepare, translated_errors
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import Event, FinalEvent, Row, seal
-from service.evidence.following import PendingRequest, pending_of, select_asks, select_pending
+from service.evidence.following import PendingRequest, pending_of, select_pending
 from service.evidence.listing import EVERY_DECISION, DecisionFilter, Page, page_of, select_page
 from service.evidence.reading import (
     Record,
@@ -169,8 +169,7 @@ class EvidenceStore:
         with translated_errors(), self._reading.connect() as connection:
             query = select_pending(since=since, until=until, limit=limit)
             rows = connection.execute(query).all()
-            asks = select_asks(rows)
-            return pending_of(rows, [] if asks is None else connection.execute(asks).all())
+        return [pending_of(row) for row in rows]
 
     def related(self, tenant: str, request_id: str, *, limit: int = 50) -> Page:
         """The newest decisions that explain that request again. Raises StoreUnavailableError."""

@@ -44,6 +44,23 @@ async def test_a_job_is_queued_once_whatever_its_priority(valkey: Valkey) -> Non
     assert entries(valkey) == [job("a"), job("b", priority="low")]
 
 
+async def test_what_the_queue_lacks_is_neither_queued_nor_running(valkey: Valkey) -> None:
+    async with opened(valkey) as queue:
+        await asyncio.gather(*(queue.submit(job(name)) for name in ("a", "c")))
+        jobs = [job("a"), job("b"), job("c", priority="low"), job("d")]
+        assert await queue.lacking(jobs) == [job("b"), job("d")]
+        assert await queue.lacking([]) == []
+        with valkey.client() as client:
+            client.flushall()
+        assert await queue.lacking(jobs) == jobs
+        valkey.freeze()
+        try:
+            with pytest.raises(QueueAwayError):
+                await queue.lacking(jobs)
+        finally:
+            valkey.thaw()
+
+
 async def test_jobs_of_two_tenants_with_one_request_id_are_two(valkey: Valkey) -> None:
     other = Job.decode(job("a").encode().replace(b'"default"', b'"other"'))
     async with opened(valkey) as queue:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import create_engine, text
+
 from service.evidence import (
     AppendOutcome,
     DecisionEvent,
@@ -121,3 +123,11 @@ def final(
         payload=payload,
         parts=parts,
     )
+
+
+def change(url: str, statement: str) -> None:
+    """Run one statement from outside."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
