@@ -13,6 +13,7 @@ from schemas.messages import (
     Record,
     RecordPage,
     RecordSummary,
+    ReviewSample,
     RowWarning,
     ValuePrediction,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "Record",
     "RecordPage",
     "RecordSummary",
+    "ReviewSample",
     "Row",
     "RowCodec",
     "RowWarning",

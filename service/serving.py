@@ -11,8 +11,10 @@ from service.errors import CommandError, NotFoundError
 from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
 from service.metrics import Metrics, ModelMetrics
+from service.policy import ModelPolicy, PolicyFollower, Vocabulary
 from service.registry import RegisteredModel, Registry
 from service.registry.libraries import installed_libraries, service_version
+from service.registry.naming import class_text
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
@@ -29,9 +31,17 @@ class ServedModel:
     templates: AnswerTemplates
     header: HeaderTemplate
     metrics: ModelMetrics
+    policy: ModelPolicy | None = None
 
     @classmethod
-    def of(cls, model: RegisteredModel, metrics: Metrics, *, retention_days: int) -> Self:
+    def of(
+        cls,
+        model: RegisteredModel,
+        metrics: Metrics,
+        *,
+        retention_days: int,
+        policy: ModelPolicy | None = None,
+    ) -> Self:
         """Bind a loaded version."""
         explainer = model.explainer
         method = model.manifest.explainer.method or "none"
@@ -40,13 +50,20 @@ class ServedModel:
             method=model.manifest.explainer.method,
             engine=model.engine,
             is_exact=None if explainer is None else explainer.exact,
+            policy_version=None if policy is None else policy.version,
         )
         header = HeaderTemplate.of(constants, retention=timedelta(days=retention_days))
-        return cls(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method))
+        templates, bound = AnswerTemplates.of(model), metrics.bind(model.name, method)
+        return cls(model, templates, header, bound, policy)
 
 
 def header_constants(
-    model: RegisteredModel, *, method: str | None, engine: str | None, is_exact: bool | None
+    model: RegisteredModel,
+    *,
+    method: str | None,
+    engine: str | None,
+    is_exact: bool | None,
+    policy_version: str | None = None,
 ) -> HeaderConstants:
     """What the headers of a version's decisions, or explanations by one method, have in common."""
     manifest = model.manifest
@@ -54,7 +71,7 @@ def header_constants(
     return HeaderConstants(
         service_version=service_version(),
         git_revision=None,
-        policy_version=None,
+        policy_version=policy_version,
         retention_class="default",
         model=manifest.name,
         version=manifest.version,
@@ -76,6 +93,13 @@ def header_constants(
     )
 
 
+def vocabulary_of(model: RegisteredModel) -> Vocabulary:
+    """What a policy's rules may name of a version."""
+    classes = model.manifest.classes
+    names = None if classes is None else tuple(map(class_text, classes))
+    return Vocabulary(model.schema, classes, names)
+
+
 class ServedModels:
     """The serving version of every registered name.
 
@@ -90,6 +114,7 @@ class ServedModels:
         default: str | None,
         retention_days: int,
         inline_budget_seconds: float = 0.1,
+        policies: PolicyFollower | None = None,
     ) -> None:
         self.registry = registry
         self._metrics = metrics
@@ -99,6 +124,7 @@ class ServedModels:
         self._refused: dict[str, int] = {}
         self._retry_at: dict[str, float] = {}
         self._inline_budget_seconds = inline_budget_seconds
+        self._policies = policies
 
     @property
     def all(self) -> Mapping[str, ServedModel]:
@@ -120,7 +146,9 @@ class ServedModels:
             inline_budget_seconds=self._inline_budget_seconds,
         )
         twin._served = {
-            name: ServedModel.of(served.model, metrics, retention_days=self._retention_days)
+            name: ServedModel.of(
+                served.model, metrics, retention_days=self._retention_days, policy=served.policy
+            )
             for name, served in self._served.items()
         }
         return twin
@@ -148,6 +176,7 @@ class ServedModels:
 
     def refresh(self) -> None:
         """Load every serving version that changed. What fails leaves the old version serving."""
+        self._follow_policy()
         names = self.registry.layout.names()
         for name in names:
             try:
@@ -159,21 +188,43 @@ class ServedModels:
             self._served = {k: v for k, v in self._served.items() if k != name}
         self._refused = {k: v for k, v in self._refused.items() if k in names}
 
+    def _follow_policy(self) -> None:
+        """Put a changed policy in force, model by model: one that it does not fit keeps the old."""
+        if self._policies is None or not self._policies.refresh():
+            return
+        served = dict(self._served)
+        for name, old in self._served.items():
+            try:
+                served[name] = self._bound(old.model)
+            except CommandError as error:
+                log.error("policy_misfit", model=name, error=str(error))
+        self._served = served
+        self._retry_at.clear()  # what was refused for the policy may fit now
+
+    def _bound(self, model: RegisteredModel) -> ServedModel:
+        """Raises InvalidInputError where the policy names what the model does not have."""
+        policy = None
+        if self._policies is not None:
+            policy = self._policies.bind(model.name, vocabulary_of(model))
+        return ServedModel.of(
+            model, self._metrics, retention_days=self._retention_days, policy=policy
+        )
+
     def _follow(self, name: str) -> None:
         version = self.registry.layout.serving(name)
         old = self._served.get(name)
         if version is None or (old is not None and old.model.version == version):
             self._refused.pop(name, None)
-        elif self._refused.get(name) != version or monotonic() > self._retry_at[name]:
+        elif self._refused.get(name) != version or monotonic() > self._retry_at.get(name, 0.0):
             self._load(name, version)
 
     def _load(self, name: str, version: int) -> None:
         try:
             model = self.registry.load(name, version)
+            served = self._bound(model)
         except (CommandError, ValueError) as error:
             self._refuse(name, version, error)
             return
-        served = ServedModel.of(model, self._metrics, retention_days=self._retention_days)
         old = self._served.get(name)
         # A new dictionary each time: requests iterate over the one they hold.
         self._served = {**self._served, name: served}

@@ -58,6 +58,9 @@ class Settings(BaseModel):
         description="32 random bytes, the same on every replica (default: DATA_DIR/secret, made at "
         "first start).",
     )
+    policy_file: Path | None = Field(
+        None, description="What is explained unasked, what never (docs/policy.md); TOML."
+    )
     retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
     redis_url: str | None = Field(
         None,

@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import demo, keys, models, records, register, serve
+from service.cli import demo, keys, models, records, register, review, serve
 
 app = typer.Typer(
     name="explaind",
@@ -15,5 +15,6 @@ app.command("register")(register.register)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("get")(records.get)
+app.command("review")(review.review)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
