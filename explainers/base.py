@@ -21,7 +21,7 @@ IntArray = NDArray[np.int64]
 
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
-Method = Literal["tree_interventional", "linear", "permutation", "exact"]
+Method = Literal["tree_interventional", "linear", "permutation", "kernel", "exact"]
 Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 
 Level = str | int | float | bool

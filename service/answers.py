@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
 import orjson
@@ -93,20 +94,26 @@ def provenance_of(model: RegisteredModel) -> dict[str, object]:
     }
 
 
-def encode_predictions(templates: AnswerTemplates, scores: FloatArray) -> bytes:
-    """(N, K) scores as the contract's list of predictions."""
+def encode_predictions(
+    templates: AnswerTemplates, scores: FloatArray, decisions: Sequence[str | None] | None = None
+) -> bytes:
+    """(N, K) scores as the contract's list of predictions, with what policy decided of each."""
+    predictions: list[dict[str, object]]
     if templates.classes is None or templates.class_keys is None:
-        return orjson.dumps([{"value": value} for value in scores[:, 0].tolist()])
-    keys, classes = templates.class_keys, templates.classes
-    return orjson.dumps(
-        [
+        predictions = [{"value": value} for value in scores[:, 0].tolist()]
+    else:
+        keys, classes = templates.class_keys, templates.classes
+        predictions = [
             {
                 "label": classes[row.index(max(row))],
                 "probabilities": dict(zip(keys, row, strict=True)),
             }
             for row in scores.tolist()
         ]
-    )
+    if decisions is not None:
+        for prediction, decision in zip(predictions, decisions, strict=True):
+            prediction["decision"] = decision
+    return orjson.dumps(predictions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,7 +251,9 @@ class Fragments(NamedTuple):
 
 class Facts(NamedTuple):
     """What only the record says of a request: its rows as they came and as they were fed, (N, F),
-    and the served outputs (N, C) and scores (N, K); ask: what a worker is to do, JSON.
+    and the served outputs (N, C) and scores (N, K).
+
+    extras: parts that only some records have, JSON: `ask` (what a worker is to do), `policy`.
     """
 
     instances: bytes
@@ -253,7 +262,7 @@ class Facts(NamedTuple):
     fed: Sequence[Sequence[float]]
     outputs: FloatArray
     scores: FloatArray
-    ask: bytes | None = None
+    extras: Mapping[str, bytes] = MappingProxyType({})
 
 
 def encode_answer(model: bytes, request_id: str, fragments: Fragments) -> tuple[bytes, Parts]:
@@ -293,9 +302,9 @@ def encode_payload(answer: bytes, ranges: Parts, facts: Facts) -> tuple[bytes, P
         b'"%s"' % facts.fingerprint.encode(),
         b"}",
     )
-    names: tuple[str, ...] = PAYLOAD_PARTS
-    if facts.ask is not None:
-        pieces, names = (*pieces[:-1], b',"ask":', facts.ask, b"}"), (*names, "ask")
+    names = (*PAYLOAD_PARTS, *facts.extras)
+    for name, extra in facts.extras.items():
+        pieces = (*pieces[:-1], b',"%s":' % name.encode(), extra, b"}")
     payload, parts = laid_out(pieces, names)
     return payload, {**parts, **ranges}
 

@@ -30,7 +30,7 @@ from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
 from service.metrics import BACKEND, Metrics
-from service.policy import PolicyFollower
+from service.policies import Policies
 from service.predicting import Limits, PredictService
 from service.queue import JobQueue
 from service.registry import Registry
@@ -38,7 +38,7 @@ from service.rehearsal import rehearse
 from service.routes import documents, explanations, health, models
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint
 from service.runtime import Runtime
-from service.secrets import POLICY_KEYS, Keyring
+from service.secrets import Keyring
 from service.serving import ServedModels
 from service.settings import Settings
 
@@ -147,13 +147,13 @@ async def _call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _start(settings: Settings, metrics: Metrics, authenticator: Authenticator) -> Runtime:
     keyring = Keyring.open(settings.secret_file)
+    policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
     served = ServedModels(
         Registry(settings.registry),
         metrics,
         default=settings.model,
         retention_days=settings.retention_days,
-        inline_budget_seconds=settings.inline_budget_seconds,
-        policies=_policies(settings, keyring),
+        policies=policies,
     )
     await asyncio.to_thread(served.refresh)
     try:
@@ -167,14 +167,6 @@ async def _start(settings: Settings, metrics: Metrics, authenticator: Authentica
     limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
     service = PredictService(served, evidence, keyring, delivery, limits)
     return Runtime(settings, metrics, served, evidence, delivery, service, authenticator)
-
-
-def _policies(settings: Settings, keyring: Keyring) -> PolicyFollower | None:
-    if settings.policy_file is None:
-        return None
-    return PolicyFollower(
-        settings.policy_file, key_of=lambda tenant: keyring.key(tenant, POLICY_KEYS)
-    )
 
 
 @asynccontextmanager

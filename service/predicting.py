@@ -11,7 +11,7 @@ import orjson
 
 from schemas import DecodedBody, InvalidContentError, NotStrictJsonError, Violation
 from service.auth import Caller
-from service.batching import MOST_THREADS, Ask, Batcher, Prepared
+from service.batching import MOST_THREADS, Batcher
 from service.delivery import Delivery, job_of
 from service.errors import (
     ConflictError,
@@ -25,6 +25,7 @@ from service.errors import (
 )
 from service.evidence import (
     AppendOutcome,
+    DecisionEvent,
     EvidenceLog,
     StoreBusyError,
     StoreUnavailableError,
@@ -33,6 +34,7 @@ from service.explaining import count
 from service.logs import log
 from service.planning import NOTHING, Plan, plan_explanation
 from service.prefer import NO_PREFERENCE, Preference
+from service.preparing import Ask, Prepared
 from service.registry import RegisteredModel
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
@@ -67,7 +69,8 @@ class PredictReply(NamedTuple):
     """The answer's bytes; a replay is the first answer's, with no counter moved.
 
     timings: seconds of each of PHASES; of nothing in a replay. is_pending: the explanation comes
-    later; is_queued: it was computed by a worker, so that a preference to wait was heeded.
+    later; is_queued: it was computed by a worker, so that a preference to wait was heeded. plan:
+    what became of the explanation, after policy.
     """
 
     body: bytes
@@ -75,6 +78,7 @@ class PredictReply(NamedTuple):
     timings: tuple[float, ...] = ()
     is_pending: bool = False
     is_queued: bool = False
+    plan: Plan = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class PredictService:
     )
     _batchers: dict[ServedModel, Batcher] = field(default_factory=dict)
     _in_flight: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
+    _unasked: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.evidence.call_when_idle(self._after_commit)
@@ -127,8 +132,12 @@ class PredictService:
         parsed = perf_counter() - started
         if call.is_id_chosen:
             return await self._answer_once(served, ask, started, parsed)
-        _count_wanted(served, ask)
-        return await self._answer(served, ask, started, parsed)
+        if served.policy is None:
+            _count_wanted(served, ask.plan)
+            return await self._answer(served, ask, started, parsed)
+        reply = await self._answer(served, ask, started, parsed)
+        _count_wanted(served, reply.plan)
+        return reply
 
     def _ask(self, served: ServedModel, call: PredictCall, received_at: datetime) -> Ask:
         model = served.model
@@ -204,10 +213,10 @@ class PredictService:
         key = (ask.caller.tenant, ask.request_id)
         await self._await_twin(key)
         done = self._in_flight[key] = asyncio.Event()
-        is_new = True
+        is_new, plan = True, ask.plan
         try:
             reply = await self._answer(served, ask, started, parsed)
-            is_new = not reply.is_replay
+            is_new, plan = not reply.is_replay, reply.plan
         except ConflictError:
             is_new = False
             raise
@@ -215,7 +224,7 @@ class PredictService:
             del self._in_flight[key]
             done.set()
             if is_new:
-                _count_wanted(served, ask)
+                _count_wanted(served, plan)
         return reply
 
     async def _await_twin(self, key: tuple[str, str]) -> None:
@@ -243,9 +252,19 @@ class PredictService:
         _count_success(served, ask, prepared, now - started, exemplar)
         explaining = prepared.explained.duration_seconds if prepared.explained else 0.0
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
-        if ask.plan.lane == "queued":
+        if prepared.unasked is not None:
+            self._submit_unasked(served, prepared.unasked)
+        if prepared.plan.lane == "queued":
             return await self._deliver(served, ask, prepared, timings)
-        return PredictReply(prepared.answer, is_replay=False, timings=timings)
+        return PredictReply(prepared.answer, is_replay=False, timings=timings, plan=prepared.plan)
+
+    def _submit_unasked(self, served: ServedModel, event: DecisionEvent) -> None:
+        """Queue what policy wants explained; nobody waits for it."""
+        served.metrics.wanted["queued"].inc()
+        job = job_of(event, served.model.digest, priority="low")
+        task = asyncio.create_task(self.delivery.submit(job))
+        self._unasked.add(task)
+        task.add_done_callback(self._unasked.discard)
 
     async def _deliver(
         self, served: ServedModel, ask: Ask, prepared: Prepared, timings: tuple[float, ...]
@@ -264,6 +283,7 @@ class PredictService:
             timings=(parsed, predicted, perf_counter() - started, stored),
             is_pending=answer is None,
             is_queued=True,
+            plan=prepared.plan,
         )
 
     async def _replay(self, ask: Ask) -> PredictReply:
@@ -302,9 +322,9 @@ class PredictService:
         self.executor.shutdown(wait=True)
 
 
-def _count_wanted(served: ServedModel, ask: Ask) -> None:
-    if ask.plan.counted_in is not None:
-        served.metrics.wanted[ask.plan.counted_in].inc()
+def _count_wanted(served: ServedModel, plan: Plan) -> None:
+    if plan.counted_in is not None:
+        served.metrics.wanted[plan.counted_in].inc()
 
 
 def _count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:
@@ -335,9 +355,9 @@ def _count_success(
 ) -> None:
     metrics, explained = served.metrics, prepared.explained
     metrics.predictions["ok"].inc()
-    if ask.plan.lane is None:
-        if ask.plan.counted_in is not None:
-            metrics.explanations[ask.plan.counted_in, "rejected"].inc()
+    if prepared.plan.lane is None:
+        if prepared.plan.counted_in is not None:
+            metrics.explanations[prepared.plan.counted_in, "rejected"].inc()
         return
     if explained is None:
         return  # whoever stores it counts it

@@ -11,10 +11,10 @@ from service.errors import CommandError, NotFoundError
 from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
 from service.metrics import Metrics, ModelMetrics
-from service.policy import ModelPolicy, PolicyFollower, Vocabulary
+from service.policies import Policies
+from service.policy import ModelPolicy
 from service.registry import RegisteredModel, Registry
 from service.registry.libraries import installed_libraries, service_version
-from service.registry.naming import class_text
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
@@ -53,8 +53,8 @@ class ServedModel:
             policy_version=None if policy is None else policy.version,
         )
         header = HeaderTemplate.of(constants, retention=timedelta(days=retention_days))
-        templates, bound = AnswerTemplates.of(model), metrics.bind(model.name, method)
-        return cls(model, templates, header, bound, policy)
+        bound = metrics.bind(model.name, method)
+        return cls(model, AnswerTemplates.of(model), header, bound, policy)
 
 
 def header_constants(
@@ -93,13 +93,6 @@ def header_constants(
     )
 
 
-def vocabulary_of(model: RegisteredModel) -> Vocabulary:
-    """What a policy's rules may name of a version."""
-    classes = model.manifest.classes
-    names = None if classes is None else tuple(map(class_text, classes))
-    return Vocabulary(model.schema, classes, names)
-
-
 class ServedModels:
     """The serving version of every registered name.
 
@@ -113,8 +106,7 @@ class ServedModels:
         *,
         default: str | None,
         retention_days: int,
-        inline_budget_seconds: float = 0.1,
-        policies: PolicyFollower | None = None,
+        policies: Policies | None = None,
     ) -> None:
         self.registry = registry
         self._metrics = metrics
@@ -123,7 +115,6 @@ class ServedModels:
         self._served: dict[str, ServedModel] = {}
         self._refused: dict[str, int] = {}
         self._retry_at: dict[str, float] = {}
-        self._inline_budget_seconds = inline_budget_seconds
         self._policies = policies
 
     @property
@@ -143,11 +134,13 @@ class ServedModels:
             metrics,
             default=self.default,
             retention_days=self._retention_days,
-            inline_budget_seconds=self._inline_budget_seconds,
         )
         twin._served = {
             name: ServedModel.of(
-                served.model, metrics, retention_days=self._retention_days, policy=served.policy
+                served.model,
+                metrics,
+                retention_days=self._retention_days,
+                policy=served.policy,
             )
             for name, served in self._served.items()
         }
@@ -175,7 +168,9 @@ class ServedModels:
         )
 
     def refresh(self) -> None:
-        """Load every serving version that changed. What fails leaves the old version serving."""
+        """Load every serving version that changed, and a changed policy. What fails leaves the old
+        version, or policy, in force.
+        """
         self._follow_policy()
         names = self.registry.layout.names()
         for name in names:
@@ -189,23 +184,18 @@ class ServedModels:
         self._refused = {k: v for k, v in self._refused.items() if k in names}
 
     def _follow_policy(self) -> None:
-        """Put a changed policy in force, model by model: one that it does not fit keeps the old."""
-        if self._policies is None or not self._policies.refresh():
+        if self._policies is None:
             return
-        served = dict(self._served)
-        for name, old in self._served.items():
-            try:
-                served[name] = self._bound(old.model)
-            except CommandError as error:
-                log.error("policy_misfit", model=name, error=str(error))
-        self._served = served
-        self._retry_at.clear()  # what was refused for the policy may fit now
+        changed = self._policies.changed([served.model for served in self._served.values()])
+        if changed is None:
+            return
+        self._served = {
+            name: self._bound(served.model, changed[name]) if name in changed else served
+            for name, served in self._served.items()
+        }
+        self._retry_at.clear()  # what was refused for the old rules may fit these
 
-    def _bound(self, model: RegisteredModel) -> ServedModel:
-        """Raises InvalidInputError where the policy names what the model does not have."""
-        policy = None
-        if self._policies is not None:
-            policy = self._policies.bind(model.name, vocabulary_of(model))
+    def _bound(self, model: RegisteredModel, policy: ModelPolicy | None) -> ServedModel:
         return ServedModel.of(
             model, self._metrics, retention_days=self._retention_days, policy=policy
         )
@@ -221,10 +211,11 @@ class ServedModels:
     def _load(self, name: str, version: int) -> None:
         try:
             model = self.registry.load(name, version)
-            served = self._bound(model)
+            policy = None if self._policies is None else self._policies.of(model)
         except (CommandError, ValueError) as error:
             self._refuse(name, version, error)
             return
+        served = self._bound(model, policy)
         old = self._served.get(name)
         # A new dictionary each time: requests iterate over the one they hold.
         self._served = {**self._served, name: served}
@@ -233,9 +224,6 @@ class ServedModels:
             self._retire(old)
         self._metrics.model_info.labels(*_info(served)).set(1)
         log.info("model_served", model=name, version=version, digest=model.digest)
-        if model.manifest.cost.explain_row > self._inline_budget_seconds:
-            seconds = model.manifest.cost.explain_row
-            log.warning("explanation_over_inline_budget", model=name, seconds=seconds)
 
     def _refuse(self, name: str, version: int, error: Exception) -> None:
         self._retry_at[name] = monotonic() + RETRY_SECONDS

@@ -44,8 +44,8 @@ class Settings(BaseModel):
     inline_budget_seconds: float = Field(
         0.1,
         gt=0,
-        description="Calibrated cost up to which an explanation is part of the answer; for now "
-        "costlier exact ones are too, computed in a thread.",
+        description="Calibrated cost up to which an explanation is computed before the answer; "
+        "costlier ones are queued.",
     )
     max_body_bytes: int = Field(1024 * 1024, gt=0, description="Largest request body, counted.")
     max_instances: int = Field(1000, gt=0, description="Most instances in one request.")
@@ -58,10 +58,10 @@ class Settings(BaseModel):
         description="32 random bytes, the same on every replica (default: DATA_DIR/secret, made at "
         "first start).",
     )
-    policy_file: Path | None = Field(
-        None, description="What is explained unasked, what never (docs/policy.md); TOML."
-    )
     retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
+    policy_file: Path | None = Field(
+        None, description="Which predictions are explained unasked or never (docs/policy.md)."
+    )
     redis_url: str | None = Field(
         None,
         description="Redis or Valkey, 7 or newer, of the queue (default: `serve` starts its own).",

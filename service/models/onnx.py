@@ -1,6 +1,6 @@
 """ONNX models, as scikit-learn, boosting and network exporters write them, run by ONNX Runtime."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,6 +23,9 @@ TYPES: Mapping[str, Any] = {
 }
 REALS = ("tensor(float)", "tensor(double)")
 LABELS = ("tensor(int64)", "tensor(string)")
+Probed = Callable[[FloatArray], FloatArray]
+"""One raw row, (1, F), to what the graph gives for it, (1, K)."""
+
 SUM_TOLERANCE = 1e-4
 INSTALL = (
     "ONNX Runtime is not installed here; add it with .venv/bin/python -m pip install onnxruntime"
@@ -108,24 +111,17 @@ def load_onnx(
     slots = _slots(session.get_inputs(), names)
     columns = _columns(slots, names, categories or {})
     output, label = _chosen_output(session.get_outputs())
-    n_columns = len(columns.raw)
-    zeros = np.zeros((1, n_columns))
 
     def probed(row: FloatArray) -> FloatArray:
         feed = {slot.name: _fed(slot, row, columns) for slot in slots}
         return run(session, output.name, feed, 1)
 
-    try:
-        first = probed(zeros)
-    except ValueError as error:
-        raise ModelLoadError(f"the graph does not run: {error}") from error
-    width = first.shape[1]
-    task = _task(first, has_label=label is not None)
-    outputs = [output.name, *([] if label is None else [label.name])]
+    width, task = _probed_task(probed, len(columns.raw), has_label=label is not None)
+    outputs = [value.name for value in (output, label) if value is not None]
     return OnnxModel(
         session=session,
         slots=slots,
-        columns=replace(columns, accepts_missing=_accepts_missing(slots, n_columns, probed)),
+        columns=replace(columns, accepts_missing=_accepts_missing(slots, probed)),
         output=output.name,
         task=task,
         n_classes=width,
@@ -243,31 +239,31 @@ def _chosen_output(values: Sequence[Any]) -> tuple[Any, Any]:
     return reals[0], labels[0] if labels else None
 
 
-def _task(first: FloatArray, *, has_label: bool) -> Task:
+def _probed_task(probed: Probed, n_columns: int, *, has_label: bool) -> tuple[int, Task]:
+    """How many numbers a row of zeros gets, and what they are."""
+    try:
+        first = probed(np.zeros((1, n_columns)))
+    except ValueError as error:
+        raise ModelLoadError(f"the graph does not run: {error}") from error
     width = first.shape[1]
     if width == 1 and not has_label:
-        return "regression"
+        return width, "regression"
     is_share = bool(np.all(first >= 0) and abs(first.sum() - 1) <= SUM_TOLERANCE)
     if width == 1 or (np.all(np.isfinite(first)) and not is_share):
         raise ModelLoadError(
             "the graph gives no class probabilities: those of a row must sum to one; export the "
             "classifier with its softmax, and without raw scores"
         )
-    return "binary" if width == 2 else "multiclass"
+    return width, "binary" if width == 2 else "multiclass"
 
 
-def _accepts_missing(
-    slots: tuple[Slot, ...],
-    n_columns: int,
-    probed: Any,  # noqa: ANN401
-) -> tuple[bool, ...]:
-    takes = {slot.start + i: slot.takes_missing for slot in slots for i in range(slot.width)}
-    return tuple(
-        takes[column] and _is_taken(column, n_columns, probed) for column in range(n_columns)
-    )
+def _accepts_missing(slots: tuple[Slot, ...], probed: Probed) -> tuple[bool, ...]:
+    has_nan = [slot.takes_missing for slot in slots for _ in range(slot.width)]
+    count = len(has_nan)
+    return tuple(has_nan[column] and _is_taken(column, count, probed) for column in range(count))
 
 
-def _is_taken(column: int, n_columns: int, probed: Any) -> bool:  # noqa: ANN401
+def _is_taken(column: int, n_columns: int, probed: Probed) -> bool:
     row = np.zeros((1, n_columns))
     row[0, column] = np.nan
     try:

@@ -11,13 +11,13 @@ import pytest
 
 from schemas import Answer
 from service.auth import LOCAL
-from service.batching import Ask, Prepared, run
 from service.compute import NotHereError
 from service.computing import Computer
 from service.delivery import final_answer
 from service.evidence import AppendOutcome, EvidenceStore, Record
 from service.metrics import Metrics
 from service.planning import INLINE, QUEUED, Plan
+from service.preparing import Ask, Prepared, run
 from service.registry import Registry
 from service.secrets import Keyring
 from service.serving import ServedModel

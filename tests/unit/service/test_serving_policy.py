@@ -7,9 +7,11 @@ import orjson
 import pytest
 from policies import KEY
 
+from service.errors import InvalidInputError
 from service.metrics import Metrics
-from service.policy import PolicyFollower
+from service.policies import Policies
 from service.registry import Registry
+from service.secrets import Keyring
 from service.serving import ServedModels
 
 GOOD = "[models.breast_cancer]\nrules = [{ when = 'column(\"mean radius\") > 10', rate = 0.5 }]"
@@ -29,7 +31,7 @@ def served(data_dir: Path, path: Path) -> ServedModels:
         Metrics(),
         default=None,
         retention_days=1,
-        policies=PolicyFollower(path, key_of=lambda _tenant: KEY),
+        policies=Policies(path, Keyring(KEY)),
     )
     models.refresh()
     return models
@@ -92,3 +94,13 @@ def test_without_a_policy_nothing_is_decided(data_dir: Path) -> None:
     models.refresh()
     assert models.resolve(None).policy is None
     assert header_version(models) is None
+
+
+def test_rules_for_the_next_version_may_come_before_it(data_dir: Path, path: Path) -> None:
+    models = served(data_dir, path)
+    change(path, MISFIT)
+    models.refresh()
+    assert models.resolve(None).policy is not None
+    # What is in force for whatever is loaded from now on.
+    with pytest.raises(InvalidInputError, match="did you mean"):
+        models._policies.of(models.resolve(None).model)  # type: ignore[union-attr]
