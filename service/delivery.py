@@ -9,7 +9,7 @@ import orjson
 
 from service import answers
 from service.answers import Fragments
-from service.evidence import DecisionEvent, EvidenceError, EvidenceLog, Record
+from service.evidence import DecisionEvent, EvidenceError, EvidenceLog, Record, StoredDecision
 from service.logs import log
 from service.metrics import Metrics
 from service.queue import Job, JobQueue, QueueError
@@ -88,7 +88,9 @@ class Delivery:
         return None
 
 
-def job_of(event: DecisionEvent, digest: str, *, priority: answers.Priority) -> Job:
+def job_of(
+    event: DecisionEvent | StoredDecision, digest: str, *, priority: answers.Priority
+) -> Job:
     """The job of a pending decision; it names the record and carries nothing of it."""
     return Job(
         tenant=event.tenant,
