@@ -5,6 +5,7 @@ from service.queue.client import JobQueue, QueueState, StreamState
 from service.queue.errors import QueueAwayError, QueueError, QueueFullError
 from service.queue.jobs import PRIORITIES, Job, JobKey, Priority
 from service.queue.notices import Notice, Notices, Waiting
+from service.queue.server import end
 
 __all__ = [
     "PRIORITIES",
@@ -22,4 +23,5 @@ __all__ = [
     "QueueState",
     "StreamState",
     "Waiting",
+    "end",
 ]

@@ -1,6 +1,6 @@
 """The side that takes jobs: leases on stream entries, kept by renewing them."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -97,14 +97,15 @@ class JobClaims:
             arguments = [GROUP, self._consumer, *(claim.entry for claim in group)]
             await self._in_group(self._renew, [stream], arguments)
 
-    async def finish(self, claims: Iterable[Claim], *, dead: int = 0) -> None:
+    async def finish(self, claims: Iterable[Claim], *, dead: Collection[JobKey] = ()) -> None:
         """Take jobs off the queue whose results are stored, and tell whoever waits.
 
-        dead: how many of them were given up. All of one call should be of one stream.
+        dead: those of them that were given up.
         """
         for stream, group in _by_stream(claims):
             message = encode_notices("final", [(claim.job.key, {}) for claim in group])
-            arguments: list[str | bytes | int] = [GROUP, CHANNEL, message, dead]
+            given_up = sum(claim.job.key in dead for claim in group)
+            arguments: list[str | bytes | int] = [GROUP, CHANNEL, message, given_up]
             for claim in group:
                 arguments += (claim.entry, field_of(claim.job.key))
             with translated():
@@ -124,11 +125,14 @@ class JobClaims:
         with translated():
             await self._client.publish(CHANNEL, encode_notices("progress", [(key, facts)]))
 
-    async def leave(self) -> None:
+    async def leave(self, *, in_order: bool) -> None:
         """Hand back whatever the server says this worker holds, and be forgotten by it, with
         consumers that held nothing for an hour.
+
+        in_order: these deliveries do not count; otherwise one of the jobs may be why it leaves.
         """
-        arguments = [GROUP, self._consumer, PARKED, self._lease_ms, int(1000 * FORGOTTEN_SECONDS)]
+        times = [self._lease_ms, int(1000 * FORGOTTEN_SECONDS)]
+        arguments = [GROUP, self._consumer, PARKED, *times, int(in_order)]
         await self._in_group(self._leave, list(STREAMS.values()), arguments)
 
     async def close(self) -> None:

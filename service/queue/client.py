@@ -20,6 +20,7 @@ from service.queue.server import (
     STREAMS,
     QueueMemoryError,
     connect,
+    end,
     translated,
 )
 
@@ -86,10 +87,7 @@ class JobQueue:
 
     async def close(self) -> None:
         """Let go of the server; jobs not yet sent are refused."""
-        tasks = [task for task in (self._prober, self._flusher) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*(task for task in (self._prober, self._flusher) if task is not None))
         _refuse(self._waiting, QueueAwayError("the queue is closed"))
         self._is_available = False
         await self.notices.close()
@@ -178,6 +176,8 @@ class JobQueue:
         try:
             with translated():
                 async with asyncio.timeout(SERVERS_SHARE * self._timeout):
+                    if not self._is_available:  # connections that lie idle may be dead as well
+                        await self._client.connection_pool.disconnect(inuse_connections=False)
                     numbers = await self._ask_state(_STATE_KEYS, [GROUP, PARKED])
         except QueueAwayError as error:
             self._open_breaker(error)

@@ -14,7 +14,7 @@ from redis.asyncio.client import PubSub
 from service.logs import log
 from service.queue.errors import QueueAwayError
 from service.queue.jobs import JobKey
-from service.queue.server import CHANNEL, translated
+from service.queue.server import CHANNEL, end, translated
 
 IDLE_SECONDS = 5.0
 RETRY_SECONDS = 0.5
@@ -113,9 +113,7 @@ class Notices:
 
     async def close(self) -> None:
         """End the subscription."""
-        self._listener.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._listener
+        await end(self._listener)
 
     async def _listen(self) -> None:
         while True:

@@ -137,11 +137,12 @@ end
 
 LEAVE = """
 -- KEYS: streams. ARGV: group, consumer, the name that holds jobs handed back, idle milliseconds
--- that make an entry claimable, idle milliseconds after which a consumer without jobs is forgotten.
+-- that make an entry claimable, idle milliseconds after which a consumer without jobs is forgotten,
+-- 1 if these deliveries do not count.
 for _, stream in ipairs(KEYS) do
   for _, entry in ipairs(redis.call('XPENDING', stream, ARGV[1], '-', '+', 10000, ARGV[2])) do
     redis.call('XCLAIM', stream, ARGV[1], ARGV[3], 0, entry[1],
-      'IDLE', ARGV[4], 'RETRYCOUNT', entry[4] - 1, 'JUSTID')
+      'IDLE', ARGV[4], 'RETRYCOUNT', entry[4] - tonumber(ARGV[6]), 'JUSTID')
   end
   for _, facts in ipairs(redis.call('XINFO', 'CONSUMERS', stream, ARGV[1])) do
     local name, pending, idle = facts[2], tonumber(facts[4]), tonumber(facts[6])

@@ -1,5 +1,6 @@
 """The connection to the queue's server: names of its keys, short timeouts, translated errors."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,6 +30,8 @@ FACTS = "explaind:jobs:facts"
 the finished entry that is yet to be deleted."""
 
 CHANNEL = "explaind:notices"
+
+CANCEL_AGAIN_SECONDS = 0.05
 
 
 def connect(url: str, *, timeout_seconds: float | None) -> Redis:
@@ -60,6 +63,17 @@ def translated() -> Iterator[None]:
         raise QueueMemoryError("the queue's server is out of memory") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise QueueAwayError(f"the queue's server: {type(error).__name__}: {error}") from error
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel tasks that use the server until they have ended: redis-py loses a cancellation that
+    meets one of its timeouts.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_SECONDS)
 
 
 class QueueMemoryError(QueueAwayError):
