@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import demo, keys, models, records, register, review, serve
+from service.cli import demo, explain, keys, models, records, register, review, serve
 
 app = typer.Typer(
     name="explaind",
@@ -14,6 +14,7 @@ app = typer.Typer(
 app.command("register")(register.register)
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
+app.command("explain")(explain.explain)
 app.command("get")(records.get)
 app.command("review")(review.review)
 app.add_typer(models.app, name="models")
