@@ -149,11 +149,13 @@ class Interactions:
 
     values[n, i, j] is half of the Shapley interaction index of columns i and j, as is
     values[n, j, i]; values[n, i, i] is what is left of column i's Shapley value, its main effect.
+    standard_errors (N, F, F, C) is None when exact.
     Sources: Grabisch and Roubens 1999 (the index); Lundberg et al. 2020 (the matrix).
     """
 
     values: PairValues
     explanation: Explanation
+    standard_errors: PairValues | None = None
 
     def __post_init__(self) -> None:
         rows, features, outputs = self.explanation.values.shape

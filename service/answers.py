@@ -13,11 +13,13 @@ from service.evidence import Lane, Parts, laid_out
 from service.explaining import ExplainedPart
 from service.registry import RegisteredModel
 from service.registry.card import CAVEAT
+from service.registry.described import KnownVersion
 from service.registry.libraries import installed_libraries, service_version
 from service.registry.naming import class_text
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 PAYLOAD_HEAD = b'{"answer":'
+DEFAULT_TOP = 5
 
 NOT_ENCODED = "the explanation could not be written as JSON"
 
@@ -70,7 +72,7 @@ def _head(
     return b'{"status":"complete","reason":null,' + own[1:-1] + b"," + spaces + b","
 
 
-def _spaces(model: RegisteredModel) -> dict[str, object]:
+def _spaces(model: KnownVersion) -> dict[str, object]:
     explainer = model.manifest.explainer
     return {
         "output_space": explainer.output_space,
@@ -200,7 +202,7 @@ def strongest(
 
 
 def encode_unexplained(
-    model: RegisteredModel,
+    model: KnownVersion,
     status: Literal["failed", "skipped", "pending"],
     reason: str | None,
     *,
@@ -227,7 +229,7 @@ def encode_unexplained(
             "standard_errors": None,
             "additivity_error": None,
             "top": None,
-            "background_digest": model.background.digest,
+            "background_digest": model.manifest.background.digest,
             "seed": None,
             "model_evaluations": 0,
             "duration_seconds": None,
@@ -238,7 +240,8 @@ def encode_unexplained(
 
 
 ANSWER_PARTS = ("model", "predictions", "warnings", "explanation")
-PAYLOAD_PARTS = ("answer", "instances", "provenance", "fed", "outputs", "scores", "fingerprint")
+COPIED_PARTS = ("instances", "fed", "outputs", "scores")
+"""Of a record's payload, what another explanation of the same prediction needs as it is."""
 
 
 class Fragments(NamedTuple):
@@ -285,27 +288,23 @@ def encode_answer(model: bytes, request_id: str, fragments: Fragments) -> tuple[
 
 def encode_payload(answer: bytes, ranges: Parts, facts: Facts) -> tuple[bytes, Parts]:
     """The record's payload around the answer's own bytes, and the ranges of its parts."""
-    pieces: tuple[bytes, ...] = (
-        PAYLOAD_HEAD,
-        answer,
-        b',"instances":',
-        facts.instances,
-        b',"provenance":',
-        facts.provenance,
-        b',"fed":',
-        orjson.dumps(facts.fed),
-        b',"outputs":',
-        orjson.dumps(facts.outputs, option=NUMPY),
-        b',"scores":',
-        orjson.dumps(facts.scores, option=NUMPY),
-        b',"fingerprint":',
-        b'"%s"' % facts.fingerprint.encode(),
-        b"}",
-    )
-    names = (*PAYLOAD_PARTS, *facts.extras)
-    for name, extra in facts.extras.items():
-        pieces = (*pieces[:-1], b',"%s":' % name.encode(), extra, b"}")
-    payload, parts = laid_out(pieces, names)
+    pieces = {
+        "instances": facts.instances,
+        "provenance": facts.provenance,
+        "fed": orjson.dumps(facts.fed),
+        "outputs": orjson.dumps(facts.outputs, option=NUMPY),
+        "scores": orjson.dumps(facts.scores, option=NUMPY),
+        "fingerprint": b'"%s"' % facts.fingerprint.encode(),
+    }
+    return join_payload(answer, ranges, {**pieces, **facts.extras})
+
+
+def join_payload(answer: bytes, ranges: Parts, pieces: Mapping[str, bytes]) -> tuple[bytes, Parts]:
+    """The payload whose pieces are encoded, in their order; all that workers read are needed."""
+    laid = [PAYLOAD_HEAD, answer]
+    for name, piece in pieces.items():
+        laid += (b',"%s":' % name.encode(), piece)
+    payload, parts = laid_out([*laid, b"}"], ["answer", *pieces])
     return payload, {**parts, **ranges}
 
 

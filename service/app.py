@@ -35,7 +35,7 @@ from service.predicting import Limits, PredictService
 from service.queue import JobQueue
 from service.registry import Registry
 from service.rehearsal import rehearse
-from service.routes import documents, explanations, health, models
+from service.routes import documents, explanations, followups, health, models
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint
 from service.runtime import Runtime
 from service.secrets import Keyring
@@ -89,8 +89,8 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for router in (explanations.router, models.router, health.router, documents.router):
-        app.include_router(router)
+    for part in (explanations, followups, models, health, documents):
+        app.include_router(part.router)
     return app
 
 
@@ -228,8 +228,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     problem = kinds.get(error.status_code, InvalidRequestError)()
     response = problem_response(problem, context_of(request.scope).request_id)
     for name, value in (error.headers or {}).items():
-        response.headers[name] = f"{value}, HEAD" if (name, value) == ("Allow", "GET") else value
+        response.headers[name] = _allowed(request) if name == "Allow" else value
     return response
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of this path; Starlette names those of the first one only."""
+    found = {
+        method
+        for route in request.app.router.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

@@ -94,7 +94,14 @@ class Child:
         self._writer = writer
 
     @classmethod
-    async def start(cls, function: str, *, limit_seconds: float, niceness: int = NICENESS) -> Self:
+    async def start(
+        cls,
+        function: str,
+        *,
+        limit_seconds: float,
+        niceness: int = NICENESS,
+        environment: Mapping[str, str] | None = None,
+    ) -> Self:
         """Return once `module:function` is imported there.
 
         Raises ChildStartError, also when that takes longer than the limit.
@@ -107,6 +114,7 @@ class Child:
                 at_parents_end=signal.SIGKILL,
                 niceness=niceness,
                 pass_fds=[descriptor],
+                environment=environment,
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         child = cls(process, reader, writer)

@@ -89,7 +89,11 @@ class Delivery:
 
 
 def job_of(
-    event: DecisionEvent | StoredDecision, digest: str, *, priority: answers.Priority
+    event: DecisionEvent | StoredDecision,
+    digest: str,
+    *,
+    priority: answers.Priority,
+    method: str | None = None,
 ) -> Job:
     """The job of a pending decision; it names the record and carries nothing of it."""
     return Job(
@@ -99,6 +103,7 @@ def job_of(
         version=event.template.version,
         digest=digest,
         priority=priority,
+        method=method,
         received_us=round(event.received_at.timestamp() * 1e6),
     )
 

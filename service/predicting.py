@@ -10,6 +10,7 @@ from typing import NamedTuple
 import orjson
 
 from schemas import DecodedBody, InvalidContentError, NotStrictJsonError, Violation
+from service.answers import DEFAULT_TOP
 from service.auth import Caller
 from service.batching import MOST_THREADS, Batcher
 from service.delivery import Delivery, job_of
@@ -41,7 +42,6 @@ from service.serving import ServedModel, ServedModels
 
 PHASES = ("parse", "predict", "explain", "evidence")
 TWIN_WAIT_SECONDS = 2.0
-DEFAULT_TOP = 5
 SAY_SECONDS = 0.5
 """Beyond its wait, within which a first answer is known to have had the explanation or not."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 
 from explainers.base import FloatArray, Level
-from service.evidence import FinalEvent, HeaderTemplate, Record, laid_out
+from service.evidence import FinalEvent, HeaderTemplate, Record, final_payload
 from service.explaining import Tally, count
 from service.metrics import ModelMetrics
 from service.models.base import Served
@@ -141,14 +141,7 @@ def task_of(record: Record, keyring: Keyring, *, worker: str) -> Task:
 def final_event(record: Record, finished: Finished) -> FinalEvent:
     """The event that ends a pending record."""
     decision = record.decision
-    pieces = (
-        b'{"explanation":',
-        finished.explanation,
-        b',"provenance":',
-        finished.provenance,
-        b"}",
-    )
-    payload, parts = laid_out(pieces, ("explanation", "provenance"))
+    payload, parts = final_payload(finished.explanation, finished.provenance)
     retention = decision.template.retention
     return FinalEvent(
         template=HeaderTemplate.of_json(finished.header, retention=retention),
@@ -162,6 +155,7 @@ def final_event(record: Record, finished: Finished) -> FinalEvent:
         payload=payload,
         parts=parts,
         parent_request_id=decision.parent_request_id,
+        subjects=decision.subjects,
     )
 
 

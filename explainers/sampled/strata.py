@@ -10,6 +10,9 @@ NORMAL_QUANTILE = 1.959963984540054
 
 MISSED = 5.0
 
+LEAST_PAIRS = 32
+"""Drawn from all strata together, at least: the standard error is a sample's too."""
+
 
 class StratifiedMean:
     """The mean over B strata of equal weight of F columns' gains, each sampled once a pass.

@@ -2,7 +2,17 @@
 
 import typer
 
-from service.cli import demo, explain, keys, models, records, register, review, serve
+from service.cli import (
+    demo,
+    explain,
+    keys,
+    models,
+    records,
+    register,
+    review,
+    serve,
+    worker,
+)
 
 app = typer.Typer(
     name="explaind",
@@ -13,6 +23,7 @@ app = typer.Typer(
 )
 app.command("register")(register.register)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)

@@ -21,6 +21,7 @@ from service.evidence.events import (
     OutcomeEvent,
     Parts,
     Status,
+    final_payload,
     laid_out,
 )
 from service.evidence.following import PendingRequest, Priority
@@ -64,5 +65,6 @@ __all__ = [
     "StoredDecision",
     "StoredFinal",
     "UnreadablePayloadError",
+    "final_payload",
     "laid_out",
 ]

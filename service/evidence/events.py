@@ -74,21 +74,21 @@ class HeaderTemplate:
 
     @classmethod
     def of_json(cls, constants: bytes, *, retention: timedelta) -> Self:
-        """That of HeaderConstants encoded in another process."""
+        """That of HeaderConstants encoded by orjson, perhaps in another process."""
         found = orjson.loads(constants)
         return cls(found["model"], found["version"], retention, constants[1:])
 
     @classmethod
-    def from_header(cls, header: bytes) -> Self:
-        """That of an event stored before: for a later one about the same request, by who need not
-        have its model. Cost: 10 us.
+    def from_header(cls, header: bytes, **changes: str | bool | None) -> Self:
+        """That of an event stored before, but for some constants: for a later one about the same
+        request, by who need not have its model. Cost: 10 us.
         """
         found = orjson.loads(header)
         expires_at, received_at = (
             datetime.fromisoformat(found[name]) for name in ("expires_at", "received_at")
         )
-        constants = orjson.dumps({name: found[name] for name in _CONSTANT})
-        return cls.of_json(constants, retention=expires_at - received_at)
+        constants = {name: found[name] for name in _CONSTANT} | changes
+        return cls.of_json(orjson.dumps(constants), retention=expires_at - received_at)
 
     @property
     def brief(self) -> bytes:
@@ -272,6 +272,14 @@ def laid_out(
         ranges[name] = (begin, end)
         i += 2
     return b"".join(pieces), ranges
+
+
+def final_payload(
+    explanation: bytes, provenance: bytes
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """Payload and parts of a FinalEvent, of its two encoded pieces."""
+    pieces = (b'{"explanation":', explanation, b',"provenance":', provenance, b"}")
+    return laid_out(pieces, ("explanation", "provenance"))
 
 
 def commitment(record_key: bytes, payload: bytes) -> str:

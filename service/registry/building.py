@@ -1,16 +1,38 @@
 """From a loaded model to its explainers."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 
-from explainers.base import Background, Explainer, IntArray, Naming
+from explainers.base import (
+    Background,
+    Engine,
+    Explainer,
+    IntArray,
+    MalformedModelError,
+    Naming,
+)
 from explainers.choose import build_explainer
+from explainers.sampled.calls import ROWS_PER_CALL
+from explainers.sampled.enumeration import MOST_COLUMNS, EnumerationExplainer, enumeration_rows
+from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
 from explainers.tree.explainer import TreeEngine
 from service.models.base import LinearForm, NativeModel, TreeForm
+from service.registry.manifest import CallsEntry, ExplainerEntry
 
 TOLERANCE = {True: 1e-5, False: 1e-9}
 """Largest additivity error that passes: wider where model or served output is float32."""
+
+INLINE_ENGINES: frozenset[Engine] = frozenset({"table", "walk", "closed_form"})
+"""Those that need no call of the model, so that an answer may wait for them. The others run in
+workers only.
+"""
+
+ENUMERATION_SECONDS = 1.0
+"""All coalitions are enumerated where a row takes no longer; else they are sampled."""
+
+CalledEngine = Literal["sampler", "enumeration"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,4 +76,70 @@ class ExplainerFactory:
             tolerance=self.tolerance,
             engine=engine,
             stored_tables=stored_tables,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CalledFactory:
+    """Builds the explainers of a model without an exact form, from calls of it alone."""
+
+    native: NativeModel
+    naming: Naming
+    engine: CalledEngine
+    config: PermutationConfig
+    """Of the sampler; of enumeration only the rows per call."""
+
+    @classmethod
+    def affordable(
+        cls, native: NativeModel, naming: Naming, *, background_rows: int, rows_per_second: float
+    ) -> "CalledFactory":
+        """By enumeration where a row's coalitions are few and soon evaluated, else by sampling."""
+        columns = len(naming.features)
+        model_rows = enumeration_rows(columns, background_rows, ROWS_PER_CALL)
+        is_soon = model_rows <= ENUMERATION_SECONDS * rows_per_second
+        engine: CalledEngine = "enumeration" if columns <= MOST_COLUMNS and is_soon else "sampler"
+        return cls(native, naming, engine, PermutationConfig())
+
+    @classmethod
+    def recorded(
+        cls, native: NativeModel, naming: Naming, entry: ExplainerEntry
+    ) -> "CalledFactory":
+        """As a version was registered with; MalformedModelError where it does not say how."""
+        calls, engine = entry.calls, entry.engine
+        if calls is None or engine not in ("sampler", "enumeration"):
+            raise MalformedModelError(f"the manifest does not say how {engine!r} calls the model")
+        return cls(native, naming, engine, PermutationConfig(**calls.model_dump()))
+
+    @property
+    def tolerance(self) -> float:
+        """Largest additivity error that passes."""
+        return TOLERANCE[self.native.is_float32]
+
+    @property
+    def calls(self) -> CallsEntry:
+        """What a manifest records of it."""
+        return CallsEntry(**asdict(self.config))
+
+    def build(
+        self, background: Background, *, config: PermutationConfig | None = None
+    ) -> PermutationExplainer | EnumerationExplainer:
+        """An explainer over this background; config: another than the version's, to prove it.
+
+        Cost: the background's rows. Raises UnsupportedModelError when a row takes more model rows
+        than are allowed.
+        """
+        if self.engine == "enumeration":
+            return EnumerationExplainer(
+                self.native.evaluate,
+                background,
+                naming=self.naming,
+                tolerance=self.tolerance,
+                rows_per_call=self.config.rows_per_call,
+            )
+        return PermutationExplainer(
+            self.native.evaluate,
+            background,
+            naming=self.naming,
+            tolerance=self.tolerance,
+            config=config or self.config,
         )

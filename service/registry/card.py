@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from schemas import Column, ModelSchema
-from service.registry.manifest import CostEntry, Manifest
+from service.registry.manifest import CostEntry, ExplainerEntry, Manifest, ProofEntry
 
 if TYPE_CHECKING:
     from service.registry.work import Report
@@ -21,17 +21,12 @@ def summary(manifest: Manifest, report: "Report", schema: ModelSchema) -> str:
         + (f", classes {', '.join(map(str, manifest.classes))}" if manifest.classes else "")
         + (f", {manifest.artifact.trees_used} trees" if manifest.artifact.trees_used else ""),
         f"  data        {manifest.proof.data_rows} rows, {report.quality}",
-        f"  explains    {explainer.method} in {explainer.output_space}"
-        if explainer.method
-        else f"  explains    no: {explainer.reason}",
+        f"  explains    {explains_line(explainer)}",
         f"  background  {manifest.background.rows} rows, seed {manifest.background.seed}",
         f"  cost        {cost_line(cost)}",
     ]
-    if manifest.proof.oracle_gap is not None:
-        lines.append(
-            f"  proven      predictions within {manifest.proof.parse_gap:.1e}, values within "
-            f"{manifest.proof.oracle_gap:.1e} of brute force through the model"
-        )
+    if explainer.method:
+        lines.append(f"  proven      {proven_line(manifest.proof)}")
     if report.strongest:
         lines.append("  strongest   " + strongest_line(report.strongest))
     if report.ignored_columns:
@@ -40,9 +35,44 @@ def summary(manifest: Manifest, report: "Report", schema: ModelSchema) -> str:
     return "\n".join([*lines, "  columns", *(f"    {column_line(c)}" for c in schema.columns)])
 
 
+def explains_line(explainer: ExplainerEntry) -> str:
+    """Method, unit and whether the values are exact."""
+    if explainer.method is None:
+        return f"no: {explainer.reason}"
+    how = {
+        "permutation": ", estimated from permutations, with standard errors, by a worker",
+        "exact": ", from all coalitions of columns, by a worker",
+    }.get(explainer.method, "")
+    why = f" ({explainer.reason})" if explainer.reason else ""
+    return f"{explainer.method} in {explainer.output_space}{how}{why}"
+
+
+def proven_line(proven: ProofEntry) -> str:
+    """What was compared with what, and the worst that was seen."""
+    if proven.oracle_z is not None:
+        return (
+            f"batches within {proven.parse_gap:.1e} of single rows, values within "
+            f"{proven.oracle_z:.1f} standard errors of brute force through the model"
+        )
+    return (
+        f"predictions within {proven.parse_gap:.1e}, values within {proven.oracle_gap:.1e} of "
+        "brute force through the model"
+    )
+
+
 def cost_line(cost: CostEntry) -> str:
-    """Calibrated microseconds a row."""
-    return f"predict {cost.predict_row * 1e6:.0f} us, explain {cost.explain_row * 1e6:.0f} us a row"
+    """Calibrated time a row, and how often a model that is called is called for it."""
+    line = f"predict {_duration(cost.predict_row)}, explain {_duration(cost.explain_row)} a row"
+    if cost.evaluate_rows_per_second is None:
+        return line
+    return (
+        f"{line}: {cost.explain_model_rows:,} model rows, at most "
+        f"{cost.explain_model_rows_at_most:,}, of {cost.evaluate_rows_per_second:,.0f} a second"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f} us" if seconds < 0.1 else f"{seconds:.2g} s"
 
 
 def strongest_line(strongest: tuple[tuple[str, float], ...]) -> str:
@@ -91,8 +121,25 @@ def explanation_text(manifest: Manifest) -> str:
     explainer = manifest.explainer
     if explainer.method is None:
         return f"Not at all yet: {explainer.reason}."
+    kind = "Estimated interventional" if explainer.method == "permutation" else "Interventional"
     return (
-        f"Interventional Shapley values on the raw input columns, in {explainer.output_space}, "
+        f"{kind} Shapley values on the raw input columns, in {explainer.output_space}, "
         f"against {manifest.background.rows} background rows drawn with seed "
-        f"{manifest.background.seed} ({manifest.background.digest})."
+        f"{manifest.background.seed} ({manifest.background.digest}).{_called_text(manifest)}"
+    )
+
+
+def _called_text(manifest: Manifest) -> str:
+    """What an auditor must know of values that come from calls of the model."""
+    explainer = manifest.explainer
+    if explainer.calls is None:
+        return ""
+    if explainer.method == "exact":
+        return " Exact: every coalition of columns was evaluated through the model itself."
+    return (
+        f" Estimates from antithetic permutation pairs, {explainer.calls.passes} or more from each "
+        "background row, with a seed per instance; every answer carries their standard errors, and "
+        f"sampling stops once the largest is below {explainer.calls.target:.1%} of the "
+        "attributions' total or the budget is spent. The values of a row add up to its output "
+        "all the same."
     )

@@ -12,7 +12,9 @@ LIBRARIES = (
     "xgboost",
     "lightgbm",
     "catboost",
+    "onnxruntime",
     "skops",
+    "torch",
 )
 
 

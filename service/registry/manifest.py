@@ -33,12 +33,26 @@ class ArtifactEntry(_Part):
     categories: dict[str, tuple[Level, ...]]
 
 
+class CallsEntry(_Part):
+    """How an explainer that only calls the model does so: see `PermutationConfig`."""
+
+    passes: int
+    target: float
+    budget_rows: int
+    rows_per_call: int
+
+
 class ExplainerEntry(_Part):
-    """How this version is explained; method None and a reason when it cannot be, exactly."""
+    """How this version is explained; method None when it is not.
+
+    reason: why there is no exact form, None where there is one. calls: None with one.
+    """
 
     method: Method | None
     engine: Engine | None
+    exact: bool | None = None
     reason: str | None
+    calls: CallsEntry | None = None
     output_space: OutputSpace
     link: Link
     output_names: tuple[str, ...]
@@ -56,22 +70,33 @@ class BackgroundEntry(_Part):
 
 
 class CostEntry(_Part):
-    """Calibrated on the registering machine, one thread, seconds."""
+    """Calibrated on the registering machine, one thread, seconds.
+
+    Where the model is called: how many rows of large calls it evaluates a second, how many an
+    explained row took, and how many it takes at most.
+    """
 
     predict_row: float
     predict_row_in_batch: float = 0.0
     explain_row: float
     explain_row_in_batch: float
+    evaluate_rows_per_second: float | None = None
+    explain_model_rows: int = 0
+    explain_model_rows_at_most: int = 0
 
 
 class ProofEntry(_Part):
-    """What was checked at registration, and the worst that was seen (relative)."""
+    """What was checked at registration, and the worst that was seen (relative).
+
+    oracle_z: the sampler's largest distance from brute force, in its own standard errors.
+    """
 
     data_rows: int
     edge_rows: int
     parse_gap: float | None
     engines_gap: float | None = None
     oracle_gap: float | None
+    oracle_z: float | None = None
     oracle_rows: int
 
 

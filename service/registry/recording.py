@@ -27,7 +27,8 @@ def version_files(work: Work) -> dict[str, bytes]:
     """Everything but the card and the manifest, by file name."""
     native, schema = work.source.native, work.schema
     golden_rows = proof.spread_rows(work.rows, work.outputs, proof.GOLDEN_ROWS)
-    golden = golden_of(instances_of(schema, golden_rows), golden_rows, native, work.explainer)
+    explainer = work.called.build(work.background) if work.called else work.explainer
+    golden = golden_of(instances_of(schema, golden_rows), golden_rows, native, explainer)
     tables = work.explainer.stored_tables() if work.explainer else None
     return {
         f"model.{work.source.artifact.format}": work.source.artifact.data,
@@ -79,6 +80,7 @@ def manifest_of(
             parse_gap=work.proven.get("parse_gap"),
             engines_gap=work.proven.get("engines_gap"),
             oracle_gap=work.proven.get("oracle_gap"),
+            oracle_z=work.proven.get("oracle_z"),
             oracle_rows=int(work.proven.get("oracle_rows") or 0),
         ),
         warnings=tuple(work.warnings),
@@ -105,22 +107,27 @@ def _artifact_entry(work: Work) -> ArtifactEntry:
 
 
 def _explainer_entry(work: Work) -> ExplainerEntry:
-    explainer, native = work.explainer, work.source.native
+    native, explained = work.source.native, work.explained
+    # Of an exact explainer, or of what one that calls the model has given.
+    chosen = work.explainer if explained is None else explained.explanation
+    calls = work.called.calls if work.called else None
     config = {
-        "method": explainer.method if explainer else None,
+        "method": chosen.method if chosen else None,
         "output_space": native.output_space,
         "background": work.background.digest,
         "trees_used": native.trees_used,
     }
     return ExplainerEntry(
-        method=explainer.method if explainer else None,
-        engine=explainer.engine if explainer else None,
+        method=chosen.method if chosen else None,
+        engine=chosen.engine if chosen else None,
+        exact=chosen.exact if chosen else None,
         reason=work.reason,
+        calls=calls,
         output_space=native.output_space,
         link=native.link,
         output_names=work.naming.outputs,
-        tolerance=explainer.tolerance if explainer else TOLERANCE[native.is_float32],
-        config_digest=_digest(config),
+        tolerance=work.explainer.tolerance if work.explainer else TOLERANCE[native.is_float32],
+        config_digest=_digest(config | ({"calls": calls.model_dump()} if calls else {})),
     )
 
 

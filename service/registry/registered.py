@@ -14,6 +14,7 @@ from explainers.base import (
     Explainer,
     ExplainerError,
     FloatArray,
+    IntArray,
     Level,
     Naming,
     OutdatedTablesError,
@@ -24,7 +25,7 @@ from service.logs import log
 from service.models.base import NativeModel
 from service.models.errors import ModelLoadError
 from service.models.formats import Artifact, load_model
-from service.registry.building import ExplainerFactory
+from service.registry.building import INLINE_ENGINES, CalledFactory, ExplainerFactory
 from service.registry.errors import DamagedVersionError, GoldenMismatchError
 from service.registry.inference import rows_of
 from service.registry.layout import TABLES, Layout, read_files, sha256_of
@@ -33,12 +34,16 @@ from service.registry.manifest import Manifest
 GOLDEN_TOLERANCE = {True: 1e-5, False: 1e-9}
 """Largest relative gap to the golden outputs, scores and base values, by float32 or not."""
 
+GOLDEN_CALLED_ROWS = 1
+"""Explained rows among the golden ones where each takes thousands of model rows."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisteredModel:
     """Predictor, explainer, row type and digests of one version; never mixed with another's.
 
-    explainer is None, with manifest.explainer.reason saying why, when no exact one exists.
+    explainer is None where the version is not explained at all, and where only workers explain it
+    and this process is none (`Registry.load`); manifest.explainer says which, and how.
     """
 
     manifest: Manifest
@@ -49,7 +54,7 @@ class RegisteredModel:
     explainer: Explainer | None
     background: Background
     invariants: Invariants | None
-    """What explanations are held to; None without an explainer."""
+    """What explanations are held to; None without an explainer of its own."""
     seen: SeenRanges
     sample: Mapping[str, Level | None]
 
@@ -60,8 +65,23 @@ class RegisteredModel:
 
     @property
     def engine(self) -> Engine | None:
-        """What computes explanations here and now; a later release may have a better one."""
-        return None if self.explainer is None else self.explainer.engine
+        """What computes explanations; a later release may have a better one than it registered."""
+        return self.manifest.explainer.engine if self.explainer is None else self.explainer.engine
+
+    @property
+    def runs_inline(self) -> bool:
+        """Whether its explanations may be computed before the answer; else in workers only."""
+        return self.engine in INLINE_ENGINES
+
+    @property
+    def is_exact(self) -> bool | None:
+        """False: values are estimates and carry standard errors; None without explanations."""
+        explainer = self.manifest.explainer
+        return None if explainer.method is None else explainer.method != "permutation"
+
+    def evaluate(self, X: FloatArray) -> FloatArray:
+        """(N, C) outputs of many raw rows at once: see `NativeModel.evaluate`."""
+        return self.native.evaluate(X)
 
     @property
     def version(self) -> int:
@@ -78,22 +98,29 @@ def naming_of(manifest: Manifest, schema: ModelSchema) -> Naming:
     )
 
 
-def load_version(layout: Layout, name: str, version: int) -> RegisteredModel:
+def load_version(
+    layout: Layout, name: str, version: int, *, for_worker: bool = False
+) -> RegisteredModel:
     """Read, check every digest, restore the explainer and compare with the golden values.
 
-    Raises DamagedVersionError or GoldenMismatchError; nothing unchecked is ever returned.
+    for_worker: an explainer that calls the model is restored too, and its golden values come back
+    to; it may take seconds, and other processes need neither. Raises DamagedVersionError or
+    GoldenMismatchError; nothing unchecked is ever returned.
     """
-    return load_folder(layout.folder(name, version), name, version)
+    folder = layout.folder(name, version)
+    return load_folder(folder, name, version, for_worker=for_worker)
 
 
-def load_folder(folder: Path, name: str, version: int) -> RegisteredModel:
+def load_folder(
+    folder: Path, name: str, version: int, *, for_worker: bool = False
+) -> RegisteredModel:
     """`load_version` from a folder of any name, such as a draft."""
     manifest_bytes, contents = read_files(folder)
     manifest = Manifest.model_validate_json(manifest_bytes)
     if (manifest.name, manifest.version) != (name, version):
         raise DamagedVersionError(f"{name}/{version} holds {manifest.name}/{manifest.version}")
     try:
-        model = _assemble(manifest, sha256_of(manifest_bytes), contents)
+        model = _assemble(manifest, sha256_of(manifest_bytes), contents, for_worker=for_worker)
         check_golden(model, orjson.loads(contents["golden.json"]))
     except (ModelLoadError, ExplainerError, SchemaError) as error:
         raise DamagedVersionError(f"{name}/{version}: {error}") from error
@@ -102,7 +129,9 @@ def load_folder(folder: Path, name: str, version: int) -> RegisteredModel:
     return model
 
 
-def _assemble(manifest: Manifest, digest: str, contents: Mapping[str, bytes]) -> RegisteredModel:
+def _assemble(
+    manifest: Manifest, digest: str, contents: Mapping[str, bytes], *, for_worker: bool
+) -> RegisteredModel:
     schema = ModelSchema.from_json(contents["schema.json"])
     native = load_model(
         Artifact(contents[manifest.artifact.file], manifest.artifact.format),
@@ -114,14 +143,15 @@ def _assemble(manifest: Manifest, digest: str, contents: Mapping[str, bytes]) ->
         sha256_of(contents["background.json"]),
     )
     _check_identity(manifest, schema, native, background)
-    explainer = invariants = None
-    if manifest.explainer.method is not None:
-        factory = ExplainerFactory.for_model(native, naming_of(manifest, schema))
-        explainer = _explainer(factory, background, manifest, contents.get(TABLES))
+    explainer, unused = _explainer(
+        manifest, schema, native, background, contents.get(TABLES), for_worker=for_worker
+    )
+    invariants = None
+    if explainer is not None:
         invariants = Invariants(
             explainer.tolerance,
             explainer.output_scale,
-            factory.unused_columns(len(schema.columns)),
+            unused,
             manifest.explainer.link,
             schema.names,
         )
@@ -140,14 +170,32 @@ def _assemble(manifest: Manifest, digest: str, contents: Mapping[str, bytes]) ->
 
 
 def _explainer(
-    factory: ExplainerFactory, background: Background, manifest: Manifest, tables: bytes | None
-) -> Explainer:
-    """From the stored tables, or compiled again where they are absent or outdated."""
+    manifest: Manifest,
+    schema: ModelSchema,
+    native: NativeModel,
+    background: Background,
+    tables: bytes | None,
+    *,
+    for_worker: bool,
+) -> tuple[Explainer | None, IntArray]:
+    """The version's explainer, if this process has any use for it, and the columns it never reads.
+
+    Tables come from the file, or are compiled again where they are absent or outdated.
+    """
+    entry, naming = manifest.explainer, naming_of(manifest, schema)
+    unused: IntArray = np.empty(0, dtype=np.int64)
+    if entry.method is None:
+        return None, unused
+    if entry.engine not in INLINE_ENGINES:
+        called = CalledFactory.recorded(native, naming, entry)
+        return called.build(background) if for_worker else None, unused
+    factory = ExplainerFactory.for_model(native, naming)
+    unused = factory.unused_columns(len(schema.columns))
     try:
-        return factory.build(background, stored_tables=tables)
+        return factory.build(background, stored_tables=tables), unused
     except OutdatedTablesError as error:
         log.info("tables_rebuilt", model=manifest.name, version=manifest.version, reason=str(error))
-        return factory.build(background)
+        return factory.build(background), unused
 
 
 def _check_identity(
@@ -186,7 +234,7 @@ def golden_of(
     native: NativeModel,
     explainer: Explainer | None,
 ) -> dict[str, object]:
-    """Numbers a loaded version must come back to."""
+    """Numbers a loaded version must come back to; few values where each takes long."""
     served = native.predict(rows)
     golden: dict[str, object] = {
         "instances": instances,
@@ -194,7 +242,8 @@ def golden_of(
         "scores": served.scores.tolist(),
     }
     if explainer is not None:
-        explanation = explainer.explain(rows)
+        few = rows if explainer.engine in INLINE_ENGINES else rows[:GOLDEN_CALLED_ROWS]
+        explanation = explainer.explain(few, seeds=np.arange(len(few), dtype=np.int64))
         golden["values"] = explanation.values.tolist()
         golden["base_values"] = explanation.base_values.tolist()
     return golden
@@ -204,11 +253,16 @@ def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:
     """Compare with the stored numbers; this also warms every path a request takes.
 
     Catches what additivity cannot: a swapped background, permuted names, a library whose numbers
-    moved. GoldenMismatchError names the array and the gap.
+    moved. GoldenMismatchError names the array and the gap. Where only workers explain, the others
+    compare the mean over the background in place of the values.
     """
     instances = cast("list[dict[str, Level | None]]", golden["instances"])
     rows = rows_of(model.schema, instances)
     now = golden_of(instances, rows, model.native, model.explainer)
+    if model.explainer is None and model.manifest.explainer.method is not None:
+        golden = {name: golden[name] for name in golden if name != "values"}
+        base = model.evaluate(model.background.rows).mean(axis=0)
+        now["base_values"] = np.tile(base, (GOLDEN_CALLED_ROWS, 1)).tolist()
     numbers = GOLDEN_TOLERANCE[model.native.is_float32]
     values = numbers if model.explainer is None else model.explainer.tolerance
     version = f"{model.name}/{model.version}"

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
-from explainers.base import Background, Explainer, FloatArray, Level, Naming, UnsupportedModelError
+from explainers.base import (
+    Background,
+    Explainer,
+    ExplainerError,
+    FloatArray,
+    Level,
+    Naming,
+    UnsupportedModelError,
+)
 from service.errors import InvalidInputError
 from service.models.base import NativeModel, Served, StoppedEarly
 from service.registry import card, proof
 from service.registry.assumptions import check_assumed
 from service.registry.building import TOLERANCE, ExplainerFactory
+from service.registry.called import choose_called
 from service.registry.classes import check_mapping, class_indices, entropy, resolve_classes
 from service.registry.inference import (
     admitted_rows,
@@ -71,7 +80,7 @@ def register_version(
             manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2
         )
         write_files(draft, contents)
-        model = load_folder(draft, name, number)
+        model = load_folder(draft, name, number, for_worker=True)
         layout.publish(draft, number)
     return model, report
 
@@ -196,7 +205,9 @@ def _judge_regression(labels: "pd.Series", predicted: FloatArray) -> tuple[str, 
 
 
 def _choose_explainer(work: Work) -> None:
-    """The exact explainer if the model has one and it proves itself; else a reason."""
+    """The exact explainer if the model has one that proves itself, else one that calls the model
+    and does; else a reason.
+    """
     native = work.source.native
     try:
         work.factory = ExplainerFactory.for_model(native, work.naming)
@@ -204,9 +215,21 @@ def _choose_explainer(work: Work) -> None:
         work.explainer = work.factory.build(work.background)
         _prove(work)
     except UnsupportedModelError as error:
+        if work.factory is not None:
+            work.warnings.append(f"its exact explainer is not used: {error}")
         work.factory = work.explainer = None
         work.reason = str(error)
-        work.warnings.append(f"no exact explainer: {error}; explain=true answers `skipped`")
+    if work.explainer is None:
+        _choose_called(work)
+
+
+def _choose_called(work: Work) -> None:
+    try:
+        choose_called(work)
+    except (ExplainerError, ValueError) as error:
+        work.called = work.explained = None
+        work.reason = f"{work.reason}; and by calling the model: {error}"
+        work.warnings.append(f"no explainer: {work.reason}; explain=true answers `skipped`")
 
 
 def _prove(work: Work) -> None:
@@ -259,6 +282,8 @@ def _calibrate(work: Work) -> CostEntry:
     one, many = work.rows[:1], np.resize(work.rows, (64, work.rows.shape[1]))
     predict = _median_seconds(lambda: native.predict(one))
     predict_many = _median_seconds(lambda: native.predict(many)) / len(many)
+    if work.explained is not None:
+        return work.explained.cost(predict_row=predict, predict_row_in_batch=predict_many)
     if explainer is None:
         return CostEntry(
             predict_row=predict,
@@ -285,10 +310,13 @@ def _median_seconds(call: Callable[[], object]) -> float:
 
 
 def _strongest(work: Work) -> tuple[tuple[str, float], ...]:
-    """Columns by their share of all |value| over the background."""
-    if work.explainer is None:
+    """Columns by their share of all |value| over the background, or the rows of the proof."""
+    if work.explained is not None:
+        values = work.explained.explanation.values
+    elif work.explainer is not None:
+        values = work.explainer.explain(work.background.rows).values
+    else:
         return ()
-    values = work.explainer.explain(work.background.rows).values
     weight = np.abs(values).sum(axis=(0, 2))
     shares = weight / (weight.sum() or 1.0)
     order = np.argsort(-shares, kind="stable")[:10]

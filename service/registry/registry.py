@@ -103,9 +103,9 @@ class Registry:
         source = Source(artifact, native, frame, labels)
         return Registration(*register_version(self.layout, name, source, options, on_progress))
 
-    def load(self, name: str, version: int) -> RegisteredModel:
-        """A version, digests and golden values checked."""
-        return load_version(self.layout, name, version)
+    def load(self, name: str, version: int, *, for_worker: bool = False) -> RegisteredModel:
+        """A version, digests and golden values checked; for_worker: see `load_version`."""
+        return load_version(self.layout, name, version, for_worker=for_worker)
 
     def serving(self, name: str) -> RegisteredModel:
         """The serving version of a name; UnknownError when nothing is registered under it."""
@@ -116,7 +116,7 @@ class Registry:
 
     def promote(self, name: str, version: int) -> RegisteredModel:
         """Let a version serve, after loading and checking it; on failure the old one stays."""
-        model = self.load(name, version)
+        model = self.load(name, version, for_worker=True)
         self.layout.set_serving(name, version)
         return model
 
@@ -127,7 +127,7 @@ class Registry:
         version = self.layout.previous(name)
         if version is None:
             raise UnknownError(f"no other version of {name!r} has served before")
-        model = self.load(name, version)
+        model = self.load(name, version, for_worker=True)
         self.layout.step_back(name, version)
         return model
 

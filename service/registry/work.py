@@ -8,10 +8,12 @@ from explainers.base import Background, Explainer, FloatArray, Level, Naming
 from schemas import ModelSchema
 from service.models.base import NativeModel
 from service.models.formats import Artifact
-from service.registry.building import ExplainerFactory
+from service.registry.building import CalledFactory, ExplainerFactory
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from service.registry.called import Explained
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +69,8 @@ class Work:
     warnings: list[str] = field(default_factory=list)
     factory: ExplainerFactory | None = None
     explainer: Explainer | None = None
+    called: CalledFactory | None = None
+    """Where there is no exact form; then `explained` are the rows it was proven on."""
+    explained: "Explained | None" = None
     reason: str | None = None
     proven: dict[str, float | None] = field(default_factory=dict)

@@ -232,7 +232,9 @@ class Lane:
 
     async def _start_child(self) -> Child:
         limit = self._limits.job_time_limit_seconds
-        return await Child.start(self._work.function, limit_seconds=limit)
+        return await Child.start(
+            self._work.function, limit_seconds=limit, environment=self._work.environment
+        )
 
     async def _kill_child(self) -> None:
         if self._child is not None:

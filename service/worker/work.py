@@ -1,6 +1,6 @@
 """What a worker needs to know of the work itself: where it comes from and where results go."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal, Protocol
@@ -55,6 +55,11 @@ class Work(Protocol):
     @property
     def function(self) -> str:
         """The ComputeJob for the child, as `module:function`."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Added to this process's own for the child."""
         ...
 
     async def fetch(self, jobs: Sequence[Job]) -> Sequence[Assignment | Absent]:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from families import FAMILIES, LARGER, UNSEEN, WITHOUT_EXACT, Family, outputs_of_artifact
+from called_families import CALLED, LARGER_CALLED
+from families import FAMILIES, LARGER, UNSEEN, Family, outputs_of_artifact
 from servers import JSON, Client, running_server, wait_until
 
 from explainers.base import Background, IdentityDerivation
@@ -18,6 +19,7 @@ from schemas import Column
 from service.models.base import TreeForm
 from service.registry import RegisteredModel, Registry
 from service.registry.building import ExplainerFactory
+from service.registry.called import LARGEST_Z
 from service.registry.proof import column_groups
 from service.registry.registered import naming_of
 from service.registry.work import Options
@@ -25,6 +27,7 @@ from service.registry.work import Options
 ROWS = 50
 ON_THRESHOLDS = slice(25, 40)
 COMPARED_ROWS = 1000
+CALLED_ROWS = 30
 BRUTE_FORCE_COLUMNS = 9
 BRUTE_FORCE_ROWS = 4
 BACKGROUND_ROWS = 60
@@ -134,7 +137,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
         def served(name: str) -> Case:
             if name not in cases:
-                family = {**FAMILIES, **LARGER, **WITHOUT_EXACT}[name]()
+                family = {**FAMILIES, **LARGER, **CALLED, **LARGER_CALLED}[name]()
                 options = Options(background_rows=BACKGROUND_ROWS, **family.options)
                 made = registry.register(name, family.model, family.X, family.y, options=options)
                 client = server.client()
@@ -252,21 +255,49 @@ def test_served_values_equal_shap_where_shap_is_right(serve: Serve, name: str) -
         assert relative(found, values, values) <= TOLERANCE
 
 
-@pytest.mark.parametrize("name", WITHOUT_EXACT)
-def test_model_without_exact_explainer_predicts_and_says_why_it_skips(
-    serve: Serve, name: str
-) -> None:
-    case = serve(name)
-    rows = training_codes(case)[:30]
-    answer = case.ask(rows)
-    explanation = answer["explanation"]
-    assert explanation["status"] == "skipped"
-    assert case.model.manifest.explainer.reason in explanation["reason"]
-    assert case.model.manifest.explainer.reason in case.warnings[-1]
-    assert explanation["values"] is None
-    assert answer["predictions"] == case.ask(rows, "")["predictions"]
-    expected = np.vstack([case.family.predictions(case.frame(row[None, :])) for row in rows])
-    np.testing.assert_array_equal(served_scores(case, rows), expected)
+@pytest.fixture(
+    scope="session",
+    params=[
+        *CALLED,
+        *(pytest.param(name, marks=pytest.mark.extra_data) for name in LARGER_CALLED),
+    ],
+)
+def called(request: pytest.FixtureRequest, serve: Serve) -> Case:
+    return serve(request.param)
+
+
+def test_registration_proves_models_that_are_only_called(called: Case) -> None:
+    manifest = called.model.manifest
+    explainer, proven = manifest.explainer, manifest.proof
+    assert called.warnings == ()
+    assert explainer.reason
+    assert not called.model.runs_inline
+    few = len(called.model.schema.columns) <= BRUTE_FORCE_COLUMNS
+    assert explainer.engine == ("enumeration" if few else "sampler")
+    worst = proven.oracle_gap if few else proven.oracle_z
+    assert worst is not None
+    assert worst <= (TOLERANCE if few else LARGEST_Z)
+
+
+def test_called_models_are_served_bit_by_bit_as_their_library_does(called: Case) -> None:
+    rows = training_codes(called)
+    rows = rows[np.random.default_rng(5).integers(len(rows), size=CALLED_ROWS)]
+    answer = called.ask(rows)
+    assert answer["predictions"] == called.ask(rows, "")["predictions"]
+    expected = np.vstack([called.family.predictions(called.frame(row[None, :])) for row in rows])
+    np.testing.assert_array_equal(served_scores(called, rows), expected)
+
+
+def test_called_models_add_up_to_the_librarys_output(called: Case) -> None:
+    explainer, native = called.model.explainer, called.model.native
+    assert explainer is not None
+    rows = training_codes(called)[:2]
+    explanation = explainer.explain(rows, seeds=np.array([1, 2]))
+    total = explanation.base_values + explanation.values.sum(axis=1)
+    outputs = native.predict(rows).outputs
+    assert np.abs(total - outputs).max() <= explainer.tolerance * np.abs(outputs).max()
+    library = called.outputs(rows)
+    np.testing.assert_allclose(outputs, library, rtol=1e-6, atol=1e-6 * np.abs(library).max())
 
 
 def test_level_the_model_never_saw_is_served_as_its_library_takes_it(serve: Serve) -> None:

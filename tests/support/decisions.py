@@ -13,6 +13,7 @@ from service.evidence import (
     HeaderTemplate,
     Lane,
     Status,
+    final_payload,
     laid_out,
 )
 from service.uuid7 import uuid7
@@ -105,10 +106,7 @@ def final(
     outcome: Ending = "stored",
 ) -> FinalEvent:
     """The explanation that a pending decision got."""
-    payload, parts = laid_out(
-        [b'{"explanation":', explanation, b',"provenance":', b'{"worker":"w"}', b"}"],
-        ["explanation", "provenance"],
-    )
+    payload, parts = final_payload(explanation, b'{"worker":"w"}')
     return FinalEvent(
         template=event.template,
         tenant=event.tenant,

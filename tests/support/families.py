@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from exports import Exported
 from tables import breast_cancer, diabetes, larger_table, mixed, wine
 
 UNSEEN = "never seen"
@@ -25,6 +26,8 @@ class Family:
     is_classifier: bool = True
     one_by_one: bool = False
     """The library's last bits depend on the rows of a batch."""
+    library: Any = None
+    """What predicts where `model` itself has no methods."""
 
     def prepare(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Rows as the application knows them to what the library was fitted on."""
@@ -42,7 +45,7 @@ class Family:
 
     def predictions(self, frame: pd.DataFrame) -> np.ndarray:
         """(N, K) from the fitted model's public methods, a row at a time where it matters."""
-        model, rows = self.model, self.prepare(frame)
+        model, rows = self.library or self.model, self.prepare(frame)
         if not self.one_by_one:
             return self._scores(model, rows)
         if hasattr(model, "steps"):
@@ -100,16 +103,25 @@ def _sklearn_outputs(file: Path) -> Outputs:
         return model.decision_function
 
     def outputs(rows: pd.DataFrame) -> np.ndarray:
-        shares = model.predict_proba(rows)
-        return shares[:, 1:] if shares.shape[1] == 2 else shares
+        return _explained(model.predict_proba(rows))
 
     return outputs
+
+
+def _onnx_outputs(file: Path) -> Outputs:
+    exported = Exported(file.read_bytes())
+    return lambda rows: _explained(exported.predict_proba(rows))
+
+
+def _explained(shares: np.ndarray) -> np.ndarray:
+    return shares[:, 1:] if shares.shape[1] == 2 else shares
 
 
 ARTIFACTS: Mapping[str, Callable[[Path], Outputs]] = {
     ".ubj": _xgboost_outputs,
     ".txt": _lightgbm_outputs,
     ".cbm": _catboost_outputs,
+    ".onnx": _onnx_outputs,
     ".skops": _sklearn_outputs,
 }
 
@@ -132,17 +144,17 @@ def preprocessing(X: pd.DataFrame) -> Any:
     return make_column_transformer(*steps)
 
 
-def _fitted(model: Any, X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
+def fitted(model: Any, X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
     labels = facts.pop("labels", y)
     family = Family(model, X, labels, **facts)
     model.fit(family.prepare(X), y)
     return family
 
 
-def _piped(final: Any, X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
+def piped(final: Any, X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
     from sklearn.pipeline import make_pipeline
 
-    return _fitted(make_pipeline(preprocessing(X), final), X, y, **facts)
+    return fitted(make_pipeline(preprocessing(X), final), X, y, **facts)
 
 
 def _xgboost(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
@@ -150,7 +162,7 @@ def _xgboost(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
 
     kind = XGBClassifier if facts.get("is_classifier", True) else XGBRegressor
     model = kind(n_estimators=30, max_depth=4, n_jobs=1, enable_categorical=True)
-    return _fitted(model, X, y, **facts)
+    return fitted(model, X, y, **facts)
 
 
 def _lightgbm(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
@@ -159,67 +171,67 @@ def _lightgbm(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
     model = LGBMClassifier(
         n_estimators=20, num_leaves=15, min_child_samples=10, n_jobs=1, verbose=-1
     )
-    return _fitted(model, X, y, **facts)
+    return fitted(model, X, y, **facts)
 
 
-def _catboost(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
+def catboost(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
     from catboost import CatBoostClassifier, CatBoostRegressor
 
     kind = CatBoostClassifier if facts.get("is_classifier", True) else CatBoostRegressor
     options = {"iterations": 20, "depth": 4, "thread_count": 1, "allow_writing_files": False}
     model = kind(verbose=False, random_seed=0, **options, **facts.pop("grown", {}))
-    return _fitted(model, X, y, **facts)
+    return fitted(model, X, y, **facts)
 
 
-def _narrow(table: tuple[pd.DataFrame, pd.Series]) -> tuple[pd.DataFrame, pd.Series]:
+def narrow(table: tuple[pd.DataFrame, pd.Series]) -> tuple[pd.DataFrame, pd.Series]:
     return table[0].iloc[:, :8], table[1]
 
 
 def _wine_xgboost() -> Family:
-    return _xgboost(*_narrow(wine()))
+    return _xgboost(*narrow(wine()))
 
 
 def _wine_lightgbm() -> Family:
-    X, y = _narrow(wine())
+    X, y = narrow(wine())
     return _lightgbm(X, y.map({0: "first", 1: "second", 2: "third"}))
 
 
 def _forest(table: tuple[pd.DataFrame, pd.Series]) -> Family:
     from sklearn.ensemble import RandomForestClassifier
 
-    return _fitted(RandomForestClassifier(15, max_depth=6, random_state=0), *table)
+    return fitted(RandomForestClassifier(15, max_depth=6, random_state=0), *table)
 
 
 def _logistic() -> Family:
     from sklearn.linear_model import LogisticRegression
 
-    X, y = _narrow(breast_cancer())
-    return _fitted(LogisticRegression(max_iter=5000), X, y, one_by_one=True)
+    X, y = narrow(breast_cancer())
+    return fitted(LogisticRegression(max_iter=5000), X, y, one_by_one=True)
 
 
 def _linear() -> Family:
     from sklearn.linear_model import LinearRegression
 
-    X, y = _narrow(diabetes())
-    return _fitted(LinearRegression(), X, y, is_classifier=False, one_by_one=True)
+    X, y = narrow(diabetes())
+    return fitted(LinearRegression(), X, y, is_classifier=False, one_by_one=True)
 
 
 def _piped_logistic() -> Family:
     from sklearn.linear_model import LogisticRegression
 
-    return _piped(LogisticRegression(max_iter=5000), *mixed(), one_by_one=True)
+    return piped(LogisticRegression(max_iter=5000), *mixed(), one_by_one=True)
 
 
 def _piped_linear() -> Family:
     from sklearn.linear_model import Ridge
 
-    return _piped(Ridge(), *mixed("regression"), is_classifier=False, one_by_one=True)
+    return piped(Ridge(), *mixed("regression"), is_classifier=False, one_by_one=True)
 
 
 def _piped_boosting() -> Family:
     from sklearn.ensemble import GradientBoostingClassifier
 
-    return _piped(GradientBoostingClassifier(n_estimators=20, random_state=0), *mixed())
+    return piped(GradientBoostingClassifier(n_estimators=20, random_state=0), *mixed())
 
 
 def _histogram(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
@@ -227,46 +239,37 @@ def _histogram(X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
 
     is_classifier = facts.get("is_classifier", True)
     kind = HistGradientBoostingClassifier if is_classifier else HistGradientBoostingRegressor
-    return _fitted(kind(max_iter=20, max_leaf_nodes=15, random_state=0), X, y, **facts)
+    return fitted(kind(max_iter=20, max_leaf_nodes=15, random_state=0), X, y, **facts)
 
 
 def _wine_histogram() -> Family:
-    X, y = _narrow(wine())
+    X, y = narrow(wine())
     return _histogram(X, y.map({0: "first", 1: "second", 2: "third"}))
 
 
 def _piped_histogram() -> Family:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return _piped(HistGradientBoostingClassifier(max_iter=20, random_state=0), *mixed())
+    return piped(HistGradientBoostingClassifier(max_iter=20, random_state=0), *mixed())
 
 
 def _wine_catboost() -> Family:
-    X, y = _narrow(wine())
-    return _catboost(X, y.map({0: "first", 1: "second", 2: "third"}))
+    X, y = narrow(wine())
+    return catboost(X, y.map({0: "first", 1: "second", 2: "third"}))
 
 
 def _gappy_catboost() -> Family:
     X, y = mixed("regression")
-    return _catboost(X.drop(columns=["site", "grade"]), y, is_classifier=False)
+    return catboost(X.drop(columns=["site", "grade"]), y, is_classifier=False)
 
 
-def _mixed_catboost() -> Family:
-    X, y = mixed()
-    X["site"] = X["site"].fillna("none")
-    categories = {name: tuple(sorted(X[name].unique())) for name in ("site", "grade")}
-    flipped = y ^ (X["grade"] == "high")
-    options = {"categories": categories}
-    return _catboost(X, flipped, grown={"cat_features": list(categories)}, options=options)
-
-
-def _german() -> tuple[pd.DataFrame, pd.Series]:
+def german() -> tuple[pd.DataFrame, pd.Series]:
     table = larger_table("german_credit")
     return table.drop(columns="risk"), table["risk"]
 
 
 def _german_xgboost() -> Family:
-    X, y = _german()
+    X, y = german()
     options = {"classes": ("good", "bad")}
     return _xgboost(X, (y == "bad").astype(int), labels=y, options=options)
 
@@ -274,7 +277,7 @@ def _german_xgboost() -> Family:
 def _german_forest() -> Family:
     from sklearn.ensemble import RandomForestClassifier
 
-    return _piped(RandomForestClassifier(20, max_depth=7, random_state=0), *_german())
+    return piped(RandomForestClassifier(20, max_depth=7, random_state=0), *german())
 
 
 def _adult_lightgbm() -> Family:
@@ -287,28 +290,10 @@ def _bike_xgboost() -> Family:
     return _xgboost(table.drop(columns="count"), table["count"], is_classifier=False)
 
 
-def _mlp() -> Family:
-    from sklearn.neural_network import MLPClassifier
-
-    final = MLPClassifier((4,), max_iter=200, early_stopping=True, random_state=0)
-    return _piped(final, *mixed(), one_by_one=True)
-
-
-def _pca() -> Family:
-    from sklearn.decomposition import PCA
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    X, y = _narrow(breast_cancer())
-    model = make_pipeline(StandardScaler(), PCA(3), LogisticRegression())
-    return _fitted(model, X, y)
-
-
 FAMILIES: Mapping[str, Callable[[], Family]] = {
     "wine_xgboost": _wine_xgboost,
     "wine_lightgbm": _wine_lightgbm,
-    "wine_forest": lambda: _forest(_narrow(wine())),
+    "wine_forest": lambda: _forest(narrow(wine())),
     "cancer_forest": lambda: _forest(breast_cancer()),
     "cancer_xgboost": lambda: _xgboost(*breast_cancer()),
     "logistic": _logistic,
@@ -323,7 +308,7 @@ FAMILIES: Mapping[str, Callable[[], Family]] = {
     "mixed_histogram_regression": lambda: _histogram(*mixed("regression"), is_classifier=False),
     "piped_histogram": _piped_histogram,
     "wine_catboost": _wine_catboost,
-    "cancer_catboost": lambda: _catboost(*breast_cancer(), grown={"grow_policy": "Lossguide"}),
+    "cancer_catboost": lambda: catboost(*breast_cancer(), grown={"grow_policy": "Lossguide"}),
     "gappy_catboost": _gappy_catboost,
 }
 LARGER: Mapping[str, Callable[[], Family]] = {
@@ -331,9 +316,4 @@ LARGER: Mapping[str, Callable[[], Family]] = {
     "german_forest": _german_forest,
     "adult_lightgbm": _adult_lightgbm,
     "bike_xgboost": _bike_xgboost,
-}
-WITHOUT_EXACT: Mapping[str, Callable[[], Family]] = {
-    "mlp": _mlp,
-    "pca": _pca,
-    "mixed_catboost": _mixed_catboost,
 }

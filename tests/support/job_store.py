@@ -97,6 +97,7 @@ class StoredAssignment:
 class StoredWork:
     source: JobStore
     function: str = "child_jobs:compute"
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     async def fetch(self, jobs: Sequence[Job]) -> list[StoredAssignment | Absent]:
         found = await asyncio.to_thread(self.source.fetch, [job.request_id for job in jobs])

@@ -48,7 +48,7 @@ def scores_of(subject: Subject, config: PermutationConfig, seed: int) -> Scores:
 
 
 CONFIGS = {
-    "one size": PermutationConfig(target=1.0, rows_per_call=512),
+    "one size": PermutationConfig(passes=16, target=1.0, rows_per_call=512),
     "stopped when near enough": PermutationConfig(
         target=0.005, budget_rows=40_000, rows_per_call=512
     ),
