@@ -18,6 +18,7 @@ from schemas.messages import (
     Record,
     RecordPage,
     RecordSummary,
+    ReviewSample,
     RowWarning,
     ValuePrediction,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "Record",
     "RecordPage",
     "RecordSummary",
+    "ReviewSample",
     "Row",
     "RowCodec",
     "RowWarning",

@@ -251,6 +251,17 @@ class RecordPage(_Document):
     next_cursor: str | None
 
 
+class ReviewSample(_Document):
+    """The answer to GET /models/{name}/review: explained requests drawn uniformly for people to
+    look at, in the order of the draw, so that the first few are a uniform sample too.
+    """
+
+    size: int
+    since: AwareDatetime
+    until: AwareDatetime
+    items: list[RecordSummary]
+
+
 class PredictRequest(_Document):
     """The body of POST /predict, whatever the model."""
 

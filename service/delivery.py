@@ -9,7 +9,7 @@ import orjson
 
 from service import answers
 from service.answers import Fragments
-from service.evidence import DecisionEvent, EvidenceError, EvidenceLog, Record
+from service.evidence import DecisionEvent, EvidenceError, EvidenceLog, Record, StoredDecision
 from service.logs import log
 from service.metrics import Metrics
 from service.queue import Job, JobQueue, QueueError
@@ -89,7 +89,11 @@ class Delivery:
 
 
 def job_of(
-    event: DecisionEvent, digest: str, *, priority: answers.Priority, method: str | None = None
+    event: DecisionEvent | StoredDecision,
+    digest: str,
+    *,
+    priority: answers.Priority,
+    method: str | None = None,
 ) -> Job:
     """The job of a pending decision; it names the record and carries nothing of it."""
     return Job(

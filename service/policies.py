@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from service.errors import InvalidInputError
-from service.policy import ModelPolicy, PolicyFile, PolicyFollower, Vocabulary, bind
+from service.logs import log
+from service.policy import ModelPolicy, PolicyFollower, Vocabulary
 from service.registry import RegisteredModel
 from service.registry.naming import class_text
-from service.secrets import Keyring
+from service.secrets import POLICY_KEYS, Keyring
 
 
 class Policies:
@@ -15,33 +16,28 @@ class Policies:
 
     def __init__(self, path: Path, keyring: Keyring) -> None:
         """Raises UnavailableError, InvalidInputError when the file cannot be used."""
-        self._follower = PolicyFollower(path)
-        self._file = self._follower.open()
-        self._keyring = keyring
+        self._follower = PolicyFollower(
+            path, key_of=lambda tenant: keyring.key(tenant, POLICY_KEYS)
+        )
 
     def of(self, model: RegisteredModel) -> ModelPolicy:
         """The rules for a model. Raises InvalidInputError where they do not fit it."""
-        return self._bound(self._file, model)
-
-    def changed(self, models: Sequence[RegisteredModel]) -> Mapping[str, ModelPolicy] | None:
-        """The rules of all models if the file changed and fits them all, else None."""
-        file = self._follower.changed()
-        if file is None:
-            return None
-        try:
-            bound = {model.name: self._bound(file, model) for model in models}
-        except InvalidInputError as error:
-            self._follower.refuse(error)
-            return None
-        self._file = file
-        self._follower.accept(file, bound)
-        return bound
-
-    def _bound(self, file: PolicyFile, model: RegisteredModel) -> ModelPolicy:
         classes = model.manifest.classes
         names = None if classes is None else tuple(map(class_text, classes))
-        vocabulary = Vocabulary(model.schema, classes, names)
-        return bind(file, model.name, vocabulary, key_of=self._key)
+        return self._follower.bind(model.name, Vocabulary(model.schema, classes, names))
 
-    def _key(self, tenant: str) -> bytes:
-        return self._keyring.key(tenant, "policy")
+    def changed(self, models: Sequence[RegisteredModel]) -> Mapping[str, ModelPolicy] | None:
+        """Once after each change, the new rules of all models they fit; None without a change.
+
+        A model they do not fit keeps its old ones. It must not keep the others from theirs, nor
+        its own next version, which may be what the new rules are for.
+        """
+        if not self._follower.refresh():
+            return None
+        bound = {}
+        for model in models:
+            try:
+                bound[model.name] = self.of(model)
+            except InvalidInputError as error:
+                log.error("policy_misfit", model=model.name, error=str(error))
+        return bound

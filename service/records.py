@@ -1,8 +1,13 @@
 """Stored decisions as the documents auditors fetch: exact slices of stored bytes, joined."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
 import orjson
 
-from service.evidence import Page, Record
+from service.evidence import ListedDecision, Page, Record
+
+REVIEW_DAYS = 30
 
 
 def record_document(record: Record) -> bytes:
@@ -21,20 +26,33 @@ def record_document(record: Record) -> bytes:
 
 def list_document(page: Page) -> dict[str, object]:
     """GET /explanations: one line a record."""
+    return {"items": [_summary(item) for item in page.items], "next_cursor": page.next_cursor}
+
+
+def review_document(
+    items: Sequence[ListedDecision], *, period: tuple[datetime, datetime], size: int
+) -> dict[str, object]:
+    """GET /models/{name}/review: the sample, in the order of its draw."""
+    since, until = period
     return {
-        "items": [
-            {
-                "request_id": item.request_id,
-                "received_at": item.received_at,
-                "model": {
-                    "name": item.model,
-                    "version": item.version,
-                    "digest": item.model_digest,
-                },
-                "status": item.status,
-                "lane": item.lane,
-            }
-            for item in page.items
-        ],
-        "next_cursor": page.next_cursor,
+        "size": size,
+        "since": since,
+        "until": until,
+        "items": [_summary(item) for item in items],
+    }
+
+
+def review_period(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    """The time a review looks back on: the last REVIEW_DAYS where nothing else is said."""
+    end = until or datetime.now(UTC)
+    return since or end - timedelta(days=REVIEW_DAYS), end
+
+
+def _summary(item: ListedDecision) -> dict[str, object]:
+    return {
+        "request_id": item.request_id,
+        "received_at": item.received_at,
+        "model": {"name": item.model, "version": item.version, "digest": item.model_digest},
+        "status": item.status,
+        "lane": item.lane,
     }

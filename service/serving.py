@@ -187,11 +187,13 @@ class ServedModels:
         if self._policies is None:
             return
         changed = self._policies.changed([served.model for served in self._served.values()])
-        if changed is not None:
-            self._served = {
-                name: self._bound(served.model, changed.get(name))
-                for name, served in self._served.items()
-            }
+        if changed is None:
+            return
+        self._served = {
+            name: self._bound(served.model, changed[name]) if name in changed else served
+            for name, served in self._served.items()
+        }
+        self._retry_at.clear()  # what was refused for the old rules may fit these
 
     def _bound(self, model: RegisteredModel, policy: ModelPolicy | None) -> ServedModel:
         return ServedModel.of(
@@ -203,7 +205,7 @@ class ServedModels:
         old = self._served.get(name)
         if version is None or (old is not None and old.model.version == version):
             self._refused.pop(name, None)
-        elif self._refused.get(name) != version or monotonic() > self._retry_at[name]:
+        elif self._refused.get(name) != version or monotonic() > self._retry_at.get(name, 0.0):
             self._load(name, version)
 
     def _load(self, name: str, version: int) -> None:

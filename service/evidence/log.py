@@ -18,8 +18,9 @@ from service.evidence.events import (
     seal,
 )
 from service.evidence.following import PendingRequest
-from service.evidence.listing import EVERY_DECISION, DecisionFilter, Page
+from service.evidence.listing import EVERY_DECISION, DecisionFilter, ListedDecision, Page
 from service.evidence.reading import Record, RequestKey, StoredDecision
+from service.evidence.sampling import Rank
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver, GroupWriter
 
@@ -144,6 +145,19 @@ class EvidenceLog:
     ) -> Page:
         """As `EvidenceStore.list`."""
         call = partial(self._store.list, tenant, matching=matching, limit=limit, cursor=cursor)
+        return await self._read(call)
+
+    async def sample(
+        self,
+        tenant: str,
+        model: str,
+        *,
+        period: tuple[datetime, datetime],
+        size: int,
+        rank: Rank,
+    ) -> Sequence[ListedDecision]:
+        """As `EvidenceStore.sample`."""
+        call = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
         return await self._read(call)
 
     async def is_writable(self) -> bool:

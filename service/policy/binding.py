@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from service.errors import InvalidInputError
 from service.policy.deciding import BoundRule, KeyOf, ModelPolicy
-from service.policy.document import DEFAULT_REVIEW, DecisionRule, ModelSection, PolicyFile, Rule
+from service.policy.document import DecisionRule, PolicyFile, Rule
 from service.policy.expressions import Expression
 from service.policy.terms import (
     COMPARE,
@@ -28,7 +28,7 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
     Raises InvalidInputError naming the place in the file: a name the model does not have, a level
     or type that cannot occur.
     """
-    own = file.document.models.get(model, ModelSection())
+    own = file.section(model)
     place, default = f"models.{model}", file.document.default
     threshold = None
     if own.decision is not None:
@@ -40,12 +40,11 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
     for i, rule in enumerate(rules or ()):
         with _place(file, model, f"{section}.rules[{i}]"):
             bound.append(_bound(rule, f"{section}.rules[{i}]", vocabulary))
-    sizes = (own.review, default.review, DEFAULT_REVIEW)
     return ModelPolicy(
         version=file.version,
         rules=tuple(bound),
         threshold=threshold,
-        review_size=next(size for size in sizes if size is not None),
+        review_size=file.review_size(model),
         key_of=key_of,
     )
 

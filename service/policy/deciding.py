@@ -121,6 +121,12 @@ class ModelPolicy:
             decisions,
         )
 
+    def allows(self, row: Row, scores: Sequence[float]) -> bool:
+        """One row alone may be explained. Rows of a request that are all alike in this leave the
+        request as allowed as each of them.
+        """
+        return self._first_match([row], [scores]).allowed
+
     def _first_match(self, rows: Sequence[Row], scores: Sequence[Sequence[float]]) -> BoundRule:
         for rule in self.rules:
             condition = rule.condition

@@ -163,6 +163,15 @@ class PolicyFile:
     version: str
     document: Document
 
+    def section(self, model: str) -> "ModelSection":
+        """What the file says of one model alone."""
+        return self.document.models.get(model, ModelSection())
+
+    def review_size(self, model: str) -> int:
+        """How many explained requests are listed for human review."""
+        sizes = (self.section(model).review, self.document.default.review, DEFAULT_REVIEW)
+        return next(size for size in sizes if size is not None)
+
     @classmethod
     def read(cls, path: Path) -> Self:
         """UnavailableError when it cannot be read, InvalidInputError when it is not ours."""

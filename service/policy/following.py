@@ -1,49 +1,50 @@
 """The policy of a running service: read again when the file changes, kept when it breaks."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from service.errors import CommandError
 from service.logs import log
+from service.policy.binding import bind
+from service.policy.deciding import KeyOf, ModelPolicy
 from service.policy.document import PolicyFile
+from service.policy.terms import Vocabulary
 
 Stamp = tuple[int, int]
 
 
 class PolicyFollower:
-    """Gives the file each time it has changed; a broken one is told once and passed over."""
+    """The policy file in force. Raises UnavailableError, InvalidInputError if it cannot be read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, key_of: KeyOf) -> None:
         self._path = path
-        self._stamp: Stamp | None = None
-
-    def open(self) -> PolicyFile:
-        """The file at start. Raises UnavailableError, InvalidInputError."""
+        self._key_of = key_of
         self._stamp = self._stamp_now()
-        return PolicyFile.read(self._path)
+        self.file = PolicyFile.read(path)
+        log.info("policy_in_force", version=self.file.version)
 
-    def changed(self) -> PolicyFile | None:
-        """The file if it was written since the last call and can be read, else None."""
+    def refresh(self) -> bool:
+        """Read the file again if it was written; True when another one is in force now.
+
+        A file that cannot be read is told once and changes nothing.
+        """
         stamp = self._stamp_now()
         if stamp == self._stamp:
-            return None
+            return False
         self._stamp = stamp
         try:
-            return PolicyFile.read(self._path)
+            file = PolicyFile.read(self._path)
         except CommandError as error:
-            self.refuse(error)
-            return None
+            log.error("policy_refused", error=str(error), kept=self.file.version)
+            return False
+        is_new = file.version != self.file.version
+        self.file = file
+        if is_new:
+            log.info("policy_in_force", version=file.version)
+        return is_new
 
-    def refuse(self, error: CommandError) -> None:
-        """Tell that what the file says now does not count."""
-        log.error("policy_refused", error=str(error), kept="the policy read before stays in force")
-
-    def accept(self, file: PolicyFile, models: Iterable[str]) -> None:
-        """Tell that a file is in force, and of sections for models that are not served."""
-        log.info("policy_in_force", version=file.version)
-        strangers = sorted(set(file.document.models) - set(models))
-        if strangers:
-            log.warning("policy_for_unknown_models", models=strangers)
+    def bind(self, model: str, vocabulary: Vocabulary) -> ModelPolicy:
+        """The rules in force for one model version. Raises InvalidInputError naming the place."""
+        return bind(self.file, model, vocabulary, key_of=self._key_of)
 
     def _stamp_now(self) -> Stamp | None:
         try:

@@ -32,6 +32,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 WORKER_GRACE_SECONDS = 10.0
 SERVER_GRACE_SECONDS = 5.0
 PREFIX = "explaind-"
+SOCKETS_NOTE = "sockets"
 LOG_BYTES = 2000
 _BLAMES_ITS_FILE = re.compile(rb"append[ -]?only|\bAOF\b|\bRDB\b", re.IGNORECASE)
 
@@ -51,7 +52,7 @@ class Embedded:
         self._lock = lock
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._supervisors: list[asyncio.Task[None]] = []
-        self.redis_url = f"unix://{sockets / 'valkey'}"
+        self.redis_url = _url(sockets)
         self.metrics_socket = sockets / "metrics"
 
     @classmethod
@@ -182,6 +183,23 @@ class Embedded:
         return True
 
 
+async def running_url(settings: Settings) -> str | None:
+    """Where the server of the `explaind` that runs in this data directory answers, if one does."""
+    try:
+        sockets = Path((settings.data_dir / "queue" / SOCKETS_NOTE).read_text())
+    except OSError:
+        return None
+    url = _url(sockets)
+    client = connect(url, timeout_seconds=1.0)
+    try:
+        with contextlib.suppress(RedisError, OSError):
+            await client.ping()
+            return url
+    finally:
+        await client.aclose()
+    return None
+
+
 async def _locked(file: Path) -> int:
     """A descriptor that holds the lock, inherited by whom it is passed to."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
@@ -205,11 +223,15 @@ async def _locked(file: Path) -> int:
     return descriptor
 
 
+def _url(sockets: Path) -> str:
+    return f"unix://{sockets / 'valkey'}"
+
+
 def _socket_directory(directory: Path) -> Path:
     """A new private one with a short path, noted in the data directory; a dead forerunner's is
     removed.
     """
-    note = directory / "sockets"
+    note = directory / SOCKETS_NOTE
     with contextlib.suppress(OSError):
         before = Path(note.read_text())
         if before.name.startswith(PREFIX) and before.is_absolute():

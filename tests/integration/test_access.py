@@ -79,6 +79,7 @@ def test_every_route_is_documented_with_its_scope(routes: list[Route]) -> None:
         ("GET", "/explanations"): ["audit"],
         ("GET", "/models"): ["predict"],
         ("GET", "/models/{name}"): ["predict"],
+        ("GET", "/models/{name}/review"): ["audit"],
         ("GET", "/livez"): None,
         ("GET", "/readyz"): None,
         ("GET", "/metrics"): ["metrics"],

@@ -18,6 +18,7 @@ COMMANDS = (
     ("serve",),
     ("demo",),
     ("get",),
+    ("review",),
     ("models",),
     ("models", "list"),
     ("models", "show"),

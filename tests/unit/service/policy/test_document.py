@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from policies import REGRESSION, policy, policy_file
+from policies import KEY, REGRESSION, policy, policy_file
 
+from schemas import ModelSchema
 from service.errors import InvalidInputError, UnavailableError
-from service.policy import PolicyFile
+from service.policy import PolicyFile, Vocabulary, bind
 
 RULES = """
 [default]
@@ -130,3 +132,37 @@ def test_a_class_is_nothing_to_a_regression(tmp_path: Path) -> None:
     text = "[models.loans]\nrules = [{ rate = 1, prediction = { class = 'bad', above = 1 } }]"
     with pytest.raises(InvalidInputError, match="regression"):
         policy(tmp_path, text, vocabulary=REGRESSION)
+
+
+def test_the_documented_example_works(tmp_path: Path) -> None:
+    example = Path("docs/policy.md").read_text().split("```toml\n")[1].split("```")[0]
+    number = {"type": "number"}
+    schema = ModelSchema.from_json(
+        {
+            "type": "object",
+            "properties": {
+                "purpose": {"type": "string", "enum": ["education", "business"]},
+                "age": number,
+                "credit_amount": number,
+                "duration_months": number,
+            },
+            "required": ["purpose", "age", "credit_amount", "duration_months"],
+        }
+    )
+    file = policy_file(tmp_path, example)
+    vocabulary = Vocabulary(schema, ("good", "bad"), ("good", "bad"))
+    found = bind(file, "german_credit", vocabulary, key_of=lambda _tenant: KEY)
+    assert found.review_size == 100
+    rows = [
+        ("education", 20.0, 1e3, 12.0),
+        ("business", 20.0, 1e3, 12.0),
+        ("business", 9.0, 1e4, 12.0),
+    ]
+    said = [
+        found.decide("default", "request-1", [row], np.array([[1 - bad, bad]]), asked=False)
+        for row, bad in zip(rows, (0.9, 0.9, 0.35), strict=True)
+    ]
+    assert [one.rule for one in said] == ["minors' courses", "adverse", "close call"]
+    assert [one.decisions for one in said] == [("decline",), ("decline",), ("accept",)]
+    other = bind(file, "another", vocabulary, key_of=lambda _tenant: KEY)
+    assert [rule.probability for rule in other.rules] == [0.01]

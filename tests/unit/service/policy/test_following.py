@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from policies import CLASSIFIER, KEY
 
 from service.errors import InvalidInputError, UnavailableError
 from service.policy import PolicyFollower
@@ -23,40 +24,52 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_changed_file_is_given_once(path: Path) -> None:
-    follower = PolicyFollower(path)
-    opened = follower.open()
-    assert follower.changed() is None
+def following(path: Path) -> PolicyFollower:
+    return PolicyFollower(path, key_of=lambda _tenant: KEY)
+
+
+def size(follower: PolicyFollower) -> int:
+    return follower.bind("loans", CLASSIFIER).review_size
+
+
+def test_a_changed_file_is_noticed_once(path: Path) -> None:
+    follower = following(path)
+    assert not follower.refresh()
     write(path, "[default]\nreview = 2")
-    changed = follower.changed()
-    assert changed is not None
-    assert changed.version != opened.version
-    assert follower.changed() is None
+    assert follower.refresh()
+    assert size(follower) == 2
+    assert not follower.refresh()
+
+
+def test_a_file_that_says_the_same_in_other_words_is_no_news(path: Path) -> None:
+    follower = following(path)
+    write(path, "# one\n[default]\nreview   = 1")
+    assert not follower.refresh()
 
 
 def test_a_file_written_in_place_is_noticed(path: Path) -> None:
-    follower = PolicyFollower(path)
-    follower.open()
+    follower = following(path)
     path.write_text("[default]\nreview = 2")
     os.utime(path, ns=(1, 1))
-    assert follower.changed() is not None
+    assert follower.refresh()
 
 
 @pytest.mark.parametrize("broken", ["not = [toml", "[default]\nreview = -1", None])
 def test_a_broken_file_is_told_once_and_a_mended_one_counts(
     path: Path, broken: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    follower = PolicyFollower(path)
-    follower.open()
+    follower = following(path)
     if broken is None:
         path.unlink()
     else:
         write(path, broken)
-    assert follower.changed() is None
-    assert follower.changed() is None
+    assert not follower.refresh()
+    assert not follower.refresh()
+    assert size(follower) == 1
     assert capsys.readouterr().out.count("policy_refused") == 1
     write(path, "[default]\nreview = 3")
-    assert follower.changed() is not None
+    assert follower.refresh()
+    assert size(follower) == 3
 
 
 @pytest.mark.parametrize(("broken", "error"), [("?", InvalidInputError), (None, UnavailableError)])
@@ -68,4 +81,4 @@ def test_a_start_with_a_broken_file_fails(
     else:
         write(path, broken)
     with pytest.raises(error):
-        PolicyFollower(path).open()
+        following(path)
