@@ -1,13 +1,18 @@
 """The shapes on the wire: a model's input schema, strict request bodies, answers, problems."""
 
 from schemas.definitive import MAX_SUBJECT_LENGTH, Row
+from schemas.documents import read_document
 from schemas.messages import (
+    REQUEST_ID_PATTERN,
+    Accepted,
     Answer,
     ClassPrediction,
+    ExplainRequest,
     ExplanationBody,
     ModelInfo,
     ModelList,
     ModelReference,
+    OnDemand,
     PredictRequest,
     Provenance,
     Record,
@@ -24,10 +29,13 @@ from schemas.strict_json import NotStrictJsonError
 
 __all__ = [
     "MAX_SUBJECT_LENGTH",
+    "REQUEST_ID_PATTERN",
+    "Accepted",
     "Answer",
     "ClassPrediction",
     "Column",
     "DecodedBody",
+    "ExplainRequest",
     "ExplanationBody",
     "InvalidContentError",
     "Level",
@@ -36,6 +44,7 @@ __all__ = [
     "ModelReference",
     "ModelSchema",
     "NotStrictJsonError",
+    "OnDemand",
     "PredictRequest",
     "Problem",
     "Provenance",
@@ -53,4 +62,5 @@ __all__ = [
     "document_schema",
     "json_pointer",
     "predict_request_schema",
+    "read_document",
 ]

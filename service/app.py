@@ -11,12 +11,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, compile_path
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
 from service.auth import Authenticator
+from service.delivery import Delivery
 from service.errors import (
     CommandError,
     InvalidRequestError,
@@ -29,10 +31,11 @@ from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
 from service.metrics import BACKEND, Metrics
-from service.predicting import PredictService
+from service.predicting import Limits, PredictService
+from service.queue import JobQueue
 from service.registry import Registry
 from service.rehearsal import rehearse
-from service.routes import documents, explanations, health, models
+from service.routes import documents, explanations, followups, health, models
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint
 from service.runtime import Runtime
 from service.secrets import Keyring
@@ -86,8 +89,8 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for router in (explanations.router, models.router, health.router, documents.router):
-        app.include_router(router)
+    for part in (explanations, followups, models, health, documents):
+        app.include_router(part.router)
     return app
 
 
@@ -156,8 +159,13 @@ async def _start(settings: Settings, metrics: Metrics, authenticator: Authentica
         evidence = await EvidenceLog.open(settings.database_url, observer=_Observer(metrics))
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
-    service = PredictService(served, evidence, keyring, settings.max_instances)
-    return Runtime(settings, metrics, served, evidence, service, authenticator)
+    queue = None
+    if settings.redis_url is not None:
+        queue = await JobQueue.open(settings.redis_url, max_queue=settings.max_queue)
+    delivery = Delivery(queue, evidence, metrics, settings.max_queue)
+    limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
+    service = PredictService(served, evidence, keyring, delivery, limits)
+    return Runtime(settings, metrics, served, evidence, delivery, service, authenticator)
 
 
 @asynccontextmanager
@@ -177,6 +185,8 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await follower
         runtime.predicting.close()
+        if runtime.delivery.queue is not None:
+            await runtime.delivery.queue.close()
         await runtime.evidence.close()
 
 
@@ -217,8 +227,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     problem = kinds.get(error.status_code, InvalidRequestError)()
     response = problem_response(problem, context_of(request.scope).request_id)
     for name, value in (error.headers or {}).items():
-        response.headers[name] = f"{value}, HEAD" if (name, value) == ("Allow", "GET") else value
+        response.headers[name] = _allowed(request) if name == "Allow" else value
     return response
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of this path; Starlette names those of the first one only."""
+    found = {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if compile_path(route.path or "")[0].match(request.url.path)
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

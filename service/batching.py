@@ -13,19 +13,14 @@ import numpy as np
 from explainers.base import FloatArray
 from schemas import DecodedBody
 from service import answers
-from service.answers import Facts, Fragments, Ranked, strongest
+from service.answers import Facts, Fragments, Priority, Ranked, strongest
 from service.auth import Caller
 from service.errors import PredictionError
-from service.evidence import (
-    Answer,
-    DecisionEvent,
-    EvidenceLog,
-    Lane,
-    Status,
-)
+from service.evidence import Answer, DecisionEvent, EvidenceLog, Status
 from service.explaining import Explained, ExplainedPart, explain_rows
 from service.logs import log, place_of
 from service.models.base import Served
+from service.planning import NOTHING, Plan
 from service.serving import ServedModel
 
 LOOP_BUDGET_SECONDS = 0.002
@@ -33,7 +28,6 @@ LOOP_BUDGET_SECONDS = 0.002
 
 MOST_ROWS = 512
 MOST_THREADS = 2
-NOT_ENCODED = "the explanation could not be written as JSON"
 ENOUGH_REQUESTS = 64
 """As many waiting requests do not wait for a running commit to end."""
 
@@ -53,6 +47,15 @@ class Ask(NamedTuple):
     fingerprint: str
     subjects: str | None
     trace_id: str | None = None
+    plan: Plan = NOTHING
+    priority: Priority = "high"
+    answer_by: datetime | None = None
+    """Until then the answer waits for a queued explanation."""
+
+    @property
+    def is_inline(self) -> bool:
+        """Its explanation is computed here and now."""
+        return self.plan.lane == "inline"
 
 
 class Prepared(NamedTuple):
@@ -137,7 +140,7 @@ class Batcher:
         for waiting in batch:
             rows = len(waiting.ask.body.rows)
             seconds += rows * cost.predict_row_in_batch
-            if waiting.ask.explain:
+            if waiting.ask.is_inline:
                 seconds += rows * cost.explain_row_in_batch
         return seconds
 
@@ -200,7 +203,7 @@ def run(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionE
 
 def _run_together(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:
     # Rows to explain come first, so that they are one contiguous block.
-    order = sorted(range(len(asks)), key=lambda i: not asks[i].explain)
+    order = sorted(range(len(asks)), key=lambda i: not asks[i].is_inline)
     rows: list[Sequence[float]] = []
     spans = {}
     for i in order:
@@ -210,7 +213,7 @@ def _run_together(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | P
     output = served.model.native.predict(X)
     if not (np.isfinite(output.outputs).all() and np.isfinite(output.scores).all()):
         raise FloatingPointError("JSON has no number for what the model serves")
-    computed = _explain(served, X, output, [ask for ask in asks if ask.explain])
+    computed = _explain(served, X, output, [ask for ask in asks if ask.is_inline])
     if computed.explained is not None and computed.explained.explanation is None and len(asks) > 1:
         return [result for ask in asks for result in run(served, [ask])]
     return [_prepare(served, ask, spans[i], computed) for i, ask in enumerate(asks)]
@@ -238,15 +241,17 @@ def _explain(served: ServedModel, X: FloatArray, output: Served, asks: Sequence[
 
 def _prepare(served: ServedModel, ask: Ask, rows: slice, computed: _Computed) -> Prepared:
     outputs, scores = computed.output.outputs[rows], computed.output.scores[rows]
-    own = computed.explained.part(rows) if computed.explained is not None and ask.explain else None
+    own = (
+        computed.explained.part(rows) if computed.explained is not None and ask.is_inline else None
+    )
     status, explanation = _explanation(served, ask, own, computed)
     fragments = Fragments(
         predictions=answers.encode_predictions(served.templates, scores),
         warnings=answers.encode_warnings(served.model.codec.warnings(ask.body, served.model.seen)),
         explanation=explanation,
     )
-    answer, ranges = answers.encode_answer(served.templates, ask.request_id, fragments)
-    lane: Lane | None = "inline" if own is not None else None
+    answer, ranges = answers.encode_answer(served.templates.model, ask.request_id, fragments)
+    lane = ask.plan.lane
     provenance = answers.encode_provenance(
         served.templates,
         lane=lane,
@@ -254,7 +259,10 @@ def _prepare(served: ServedModel, ask: Ask, rows: slice, computed: _Computed) ->
         completed_at=computed.completed_at,
         principal=ask.caller.principal,
     )
-    facts = Facts(ask.instances, provenance, ask.fingerprint, ask.body.codes, outputs, scores)
+    facts = Facts(
+        *(ask.instances, provenance, ask.fingerprint, ask.body.codes, outputs, scores),
+        ask=answers.encode_ask(ask.top, ask.priority, ask.answer_by) if lane == "queued" else None,
+    )
     payload, parts = answers.encode_payload(answer, ranges, facts)
     event = DecisionEvent(
         template=served.header,
@@ -279,10 +287,13 @@ def _explanation(
     """Status and bytes of the explanation of one request."""
     if not ask.explain:
         return None, b"null"
+    if ask.plan.lane == "queued":
+        return "pending", answers.encode_unexplained(
+            served.model, "pending", None, lane="queued", request_id=ask.request_id
+        )
     if own is None:
-        reason = f"no exact explainer: {served.model.manifest.explainer.reason}"
         return "skipped", answers.encode_unexplained(
-            served.model, "skipped", reason, lane=None, request_id=ask.request_id
+            served.model, "skipped", ask.plan.refusal, lane=None, request_id=ask.request_id
         )
     if own.reason is not None:
         return "failed", answers.encode_unexplained(
@@ -300,5 +311,5 @@ def _explanation(
     except Exception as error:  # noqa: BLE001 - the prediction must outlive its explanation
         log.error("explanation_not_encoded", request_id=ask.request_id, place=place_of(error))
         return "failed", answers.encode_unexplained(
-            served.model, "failed", NOT_ENCODED, lane="inline", request_id=ask.request_id
+            served.model, "failed", answers.NOT_ENCODED, lane="inline", request_id=ask.request_id
         )

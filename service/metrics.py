@@ -52,8 +52,8 @@ class ModelMetrics:
     checks: dict[str, Counter]
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
-    cpu_seconds: Counter
-    model_evaluations: Counter
+    cpu_seconds: dict[str, Counter]
+    model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
 
 
@@ -225,7 +225,9 @@ class Metrics:
             invariant_failures={
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
-            cpu_seconds=self.cpu_seconds.labels(model, method, "inline"),
-            model_evaluations=self.model_evaluations.labels(model, method, "inline"),
+            cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in LANES},
+            model_evaluations={
+                lane: self.model_evaluations.labels(model, method, lane) for lane in LANES
+            },
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )

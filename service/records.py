@@ -2,19 +2,20 @@
 
 import orjson
 
-from service.evidence import Page, StoredDecision
+from service.evidence import Page, Record
 
 
-def record_document(stored: StoredDecision) -> bytes:
-    """GET /explanations/{id}: the same bytes every time, years later too, because the pieces are
-    the stored ones and only the request ID and the time stand between them.
+def record_document(record: Record) -> bytes:
+    """GET /explanations/{id}: once final the same bytes every time, years later too, because the
+    pieces are the stored ones and only the request IDs and the time stand between them.
     """
     names = ("model", "instances", "predictions", "explanation", "provenance")
-    head = orjson.dumps(
-        {"request_id": stored.request_id, "received_at": stored.received_at},
-        option=orjson.OPT_UTC_Z,
-    )
-    pieces = b"".join(b',"%s":%s' % (name.encode(), stored.part(name)) for name in names)
+    decision = record.decision
+    own = {"request_id": decision.request_id, "received_at": decision.received_at}
+    if decision.parent_request_id is not None:
+        own["parent_request_id"] = decision.parent_request_id
+    head = orjson.dumps(own, option=orjson.OPT_UTC_Z)
+    pieces = b"".join(b',"%s":%s' % (name.encode(), record.part(name)) for name in names)
     return head[:-1] + pieces + b"}"
 
 

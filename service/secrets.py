@@ -41,6 +41,16 @@ class Keyring:
         """HMAC-SHA256 under the tenant's key for the purpose, in hexadecimal."""
         return hmac.digest(self.key(tenant, purpose), message, "sha256").hex()
 
+    def seed(self, tenant: str, model_digest: str, instance: bytes) -> int:
+        """The seed of one instance's draws, below 2^53 so that every JSON reader keeps it.
+
+        Keyed: a plain hash of an instance could be guessed. The same instance has the same seed
+        alone and in a batch.
+        """
+        message = model_digest.encode() + b"/" + instance
+        code = hmac.digest(self.key(tenant, "seed"), message, "sha256")
+        return int.from_bytes(code[:7], "big") >> 3
+
 
 def _read_or_create(path: Path) -> bytes:
     if path.exists():

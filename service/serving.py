@@ -33,14 +33,22 @@ class ServedModel:
     @classmethod
     def of(cls, model: RegisteredModel, metrics: Metrics, *, retention_days: int) -> Self:
         """Bind a loaded version."""
-        header = HeaderTemplate.of(
-            _header_constants(model), retention=timedelta(days=retention_days)
-        )
+        explainer = model.explainer
         method = model.manifest.explainer.method or "none"
+        constants = header_constants(
+            model,
+            method=model.manifest.explainer.method,
+            engine=model.engine,
+            is_exact=None if explainer is None else explainer.exact,
+        )
+        header = HeaderTemplate.of(constants, retention=timedelta(days=retention_days))
         return cls(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method))
 
 
-def _header_constants(model: RegisteredModel) -> HeaderConstants:
+def header_constants(
+    model: RegisteredModel, *, method: str | None, engine: str | None, is_exact: bool | None
+) -> HeaderConstants:
+    """What the headers of a version's decisions, or explanations by one method, have in common."""
     manifest = model.manifest
     explainer, artifact = manifest.explainer, manifest.artifact
     return HeaderConstants(
@@ -58,13 +66,13 @@ def _header_constants(model: RegisteredModel) -> HeaderConstants:
         category_maps_digest=manifest.category_map_digest,
         trees_used=artifact.trees_used,
         library_versions=installed_libraries(),
-        method=explainer.method,
-        engine=model.engine,
+        method=method,
+        engine=engine,
         config_digest=explainer.config_digest,
         background_digest=manifest.background.digest,
         output_space=explainer.output_space,
         link=explainer.link,
-        exact=None if explainer.method is None else True,
+        exact=is_exact,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -66,7 +66,7 @@ class Waiting:
                         return True
         return False
 
-    async def events(self, *, idle_seconds: float) -> AsyncIterator[Notice | None]:
+    async def events(self, *, idle_seconds: float) -> AsyncGenerator[Notice | None, None]:
         """Every announcement up to the final one; None whenever none came for that long."""
         while True:
             notice = None

@@ -20,6 +20,7 @@ from service.errors import PredictionError
 from service.evidence import EvidenceLog, StoreUnavailableError
 from service.metrics import Metrics
 from service.models.base import Served
+from service.planning import INLINE, NOTHING
 from service.registry import Registry
 from service.serving import ServedModel
 
@@ -101,6 +102,7 @@ def ask(served: ServedModel, *, first: float = 14.0, explain: bool = True, rows:
         top=3,
         fingerprint="f" * 64,
         subjects=None,
+        plan=INLINE if explain else NOTHING,
     )
 
 
