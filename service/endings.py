@@ -1,4 +1,4 @@
-"""The end of a pending explanation that nobody computed: cancelled, or given up."""
+"""The end of a pending explanation without a result: cancelled, failed, or given up."""
 
 from datetime import UTC, datetime
 from typing import Literal
@@ -12,7 +12,7 @@ def failed_final(
     record: Record,
     reason: str,
     *,
-    outcome: Literal["rejected", "dead"],
+    outcome: Literal["rejected", "failed", "dead"],
     actor: str,
     auth_method: str = "none",
 ) -> FinalEvent:

@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import demo, keys, models, records, register, serve
+from service.cli import demo, keys, models, records, register, serve, worker
 
 app = typer.Typer(
     name="explaind",
@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 app.command("register")(register.register)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("get")(records.get)
 app.add_typer(models.app, name="models")
