@@ -31,7 +31,7 @@ from service.errors import (
 from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
-from service.metrics import BACKEND, Metrics
+from service.metrics import CommitCounts, Metrics
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
@@ -160,7 +160,7 @@ async def _start(settings: Settings, metrics: Metrics, authenticator: Authentica
     )
     await asyncio.to_thread(served.refresh)
     try:
-        evidence = await EvidenceLog.open(settings.database_url, observer=_Observer(metrics))
+        evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
     queue = None
@@ -209,22 +209,6 @@ async def _follow(runtime: Runtime) -> None:
                 await asyncio.to_thread(refresh)
             except Exception as error:  # noqa: BLE001 - without it revoked keys would go on working
                 log.error("refresh_failed", place=place_of(error))
-
-
-class _Observer:
-    """Turns the evidence writer's reports into metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._stored = metrics.audit_writes.labels(BACKEND, "ok")
-        self._failed = metrics.audit_writes.labels(BACKEND, "error")
-        self._duration = metrics.audit_write_duration.labels(BACKEND)
-
-    def on_commit(self, rows: int, seconds: float) -> None:
-        self._stored.inc(rows)
-        self._duration.observe(seconds)
-
-    def on_failure(self, rows: int) -> None:
-        self._failed.inc(rows)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

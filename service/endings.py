@@ -1,4 +1,4 @@
-"""The end of a pending explanation that nobody computed: cancelled, or given up."""
+"""The end of a pending explanation without a result: cancelled, failed, or given up."""
 
 from datetime import UTC, datetime
 

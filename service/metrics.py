@@ -231,3 +231,21 @@ class Metrics:
             },
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )
+
+
+class CommitCounts:
+    """Turns the evidence writer's reports into metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._stored = metrics.audit_writes.labels(BACKEND, "ok")
+        self._failed = metrics.audit_writes.labels(BACKEND, "error")
+        self._duration = metrics.audit_write_duration.labels(BACKEND)
+
+    def on_commit(self, rows: int, seconds: float) -> None:
+        """That many events are durable; the insert took so long."""
+        self._stored.inc(rows)
+        self._duration.observe(seconds)
+
+    def on_failure(self, rows: int) -> None:
+        """That many events are not confirmed as stored."""
+        self._failed.inc(rows)

@@ -135,6 +135,7 @@ def run_worker(settings: Settings, open_work: OpenWork, options: Options) -> Non
             "a worker needs EXPLAIND_REDIS_URL, the queue it works for "
             "(`explaind serve` without it starts its own queue and worker)"
         )
+    os.environ.update(settings.environment())  # computing children read the same settings
     with asyncio.Runner() as runner:
         runner.run(_run(settings, settings.redis_url, open_work, options))
 
