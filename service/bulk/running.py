@@ -79,7 +79,7 @@ class Bulk:
     _splits: int = 0
 
     def __post_init__(self) -> None:
-        if self.served.model.explainer is None:
+        if self.served.model.manifest.explainer.method is None:
             reason = self.served.model.manifest.explainer.reason
             raise CheckFailedError(f"{self.served.model.name} cannot be explained: {reason}")
 

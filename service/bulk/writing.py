@@ -59,9 +59,7 @@ class Columns:
     @property
     def arrays(self) -> tuple[str, ...]:
         """Names of the arrays with a number for each column and output."""
-        explainer = self.model.explainer
-        is_estimate = explainer is not None and not explainer.exact
-        return ("contribution", "standard_error") if is_estimate else ("contribution",)
+        return ("contribution",) if self.model.is_exact else ("contribution", "standard_error")
 
     def schema(self, facts: Mapping[str, object]) -> "pa.Schema":
         """Names and types; the facts stand in the file's metadata as JSON."""
@@ -136,13 +134,12 @@ def _predicted(prediction: Mapping[str, Any]) -> Line:
 
 def facts_of(model: RegisteredModel, *, method: str) -> dict[str, object]:
     """Where the numbers come from: the version, its parts by digest, and how it is explained."""
-    manifest, explainer = model.manifest, model.explainer
-    assert explainer is not None
+    manifest = model.manifest
     return {
         "model": {"name": model.name, "version": model.version, "digest": model.digest},
         "method": method,
-        "engine": explainer.engine,
-        "exact": explainer.exact,
+        "engine": model.engine,
+        "exact": model.is_exact,
         "output_space": manifest.explainer.output_space,
         "link": manifest.explainer.link,
         "output_names": manifest.explainer.output_names,
