@@ -69,7 +69,7 @@ class Computer:
         key = (task.model, task.version)
         if key not in self._kept:
             try:
-                model = self.registry.load(*key)
+                model = self.registry.load(*key, for_worker=True)
             except (UnknownError, ValueError) as error:
                 raise NotHereError(f"{task.model}/{task.version}: {error}") from error
             self._kept[key] = (model, AnswerTemplates.of(model))
