@@ -132,17 +132,17 @@ def _predicted(prediction: Mapping[str, Any]) -> Line:
     return others | {f"probability:{name}": chance for name, chance in chances.items()}
 
 
-def facts_of(model: RegisteredModel, *, method: str) -> dict[str, object]:
+def facts_of(model: RegisteredModel) -> dict[str, object]:
     """Where the numbers come from: the version, its parts by digest, and how it is explained."""
-    manifest = model.manifest
+    explainer = model.manifest.explainer
     return {
         "model": {"name": model.name, "version": model.version, "digest": model.digest},
-        "method": method,
+        "method": explainer.method,
         "engine": model.engine,
         "exact": model.is_exact,
-        "output_space": manifest.explainer.output_space,
-        "link": manifest.explainer.link,
-        "output_names": manifest.explainer.output_names,
+        "output_space": explainer.output_space,
+        "link": explainer.link,
+        "output_names": explainer.output_names,
         "feature_names": model.schema.names,
         **{name: fact for name, fact in provenance_of(model).items() if name != "worker"},
     }
