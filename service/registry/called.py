@@ -68,7 +68,9 @@ def choose_called(work: Work) -> None:
         background_rows=len(work.background.rows),
         rows_per_second=speed,
     )
-    work.say(f"explaining by {factory.engine}: the model evaluates {speed:,.0f} rows a second")
+    work.say(
+        f"explaining by {'enumeration' if factory.is_exact else 'sampling'}: the model evaluates {speed:,.0f} rows a second"
+    )
     batch_gap = _batch_gap(work)
     work.called, work.explained = factory, _explained(work, factory, speed)
     _prove_oracle(work, factory, batch_gap)
@@ -149,10 +151,10 @@ def _prove_oracle(work: Work, factory: CalledFactory, batch_gap: float) -> None:
     if not result.z <= LARGEST_Z:
         raise UnsupportedModelError(
             f"values are {result.z:.1f} standard errors off brute force"
-            if factory.engine == "sampler"
+            if not factory.is_exact
             else f"values are {result.gap:.2g} off brute force"
         )
-    is_sampled = factory.engine == "sampler"
+    is_sampled = not factory.is_exact
     work.proven = {
         "parse_gap": batch_gap,
         "oracle_gap": None if is_sampled else result.gap,
