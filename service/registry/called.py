@@ -68,9 +68,8 @@ def choose_called(work: Work) -> None:
         background_rows=len(work.background.rows),
         rows_per_second=speed,
     )
-    work.say(
-        f"explaining by {'enumeration' if factory.is_exact else 'sampling'}: the model evaluates {speed:,.0f} rows a second"
-    )
+    kind = "enumeration" if factory.is_exact else "sampling"
+    work.say(f"explaining by {kind}: the model evaluates {speed:,.0f} rows a second")
     batch_gap = _batch_gap(work)
     work.called, work.explained = factory, _explained(work, factory, speed)
     _prove_oracle(work, factory, batch_gap)
