@@ -17,8 +17,8 @@ from service.errors import UnknownError
 from service.explaining import Explained, ExplainedPart, explain_rows
 from service.logs import log, place_of
 from service.models.base import Served
-from service.planning import INLINE_ENGINES
 from service.registry import RegisteredModel, Registry
+from service.registry.building import INLINE_ENGINES
 from service.serving import header_constants
 from service.settings import Settings
 from service.tasks import Finished, Task
@@ -69,7 +69,7 @@ class Computer:
         key = (task.model, task.version)
         if key not in self._kept:
             try:
-                model = self.registry.load(*key)
+                model = self.registry.load(*key, for_worker=True)
             except (UnknownError, ValueError) as error:
                 raise NotHereError(f"{task.model}/{task.version}: {error}") from error
             self._kept[key] = (model, AnswerTemplates.of(model))

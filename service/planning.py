@@ -5,9 +5,6 @@ from typing import NamedTuple
 from service.evidence import Lane
 from service.registry import RegisteredModel
 
-INLINE_ENGINES = frozenset({"table", "walk", "closed_form"})
-"""Exact, bounded, GIL released, no model call: nothing else runs in the process that answers."""
-
 QUEUE_FULL = "the queue of explanations is full; ask again later with POST /explanations"
 
 
@@ -32,13 +29,14 @@ SHED = Plan(None, QUEUE_FULL, counted_in="queued")
 def plan_explanation(
     model: RegisteredModel, n_rows: int, *, inline_budget_seconds: float, queue_is_full: bool
 ) -> Plan:
-    """Inline what is exact and calibrated to fit the budget, queued the rest.
+    """Inline what is exact, calls no model and is calibrated to fit the budget; queued the rest.
 
     A full queue sheds the explanation before it touches the prediction.
     """
-    if model.explainer is None:
-        return Plan(None, f"no explainer: {model.manifest.explainer.reason}", counted_in="inline")
-    if model.engine in INLINE_ENGINES and _seconds(model, n_rows) <= inline_budget_seconds:
+    explained = model.manifest.explainer
+    if explained.method is None or (model.runs_inline and model.explainer is None):
+        return Plan(None, f"no explainer: {explained.reason}", counted_in="inline")
+    if model.runs_inline and _seconds(model, n_rows) <= inline_budget_seconds:
         return INLINE
     return SHED if queue_is_full else QUEUED
 

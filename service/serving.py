@@ -43,13 +43,12 @@ class ServedModel:
         policy: ModelPolicy | None = None,
     ) -> Self:
         """Bind a loaded version."""
-        explainer = model.explainer
         method = model.manifest.explainer.method or "none"
         constants = header_constants(
             model,
             method=model.manifest.explainer.method,
             engine=model.engine,
-            is_exact=None if explainer is None else explainer.exact,
+            is_exact=model.is_exact,
             policy_version=None if policy is None else policy.version,
         )
         header = HeaderTemplate.of(constants, retention=timedelta(days=retention_days))

@@ -122,7 +122,8 @@ class PermutationExplainer:
     def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
         """Attribute each output of each row of X, (N, F) raw columns in schema order.
 
-        seeds: (N,) from 0 to below 2^53, each row's own; all 0 when not given. Cost: `cost`.
+        seeds: (N,) from 0 to below 2^53, each row's own; all 0 when not given. Cost: `cost`, and
+        8 bytes of memory for each output of half of one row's model rows.
         """
         drawn = checked_seeds(seeds, len(X))
         naming = self._model.naming
@@ -239,5 +240,7 @@ class PermutationExplainer:
     def _is_enough(self, sample: StratifiedMean) -> bool:
         largest = sample.standard_error.max(axis=0)
         scale = np.maximum(np.abs(sample.mean).sum(axis=0), self.output_scale)
-        # Numbers that are not finite do not become so by more passes.
-        return not bool(np.any(largest > self.config.target * scale))
+        # Numbers that are not finite do not become so by more passes; any error will do where the
+        # target is infinite, also of a model that is constant (scale 0).
+        with np.errstate(invalid="ignore"):
+            return not bool(np.any(largest > self.config.target * scale))

@@ -20,6 +20,8 @@ from service.serving import ServedModel
 from service.settings import Settings
 
 DEFAULT_CHUNK_ROWS = 200
+PATIENCE_SECONDS = 5.0
+"""With the queue's server: nobody waits for an answer here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,9 @@ async def _evidence(url: str) -> AsyncIterator[EvidenceLog]:
 
 @asynccontextmanager
 async def _queue(url: str, settings: Settings) -> AsyncIterator[JobQueue]:
-    queue = await JobQueue.open(url, max_queue=settings.max_queue)
+    queue = await JobQueue.open(
+        url, max_queue=settings.max_queue, request_timeout_seconds=PATIENCE_SECONDS
+    )
     try:
         yield queue
     finally:

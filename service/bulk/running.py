@@ -31,6 +31,9 @@ IN_FLIGHT = 8
 ASK_AGAIN_SECONDS = 15.0
 """Without an announcement for so long the store is looked at, and a lost job queued again."""
 
+RETRY_SECONDS = 2.0
+"""Before a job the queue did not take is offered again."""
+
 MOST_SPLITS = 256
 """A chunk that fails is halved to find the rows that are to blame; not for ever, if all are."""
 
@@ -79,9 +82,11 @@ class Bulk:
     _splits: int = 0
 
     def __post_init__(self) -> None:
-        if self.served.model.explainer is None:
-            reason = self.served.model.manifest.explainer.reason
-            raise CheckFailedError(f"{self.served.model.name} cannot be explained: {reason}")
+        explainer = self.served.model.manifest.explainer
+        if explainer.method is None:
+            raise CheckFailedError(
+                f"{self.served.model.name} cannot be explained: {explainer.reason}"
+            )
 
     async def explain_into(self, path: Path, on_progress: Callable[[Progress], None]) -> BulkReport:
         """Write the explanations of all rows, or nothing. Whatever ends it early, what is stored
@@ -101,9 +106,9 @@ class Bulk:
         return report
 
     def _facts(self) -> dict[str, object]:
-        model, policy = self.served.model, self.served.policy
+        policy = self.served.policy
         return {
-            **facts_of(model, method=model.manifest.explainer.method or "none"),
+            **facts_of(self.served.model),
             "policy_version": None if policy is None else policy.version,
             "file": {"name": self.table.path.name, "digest": self.table.digest},
             "chunk_rows": self.chunk_rows,
@@ -210,11 +215,13 @@ class Bulk:
         job = job_of(decision, self.served.model.digest, priority="low")
         async with self.queue.notices.waiting(*job.key) as waiting:
             while record.is_pending:
+                seconds = ASK_AGAIN_SECONDS
                 try:
                     await self.queue.submit(job)
                 except QueueError as error:
-                    log.info("explanation_left_pending", request_id=job.request_id, why=str(error))
-                await waiting.wait(ASK_AGAIN_SECONDS)
+                    log.warning("job_not_queued", request_id=job.request_id, reason=str(error))
+                    seconds = RETRY_SECONDS
+                await waiting.wait(seconds)
                 again = await self.evidence.record(*job.key)
                 assert again is not None
                 record = again

@@ -59,9 +59,7 @@ class Columns:
     @property
     def arrays(self) -> tuple[str, ...]:
         """Names of the arrays with a number for each column and output."""
-        explainer = self.model.explainer
-        is_estimate = explainer is not None and not explainer.exact
-        return ("contribution", "standard_error") if is_estimate else ("contribution",)
+        return ("contribution",) if self.model.is_exact else ("contribution", "standard_error")
 
     def schema(self, facts: Mapping[str, object]) -> "pa.Schema":
         """Names and types; the facts stand in the file's metadata as JSON."""
@@ -134,18 +132,17 @@ def _predicted(prediction: Mapping[str, Any]) -> Line:
     return others | {f"probability:{name}": chance for name, chance in chances.items()}
 
 
-def facts_of(model: RegisteredModel, *, method: str) -> dict[str, object]:
+def facts_of(model: RegisteredModel) -> dict[str, object]:
     """Where the numbers come from: the version, its parts by digest, and how it is explained."""
-    manifest, explainer = model.manifest, model.explainer
-    assert explainer is not None
+    explainer = model.manifest.explainer
     return {
         "model": {"name": model.name, "version": model.version, "digest": model.digest},
-        "method": method,
-        "engine": explainer.engine,
-        "exact": explainer.exact,
-        "output_space": manifest.explainer.output_space,
-        "link": manifest.explainer.link,
-        "output_names": manifest.explainer.output_names,
+        "method": explainer.method,
+        "engine": model.engine,
+        "exact": model.is_exact,
+        "output_space": explainer.output_space,
+        "link": explainer.link,
+        "output_names": explainer.output_names,
         "feature_names": model.schema.names,
         **{name: fact for name, fact in provenance_of(model).items() if name != "worker"},
     }

@@ -16,23 +16,33 @@ from service.registry.manifest import CostEntry
 from service.registry.work import Work
 
 PROOF_ROWS = 3
-SLOW_SECONDS = 3.0
+SLOW_SECONDS = 1.0
 """Where a row takes longer, one is enough."""
 
 LARGEST_Z = 6.0
 """Standard errors that an estimate may be off brute force. They are estimated themselves."""
 
-CALIBRATION_SECONDS = 0.5
+CALIBRATION_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explained:
     """The rows that were explained at registration, and what that took."""
 
+    rows: FloatArray
     explanation: Explanation
     seconds_per_row: float
     rows_per_second: float
     model_rows_at_most: int
+
+    def of(self, rows: FloatArray) -> Explanation:
+        """The part about the first of the rows, which these must be."""
+        count = len(rows)
+        assert np.array_equal(rows, self.rows[:count], equal_nan=True)
+        values, base = self.explanation.values[:count], self.explanation.base_values[:count]
+        return replace(
+            self.explanation, values=values, base_values=base, standard_errors=None, seeds=None
+        )
 
     def cost(self, *, predict_row: float, predict_row_in_batch: float) -> CostEntry:
         """As the manifest records it."""
@@ -118,7 +128,7 @@ def _explained(work: Work, factory: CalledFactory, speed: float) -> Explained:
     gap = proof.relative_gap(together.base_values[:1], mean[None, :])
     if gap > TOLERANCE[native.is_float32]:
         raise UnsupportedModelError(f"base values are {gap:.2g} off the library's mean")
-    return Explained(together, seconds / len(rows), speed, most)
+    return Explained(rows, together, seconds / len(rows), speed, most)
 
 
 def _bytes(explanation: Explanation, rows: slice) -> bytes:

@@ -19,7 +19,7 @@ from service.registry.manifest import (
     Manifest,
     ProofEntry,
 )
-from service.registry.registered import golden_of
+from service.registry.registered import GOLDEN_CALLED_ROWS, golden_of, golden_values
 from service.registry.work import Work
 
 
@@ -27,8 +27,9 @@ def version_files(work: Work) -> dict[str, bytes]:
     """Everything but the card and the manifest, by file name."""
     native, schema = work.source.native, work.schema
     golden_rows = proof.spread_rows(work.rows, work.outputs, proof.GOLDEN_ROWS)
-    explainer = work.called.build(work.background) if work.called else work.explainer
-    golden = golden_of(instances_of(schema, golden_rows), golden_rows, native, explainer)
+    golden = golden_of(instances_of(schema, golden_rows), golden_rows, native, work.explainer)
+    if work.explained is not None:
+        golden |= golden_values(work.explained.of(golden_rows[:GOLDEN_CALLED_ROWS]))
     tables = work.explainer.stored_tables() if work.explainer else None
     return {
         f"model.{work.source.artifact.format}": work.source.artifact.data,

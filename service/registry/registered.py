@@ -13,6 +13,7 @@ from explainers.base import (
     Engine,
     Explainer,
     ExplainerError,
+    Explanation,
     FloatArray,
     IntArray,
     Level,
@@ -243,10 +244,16 @@ def golden_of(
     }
     if explainer is not None:
         few = rows if explainer.engine in INLINE_ENGINES else rows[:GOLDEN_CALLED_ROWS]
-        explanation = explainer.explain(few, seeds=np.arange(len(few), dtype=np.int64))
-        golden["values"] = explanation.values.tolist()
-        golden["base_values"] = explanation.base_values.tolist()
+        golden |= golden_values(explainer.explain(few, seeds=np.arange(len(few), dtype=np.int64)))
     return golden
+
+
+def golden_values(explanation: Explanation) -> dict[str, object]:
+    """What `golden_of` keeps of an explanation."""
+    return {
+        "values": explanation.values.tolist(),
+        "base_values": explanation.base_values.tolist(),
+    }
 
 
 def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:

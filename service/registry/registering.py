@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 SMALLEST_TABLE = 10
 MOST_UNPROVEN_ROWS = 1000
+FEWEST_CALLS, MOST_CALLS = 3, 15
+CALIBRATION_SECONDS = 0.5
+"""Fewer calls are timed where they take longer."""
+
 WORSE = (
     "the model predicts these data worse than a constant does; are they the data, and the columns "
     "in the order, it was trained on?"
@@ -301,8 +305,10 @@ def _calibrate(work: Work) -> CostEntry:
 
 def _median_seconds(call: Callable[[], object]) -> float:
     call()
-    times = []
-    for _ in range(15):
+    times: list[float] = []
+    while len(times) < FEWEST_CALLS or (
+        len(times) < MOST_CALLS and sum(times) < CALIBRATION_SECONDS
+    ):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)

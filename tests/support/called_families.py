@@ -45,7 +45,7 @@ def _wide_svm() -> Family:
 
     X, y = breast_cancer()
     model = CalibratedClassifierCV(make_pipeline(StandardScaler(), SVC()), cv=2)
-    return fitted(model, X.iloc[:, :14], y, one_by_one=True)
+    return fitted(model, X.iloc[:300, :14], y.iloc[:300], one_by_one=True)
 
 
 def _exported(model: Any, X: pd.DataFrame, y: pd.Series, **facts: Any) -> Family:
@@ -76,18 +76,23 @@ def _exported_forest() -> Family:
     return _exported(make_pipeline(_exportable(X), model), X.astype(np.float32), y)
 
 
+def _few_german() -> tuple[pd.DataFrame, pd.Series]:
+    X, y = german()
+    return X.iloc[:300], y.iloc[:300]
+
+
 def _german_mlp() -> Family:
     from sklearn.neural_network import MLPClassifier
 
-    final = MLPClassifier((8,), alpha=1.0, max_iter=3000, random_state=0)
-    return piped(final, *german(), one_by_one=True)
+    final = MLPClassifier((8,), solver="lbfgs", alpha=1.0, max_iter=3000, random_state=0)
+    return piped(final, *_few_german(), one_by_one=True)
 
 
 def _german_svm() -> Family:
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.svm import SVC
 
-    return piped(CalibratedClassifierCV(SVC(), cv=2), *german(), one_by_one=True)
+    return piped(CalibratedClassifierCV(SVC(), cv=2), *_few_german(), one_by_one=True)
 
 
 def _german_stacking() -> Family:
@@ -98,7 +103,7 @@ def _german_stacking() -> Family:
         ("forest", RandomForestClassifier(10, max_depth=5, random_state=0)),
         ("logistic", LogisticRegression(max_iter=5000)),
     ]
-    return piped(StackingClassifier(parts, cv=2), *german(), one_by_one=True)
+    return piped(StackingClassifier(parts, cv=2), *_few_german(), one_by_one=True)
 
 
 def _german_catboost() -> Family:
