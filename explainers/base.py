@@ -21,7 +21,7 @@ IntArray = NDArray[np.int64]
 
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
-Method = Literal["tree_interventional", "linear", "permutation", "exact"]
+Method = Literal["tree_interventional", "linear", "permutation", "kernel", "exact"]
 Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 
 Level = str | int | float | bool
@@ -149,11 +149,13 @@ class Interactions:
 
     values[n, i, j] is half of the Shapley interaction index of columns i and j, as is
     values[n, j, i]; values[n, i, i] is what is left of column i's Shapley value, its main effect.
+    standard_errors (N, F, F, C) is None when exact.
     Sources: Grabisch and Roubens 1999 (the index); Lundberg et al. 2020 (the matrix).
     """
 
     values: PairValues
     explanation: Explanation
+    standard_errors: PairValues | None = None
 
     def __post_init__(self) -> None:
         rows, features, outputs = self.explanation.values.shape

@@ -18,7 +18,7 @@ Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 """Keeps its JSON type: 1, 1.0, true and "1" stay what they are."""
 
 Lane = Literal["inline", "queued"]
-Method = Literal["tree_interventional", "linear", "permutation", "exact"]
+Method = Literal["tree_interventional", "linear", "permutation", "kernel", "exact"]
 Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]

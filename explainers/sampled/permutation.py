@@ -14,10 +14,13 @@ from explainers.base import (
     Method,
     Naming,
     UnsupportedModelError,
+    Values,
+    room_for_pairs,
 )
 from explainers.sampled.called import CalledModel, checked_seeds
 from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls, rows_called
-from explainers.sampled.strata import StratifiedMean
+from explainers.sampled.pairs import PairWalks
+from explainers.sampled.strata import LEAST_PAIRS, StratifiedMean
 from explainers.sampled.walks import Walks
 
 
@@ -25,14 +28,15 @@ from explainers.sampled.walks import Walks
 class PermutationConfig:
     """How much is sampled: part of what a version's explanations mean, so frozen with it.
 
-    passes: planned first; a pass is one antithetic pair from every background row. While the
+    passes: planned first; a pass is one antithetic pair from every background row. They are
+    doubled until there are 32 pairs, since the standard error is a sample's too. While the
     largest standard error of an output exceeds `target`, relative to the larger of the sum of
     |values| and the outputs' standard deviation over the background, the passes are doubled, as
     far as a row's calls of the model stay within budget_rows even if it differs from all
     background rows in all columns. rows_per_call: shape of every call. Raises ValueError.
     """
 
-    passes: int = 16
+    passes: int = 8
     target: float = 0.005
     budget_rows: int = 1_000_000
     rows_per_call: int = ROWS_PER_CALL
@@ -48,6 +52,8 @@ class PermutationConfig:
         a_pass = 2 * max(n_columns - 1, 0) * n_background_rows
         stages: list[Stage] = []
         passes, done, model_rows = self.passes, 0, self.rows_per_call
+        while passes * n_background_rows < LEAST_PAIRS:
+            passes *= 2
         while True:
             model_rows += rows_called((passes - done) * a_pass, self.rows_per_call)
             if model_rows > self.budget_rows:
@@ -100,7 +106,8 @@ class PermutationExplainer:
         if not self._stages:
             raise UnsupportedModelError(
                 f"{self.config.passes} passes over {n_rows} background rows of {n_columns} columns "
-                f"take more than the {self.config.budget_rows} model rows allowed for a row"
+                f"take more than the {self.config.budget_rows} model rows allowed for a row: take "
+                "fewer background rows, or allow more"
             )
         self._model = CalledModel(evaluate, background, naming, self.config.rows_per_call)
         self.output_scale: FloatArray = self._model.scale
@@ -115,7 +122,8 @@ class PermutationExplainer:
     def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
         """Attribute each output of each row of X, (N, F) raw columns in schema order.
 
-        seeds: (N,) from 0 to below 2^53, each row's own; all 0 when not given. Cost: `cost`.
+        seeds: (N,) from 0 to below 2^53, each row's own; all 0 when not given. Cost: `cost`, and
+        8 bytes of memory for each output of half of one row's model rows.
         """
         drawn = checked_seeds(seeds, len(X))
         naming = self._model.naming
@@ -127,18 +135,36 @@ class PermutationExplainer:
             sample = self._sampled(x, seed, calls)
             values[i], errors[i] = sample.mean, sample.standard_error
             evaluations += calls.evaluations
-        return self._model.explanation(
-            values,
-            method=self.method,
-            engine=self.engine,
-            model_evaluations=evaluations,
-            standard_errors=errors,
-            seeds=drawn,
-        )
+        return self._explanation(values, errors, drawn, evaluations)
 
-    def interactions(self, X: FloatArray) -> Interactions:  # noqa: ARG002 (always refused)
-        """Refused: UnsupportedModelError."""
-        raise UnsupportedModelError("interactions are not estimated by permutation sampling")
+    def interactions(self, X: FloatArray, *, seeds: IntArray | None = None) -> Interactions:
+        """Split the values of each row of X into main effects and pairs of columns, estimated.
+
+        The values they split come from the same draws, which are others than those of `explain`.
+        seeds as there. Cost: 2 K (K - 1) model rows a background row and pass, for K varying
+        columns, an odd K counting as one more; as many passes as are planned first for values.
+        Raises, before the model is called, ResultTooLargeError, and UnsupportedModelError where a
+        row costs more than the configuration's budget.
+        """
+        drawn = checked_seeds(seeds, len(X))
+        pairs = room_for_pairs(len(X), self._model.naming)
+        pair_errors = np.zeros_like(pairs)
+        values = np.zeros(pairs.shape[:2] + pairs.shape[3:])
+        errors = np.zeros_like(values)
+        walks = [self._pair_walks(x) for x in X]
+        evaluations = 0
+        for i, (walk, seed) in enumerate(zip(walks, drawn.tolist(), strict=True)):
+            if not len(walk.columns):
+                continue
+            calls = self._model.calls()
+            cells = np.ix_(walk.columns, walk.columns)
+            sample = walk.sampled(seed, calls, self._model.starts)
+            pairs[i][cells], pair_errors[i][cells] = sample.matrix
+            values[i, walk.columns] = sample.values.mean
+            errors[i, walk.columns] = sample.values.standard_error
+            evaluations += calls.evaluations
+        explanation = self._explanation(values, errors, drawn, evaluations)
+        return Interactions(pairs, explanation, pair_errors)
 
     def against(self, background: Background) -> "PermutationExplainer":
         """The same model's explainer over another background, (B, F). Cost: B model rows.
@@ -165,6 +191,28 @@ class PermutationExplainer:
     def warm_up(self) -> None:
         """Call the model once, with rows of the shape of every later call."""
         self._model.warm_up()
+
+    def _pair_walks(self, x: FloatArray) -> PairWalks:
+        walks = PairWalks(x, self._model.background.rows, self._stages[0].passes)
+        taken = rows_called(walks.model_rows, self.config.rows_per_call)
+        if taken > self.config.budget_rows:
+            raise UnsupportedModelError(
+                f"the interactions of {len(walks.columns)} varying columns take {taken} model "
+                f"rows, more than the {self.config.budget_rows} allowed for a row"
+            )
+        return walks
+
+    def _explanation(
+        self, values: Values, errors: Values, seeds: IntArray, evaluations: int
+    ) -> Explanation:
+        return self._model.explanation(
+            values,
+            method=self.method,
+            engine=self.engine,
+            model_evaluations=evaluations,
+            standard_errors=errors,
+            seeds=seeds,
+        )
 
     def _sampled(self, x: FloatArray, seed: int, calls: ModelCalls) -> StratifiedMean:
         background_rows = self._model.background.rows

@@ -13,6 +13,12 @@ def differing(x: FloatArray, background_rows: FloatArray) -> NDArray[np.bool_]:
     return unequal
 
 
+def places_of(keys: NDArray[np.uint64]) -> IntArray:
+    """(..., F) each key's place among those of the last axis."""
+    places: IntArray = keys.argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable")
+    return places
+
+
 class Walks:
     """From each background row to row x, one differing column at a time, there and back.
 
@@ -53,10 +59,7 @@ class Walks:
         """
         halved = draws >> np.uint64(1)
         behind = np.where(self._differs, np.uint64(0), np.uint64(1 << 63))
-        order = np.argsort(halved | behind, axis=2, kind="stable")
-        places = np.empty(order.shape, dtype=np.int64)
-        np.put_along_axis(places, order, np.arange(order.shape[2])[None, None, :], axis=2)
-        return places
+        return places_of(halved | behind)
 
     def hybrids(self, places: IntArray, start: int, stop: int) -> FloatArray:
         """(stop - start, F) of the hybrids of all passes laid end to end."""

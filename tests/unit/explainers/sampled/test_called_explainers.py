@@ -1,5 +1,6 @@
 """What holds for every explainer that only calls the model."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from explainers.sampled.permutation import PermutationConfig, PermutationExplain
 CalledExplainer = EnumerationExplainer | PermutationExplainer
 Build = Callable[[Model, FloatArray], CalledExplainer]
 ROWS_PER_CALL = 192
+SCALE = float(os.environ.get("EXPLAIND_DRILL_SCALE", "1"))
 
 
 def enumeration(model: Model, background: FloatArray, n_outputs: int = 3) -> EnumerationExplainer:
@@ -192,6 +194,22 @@ def test_one_explainer_shared_by_threads_gives_the_serial_answers(build: Build) 
         assert job.result().values.tobytes() == serial[i : i + 1].tobytes()
 
 
+@pytest.mark.drill
+@both
+def test_one_explainer_shared_by_threads_for_long_gives_the_serial_answers(build: Build) -> None:
+    explainer = build(blurred, drawn(0, 4))
+    X, seeds = drawn(1, 64), np.arange(64)
+    serial = explainer.explain(X, seeds=seeds).values
+    asked = np.random.default_rng(0).integers(64, size=max(64, int(1000 * SCALE)))
+    with ThreadPoolExecutor(32) as pool:
+        found = pool.map(
+            lambda i: explainer.explain(X[i : i + 1], seeds=seeds[i : i + 1]).values.tobytes(),
+            asked,
+        )
+        wrong = [i for i, values in zip(asked, found, strict=True) if values != serial[i].tobytes()]
+    assert wrong == []
+
+
 @both
 def test_against_another_background_is_the_explainer_built_with_it(build: Build) -> None:
     explainer, X = build(blurred, drawn(0, 12)), drawn(1, 2)
@@ -219,9 +237,12 @@ def test_outputs_of_another_shape_are_refused(build: Build) -> None:
 
 
 @both
-def test_numbers_that_are_not_finite_come_through_and_end_the_sampling(build: Build) -> None:
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_come_through_and_end_the_sampling(
+    build: Build, number: float
+) -> None:
     def broken(X: FloatArray) -> FloatArray:
-        return np.where(X[:, :1] > 9, np.nan, classifier(COLUMNS, 3)(X))
+        return np.where(X[:, :1] > 9, number, classifier(COLUMNS, 3)(X))
 
     rng = np.random.default_rng(0)
     explainer, x = build(broken, normal_rows(8, rng)), normal_rows(1, rng)

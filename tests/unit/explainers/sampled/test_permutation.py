@@ -23,14 +23,15 @@ def explainer_of(
 
 def test_stops_are_planned_by_the_configuration_alone() -> None:
     config = PermutationConfig(passes=4, budget_rows=10_000, rows_per_call=100)
-    assert config.stages(11, 5) == (
-        Stage(4, 500),
-        Stage(8, 900),
-        Stage(16, 1700),
-        Stage(32, 3300),
-        Stage(64, 6500),
+    assert config.stages(11, 10) == (
+        Stage(4, 900),
+        Stage(8, 1700),
+        Stage(16, 3300),
+        Stage(32, 6500),
     )
-    assert config.stages(1, 5) == (Stage(4, 100),)
+    assert config.stages(11, 5)[0] == Stage(8, 900)
+    assert config.stages(11, 1)[:2] == (Stage(32, 800), Stage(64, 1500))
+    assert config.stages(1, 5) == (Stage(8, 100),)
     assert config.stages(500, 500) == ()
 
 
@@ -76,8 +77,8 @@ def test_the_standard_error_falls_as_the_root_of_the_passes() -> None:
 
 def test_a_background_beyond_the_budget_is_refused_at_once() -> None:
     rows = np.zeros((1000, COLUMNS))
-    with pytest.raises(UnsupportedModelError, match="16 passes over 1000 background rows"):
-        explainer_of(SUBJECTS["network"], rows, PermutationConfig(budget_rows=200_000))
+    with pytest.raises(UnsupportedModelError, match="8 passes over 1000 background rows"):
+        explainer_of(SUBJECTS["network"], rows, PermutationConfig(budget_rows=100_000))
 
 
 @pytest.mark.parametrize(
