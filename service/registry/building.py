@@ -14,8 +14,8 @@ from explainers.base import (
     Naming,
 )
 from explainers.choose import build_explainer
-from explainers.sampled.calls import ROWS_PER_CALL
-from explainers.sampled.enumeration import MOST_COLUMNS, EnumerationExplainer, enumeration_rows
+from explainers.sampled.choose import build_sampled
+from explainers.sampled.enumeration import EnumerationExplainer
 from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
 from explainers.tree.explainer import TreeEngine
 from service.models.base import LinearForm, NativeModel, TreeForm
@@ -28,9 +28,6 @@ INLINE_ENGINES: frozenset[Engine] = frozenset({"table", "walk", "closed_form"})
 """Those that need no call of the model, so that an answer may wait for them. The others run in
 workers only.
 """
-
-ENUMERATION_SECONDS = 1.0
-"""All coalitions are enumerated where a row takes no longer; else they are sampled."""
 
 CalledEngine = Literal["sampler", "enumeration"]
 
@@ -91,13 +88,17 @@ class CalledFactory:
 
     @classmethod
     def affordable(
-        cls, native: NativeModel, naming: Naming, *, background_rows: int, rows_per_second: float
+        cls, native: NativeModel, naming: Naming, background: Background, *, seconds_per_row: float
     ) -> "CalledFactory":
-        """By enumeration where a row's coalitions are few and soon evaluated, else by sampling."""
-        columns = len(naming.features)
-        model_rows = enumeration_rows(columns, background_rows, ROWS_PER_CALL)
-        is_soon = model_rows <= ENUMERATION_SECONDS * rows_per_second
-        engine: CalledEngine = "enumeration" if columns <= MOST_COLUMNS and is_soon else "sampler"
+        """By enumeration where that is soon done, else by sampling: `build_sampled` says when."""
+        explainer = build_sampled(
+            native.evaluate,
+            background,
+            naming=naming,
+            tolerance=TOLERANCE[native.is_float32],
+            seconds_per_row=seconds_per_row,
+        )
+        engine: CalledEngine = "enumeration" if explainer.exact else "sampler"
         return cls(native, naming, engine, PermutationConfig())
 
     @classmethod
