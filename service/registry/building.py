@@ -90,13 +90,13 @@ class CalledFactory:
 
     @classmethod
     def affordable(
-        cls, native: NativeModel, naming: Naming, *, background_rows: int, rows_per_second: float
+        cls, native: NativeModel, naming: Naming, background: Background, *, seconds_per_row: float
     ) -> "CalledFactory":
         """By enumeration where a row's coalitions are few and soon evaluated, else by sampling."""
-        columns, seconds = len(naming.features), 1 / rows_per_second
+        n_rows, n_columns = background.rows.shape
         config = PermutationConfig()
-        method = choose_method(columns, background_rows, seconds_per_row=seconds, config=config)
-        config = affordable(config, columns, background_rows, seconds_per_row=seconds)
+        method = choose_method(n_columns, n_rows, seconds_per_row=seconds_per_row, config=config)
+        config = affordable(config, n_columns, n_rows, seconds_per_row=seconds_per_row)
         return cls(native, naming, method, config)
 
     @classmethod

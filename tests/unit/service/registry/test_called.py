@@ -191,13 +191,13 @@ def test_rows_that_differ_in_a_batch_cost_the_explainer(
     assert (made.model.runs_inline, made.model.is_exact) == (False, None)
 
 
-def test_a_model_too_dear_to_sample_says_so(narrow: Registration) -> None:
-    model = narrow.model
+def test_a_model_too_dear_to_sample_says_so(wide: Registration) -> None:
+    model = wide.model
     naming = naming_of(model.manifest, model.schema)
-    slow = CalledFactory.affordable(model.native, naming, background_rows=100, rows_per_second=10)
-    sampled = replace(slow, method="permutation")
+    slow = CalledFactory.affordable(model.native, naming, model.background, seconds_per_row=1.0)
+    assert slow.method == "permutation"
     with pytest.raises(UnsupportedModelError, match="more than the 10 model rows"):
-        sampled.build(model.background, config=replace(slow.config, budget_rows=10))
+        slow.build(model.background, config=replace(slow.config, budget_rows=10))
 
 
 def test_a_manifest_that_does_not_say_how_is_refused(narrow: Registration) -> None:
