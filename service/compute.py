@@ -137,8 +137,10 @@ class Child:
         self._transport = transport
 
     @classmethod
-    async def start(cls, function: str, *, limit_seconds: float, niceness: int = NICENESS) -> Self:
-        """Return once `module:function` is imported there.
+    async def start(
+        cls, function: str, *, limit_seconds: float, niceness: int | None = None
+    ) -> Self:
+        """Return once `module:function` is imported there. niceness: NICENESS by default.
 
         Raises ChildStartError, also when that takes longer than the limit.
         """
@@ -148,7 +150,7 @@ class Child:
             process = processes.launch(
                 [sys.executable, "-m", "service.compute", function, str(descriptor)],
                 at_parents_end=signal.SIGKILL,
-                niceness=niceness,
+                niceness=NICENESS if niceness is None else niceness,
                 pass_fds=[descriptor],
             )
         loop = asyncio.get_running_loop()

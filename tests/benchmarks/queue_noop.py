@@ -76,10 +76,12 @@ async def open_work(settings: Any, _: CollectorRegistry, __: str) -> NoOpWork:
 
 
 def run_ours() -> None:
+    from service import compute
     from service.logs import configure_logs
     from service.settings import Settings
     from service.worker.running import Options, run_worker
 
+    compute.NICENESS = 0  # as the others: on a busy machine it would decide
     configure_logs("ERROR")
     run_worker(Settings.load(), open_work, Options())
 
