@@ -11,8 +11,6 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
 
-RESULT_SECONDS = 600
-
 
 def moment() -> float:
     return time.time()
@@ -43,10 +41,7 @@ class Results:
         await asyncio.sleep(0)
         while self._waiting:
             taken, self._waiting = self._waiting, []
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for name, body in taken:
-                    pipeline.set(f"result:{name}", body, ex=RESULT_SECONDS)
-                await pipeline.execute()
+            await self._client.mset({f"result:{name}": body for name, body in taken})
 
 
 @dataclass(frozen=True)
