@@ -26,9 +26,6 @@ def worker(
     registry: RegistryDir = None,
     database_url: Annotated[str | None, typer.Option(help="Evidence database.")] = None,
     secret_file: Annotated[Path | None, typer.Option(help="32 bytes all replicas share.")] = None,
-    lease_seconds: Annotated[
-        float | None, typer.Option(help="Without a sign for so long, its jobs run again elsewhere.")
-    ] = None,
     job_time_limit_seconds: Annotated[
         float | None, typer.Option(help="Longest time without progress before a job is killed.")
     ] = None,
@@ -45,7 +42,6 @@ def worker(
         registry=registry,
         database_url=database_url,
         secret_file=secret_file,
-        lease_seconds=lease_seconds,
         job_time_limit_seconds=job_time_limit_seconds,
     )
     configure_logs()
