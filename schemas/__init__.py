@@ -1,18 +1,24 @@
 """The shapes on the wire: a model's input schema, strict request bodies, answers, problems."""
 
 from schemas.definitive import MAX_SUBJECT_LENGTH, Row
+from schemas.documents import read_document
 from schemas.messages import (
+    REQUEST_ID_PATTERN,
+    Accepted,
     Answer,
     ClassPrediction,
+    ExplainRequest,
     ExplanationBody,
     ModelInfo,
     ModelList,
     ModelReference,
+    OnDemand,
     PredictRequest,
     Provenance,
     Record,
     RecordPage,
     RecordSummary,
+    ReviewSample,
     RowWarning,
     ValuePrediction,
 )
@@ -24,10 +30,13 @@ from schemas.strict_json import NotStrictJsonError
 
 __all__ = [
     "MAX_SUBJECT_LENGTH",
+    "REQUEST_ID_PATTERN",
+    "Accepted",
     "Answer",
     "ClassPrediction",
     "Column",
     "DecodedBody",
+    "ExplainRequest",
     "ExplanationBody",
     "InvalidContentError",
     "Level",
@@ -36,12 +45,14 @@ __all__ = [
     "ModelReference",
     "ModelSchema",
     "NotStrictJsonError",
+    "OnDemand",
     "PredictRequest",
     "Problem",
     "Provenance",
     "Record",
     "RecordPage",
     "RecordSummary",
+    "ReviewSample",
     "Row",
     "RowCodec",
     "RowWarning",
@@ -53,4 +64,5 @@ __all__ = [
     "document_schema",
     "json_pointer",
     "predict_request_schema",
+    "read_document",
 ]

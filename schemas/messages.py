@@ -18,12 +18,17 @@ Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 """Keeps its JSON type: 1, 1.0, true and "1" stay what they are."""
 
 Lane = Literal["inline", "queued"]
-Method = Literal["tree_interventional", "linear", "permutation", "kernel", "exact"]
+OnDemand = Literal["permutation", "exact", "kernel", "interactions", "lime", "integrated_gradients"]
+"""Methods a past prediction can be explained by, besides the model's own."""
+
+Method = Literal["tree_interventional", "linear"] | OnDemand
 Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
 Status = Literal["complete", "pending", "failed", "skipped"]
 Task = Literal["binary", "multiclass", "regression"]
+
+REQUEST_ID_PATTERN = "^[A-Za-z0-9._-]{8,64}$"
 
 PerOutput = list[list[float]]
 """Shape (N, C)."""
@@ -201,11 +206,32 @@ class Record(_Document):
 
     request_id: str
     received_at: AwareDatetime
+    parent_request_id: Annotated[
+        str | None, Field(description="Of the request this explains again; absent otherwise.")
+    ] = None
     model: ModelReference
     instances: list[dict[str, Scalar | None]]
     predictions: list[Prediction]
     explanation: ExplanationBody | None
     provenance: Provenance
+
+
+class ExplainRequest(_Document):
+    """The body of POST /explanations."""
+
+    request_id: Annotated[
+        str, Field(pattern=REQUEST_ID_PATTERN, description="Of the prediction to explain again.")
+    ]
+    method: Annotated[OnDemand | None, Field(description="Null or absent: the model's own.")] = None
+
+
+class Accepted(_Document):
+    """A past request's explanation was asked for or called off; links.self says how it ends."""
+
+    request_id: str
+    parent_request_id: str | None
+    status: Status
+    links: Links
 
 
 class RecordSummary(_Document):
@@ -223,6 +249,17 @@ class RecordPage(_Document):
 
     items: list[RecordSummary]
     next_cursor: str | None
+
+
+class ReviewSample(_Document):
+    """The answer to GET /models/{name}/review: explained requests drawn uniformly for people to
+    look at, in the order of the draw, so that the first few are a uniform sample too.
+    """
+
+    size: int
+    since: AwareDatetime
+    until: AwareDatetime
+    items: list[RecordSummary]
 
 
 class PredictRequest(_Document):

@@ -3,20 +3,28 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
 import orjson
 
 from explainers.base import FloatArray, Level, Values
-from service.evidence import Parts, laid_out
+from service.evidence import Lane, Parts, laid_out
 from service.explaining import ExplainedPart
 from service.registry import RegisteredModel
 from service.registry.card import CAVEAT
+from service.registry.described import KnownVersion
 from service.registry.libraries import installed_libraries, service_version
 from service.registry.naming import class_text
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 PAYLOAD_HEAD = b'{"answer":'
+DEFAULT_TOP = 5
+
+NOT_ENCODED = "the explanation could not be written as JSON"
+
+Priority = Literal["high", "low"]
+"""Of a queued explanation: asked for by a request that waits, or by nobody in particular."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,8 @@ class AnswerTemplates:
 
     model: bytes
     provenance: bytes
-    explanation_head: bytes
+    spaces: bytes
+    inline_head: bytes
     class_keys: tuple[str, ...] | None
     classes: tuple[Level, ...] | None
     feature_names: tuple[str, ...]
@@ -36,21 +45,16 @@ class AnswerTemplates:
         """Encode the constants of a version."""
         manifest = model.manifest
         explainer = manifest.explainer
-        head = orjson.dumps(
-            {
-                "lane": "inline",
-                "method": explainer.method,
-                "engine": model.engine,
-                "exact": True,
-                **_spaces(model),
-            }
-        )
+        spaces = orjson.dumps(_spaces(model))[1:-1]
         return cls(
             model=orjson.dumps(
                 {"name": manifest.name, "version": manifest.version, "digest": model.digest}
             ),
             provenance=orjson.dumps(provenance_of(model))[:-1],
-            explanation_head=b'{"status":"complete","reason":null,' + head[1:-1] + b",",
+            spaces=spaces,
+            inline_head=_head(
+                "inline", explainer.method, model.engine, spaces=spaces, is_exact=True
+            ),
             class_keys=None
             if manifest.classes is None
             else tuple(map(class_text, manifest.classes)),
@@ -60,7 +64,15 @@ class AnswerTemplates:
         )
 
 
-def _spaces(model: RegisteredModel) -> dict[str, object]:
+def _head(
+    lane: Lane, method: str | None, engine: str | None, *, spaces: bytes, is_exact: bool
+) -> bytes:
+    """The beginning of a complete explanation, up to its own numbers."""
+    own = orjson.dumps({"lane": lane, "method": method, "engine": engine, "exact": is_exact})
+    return b'{"status":"complete","reason":null,' + own[1:-1] + b"," + spaces + b","
+
+
+def _spaces(model: KnownVersion) -> dict[str, object]:
     explainer = model.manifest.explainer
     return {
         "output_space": explainer.output_space,
@@ -81,24 +93,29 @@ def provenance_of(model: RegisteredModel) -> dict[str, object]:
         "explainer_config_digest": manifest.explainer.config_digest,
         "library_versions": installed_libraries(),
         "service_version": service_version(),
-        "worker": None,
     }
 
 
-def encode_predictions(templates: AnswerTemplates, scores: FloatArray) -> bytes:
-    """(N, K) scores as the contract's list of predictions."""
+def encode_predictions(
+    templates: AnswerTemplates, scores: FloatArray, decisions: Sequence[str | None] | None = None
+) -> bytes:
+    """(N, K) scores as the contract's list of predictions, with what policy decided of each."""
+    predictions: list[dict[str, object]]
     if templates.classes is None or templates.class_keys is None:
-        return orjson.dumps([{"value": value} for value in scores[:, 0].tolist()])
-    keys, classes = templates.class_keys, templates.classes
-    return orjson.dumps(
-        [
+        predictions = [{"value": value} for value in scores[:, 0].tolist()]
+    else:
+        keys, classes = templates.class_keys, templates.classes
+        predictions = [
             {
                 "label": classes[row.index(max(row))],
                 "probabilities": dict(zip(keys, row, strict=True)),
             }
             for row in scores.tolist()
         ]
-    )
+    if decisions is not None:
+        for prediction, decision in zip(predictions, decisions, strict=True):
+            prediction["decision"] = decision
+    return orjson.dumps(predictions)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,25 +143,36 @@ def encode_explanation(
     top: Sequence[Sequence[Mapping[str, object]]],
     *,
     request_id: str,
+    lane: Lane = "inline",
 ) -> bytes:
     """The complete explanation of one request: its rows of a batch, served outputs (N, C)."""
     explanation = part.explanation
     assert explanation is not None
+    errors, seeds = explanation.standard_errors, explanation.seeds
     own = {
         "values": explanation.values[part.rows],
         "base_values": explanation.base_values[part.rows],
         "outputs": outputs,
-        "standard_errors": None,
+        "standard_errors": None if errors is None else errors[part.rows],
         "additivity_error": part.additivity,
         "top": top,
         "background_digest": explanation.background_digest,
-        "seed": None,
+        "seed": None if seeds is None else seeds[part.rows],
         "model_evaluations": explanation.model_evaluations,
         "duration_seconds": round(part.duration_seconds, 7),
         "caveat": CAVEAT,
         "links": {"self": f"/explanations/{request_id}"},
     }
-    return templates.explanation_head + orjson.dumps(own, option=NUMPY)[1:]
+    head = templates.inline_head
+    if lane != "inline":
+        head = _head(
+            lane,
+            explanation.method,
+            explanation.engine,
+            spaces=templates.spaces,
+            is_exact=explanation.exact,
+        )
+    return head + orjson.dumps(own, option=NUMPY)[1:]
 
 
 def strongest(
@@ -174,20 +202,24 @@ def strongest(
 
 
 def encode_unexplained(
-    model: RegisteredModel,
-    status: Literal["failed", "skipped"],
-    reason: str,
+    model: KnownVersion,
+    status: Literal["failed", "skipped", "pending"],
+    reason: str | None,
     *,
-    lane: str | None,
+    lane: Lane | None,
     request_id: str,
+    method: str | None = None,
 ) -> bytes:
-    """An explanation that is not there, with the reason; every array is null."""
+    """An explanation that is not there, or not yet, with the reason; every array is null.
+
+    method: the one asked for, by default the version's own.
+    """
     return orjson.dumps(
         {
             "status": status,
             "reason": reason,
             "lane": lane,
-            "method": model.manifest.explainer.method,
+            "method": method or model.manifest.explainer.method,
             "engine": None,
             "exact": None,
             **_spaces(model),
@@ -197,7 +229,7 @@ def encode_unexplained(
             "standard_errors": None,
             "additivity_error": None,
             "top": None,
-            "background_digest": model.background.digest,
+            "background_digest": model.manifest.background.digest,
             "seed": None,
             "model_evaluations": 0,
             "duration_seconds": None,
@@ -208,7 +240,8 @@ def encode_unexplained(
 
 
 ANSWER_PARTS = ("model", "predictions", "warnings", "explanation")
-PAYLOAD_PARTS = ("answer", "instances", "provenance", "fed", "outputs", "scores", "fingerprint")
+COPIED_PARTS = ("instances", "fed", "outputs", "scores")
+"""Of a record's payload, what another explanation of the same prediction needs as it is."""
 
 
 class Fragments(NamedTuple):
@@ -222,6 +255,8 @@ class Fragments(NamedTuple):
 class Facts(NamedTuple):
     """What only the record says of a request: its rows as they came and as they were fed, (N, F),
     and the served outputs (N, C) and scores (N, K).
+
+    extras: parts that only some records have, JSON: `ask` (what a worker is to do), `policy`.
     """
 
     instances: bytes
@@ -230,17 +265,16 @@ class Facts(NamedTuple):
     fed: Sequence[Sequence[float]]
     outputs: FloatArray
     scores: FloatArray
+    extras: Mapping[str, bytes] = MappingProxyType({})
 
 
-def encode_answer(
-    templates: AnswerTemplates, request_id: str, fragments: Fragments
-) -> tuple[bytes, Parts]:
+def encode_answer(model: bytes, request_id: str, fragments: Fragments) -> tuple[bytes, Parts]:
     """The body of POST /predict, and where in a payload that begins with it the pieces lie that
-    are served again later.
+    are served again later. model: the version's name, number and digest, encoded.
     """
     pieces = (
         b'{"schema_version":"1","request_id":"%s","model":' % request_id.encode(),
-        templates.model,
+        model,
         b',"predictions":',
         fragments.predictions,
         b',"warnings":',
@@ -254,38 +288,48 @@ def encode_answer(
 
 def encode_payload(answer: bytes, ranges: Parts, facts: Facts) -> tuple[bytes, Parts]:
     """The record's payload around the answer's own bytes, and the ranges of its parts."""
-    pieces = (
-        PAYLOAD_HEAD,
-        answer,
-        b',"instances":',
-        facts.instances,
-        b',"provenance":',
-        facts.provenance,
-        b',"fed":',
-        orjson.dumps(facts.fed),
-        b',"outputs":',
-        orjson.dumps(facts.outputs, option=NUMPY),
-        b',"scores":',
-        orjson.dumps(facts.scores, option=NUMPY),
-        b',"fingerprint":',
-        b'"%s"' % facts.fingerprint.encode(),
-        b"}",
-    )
-    payload, parts = laid_out(pieces, PAYLOAD_PARTS)
+    pieces = {
+        "instances": facts.instances,
+        "provenance": facts.provenance,
+        "fed": orjson.dumps(facts.fed),
+        "outputs": orjson.dumps(facts.outputs, option=NUMPY),
+        "scores": orjson.dumps(facts.scores, option=NUMPY),
+        "fingerprint": b'"%s"' % facts.fingerprint.encode(),
+    }
+    return join_payload(answer, ranges, {**pieces, **facts.extras})
+
+
+def join_payload(answer: bytes, ranges: Parts, pieces: Mapping[str, bytes]) -> tuple[bytes, Parts]:
+    """The payload whose pieces are encoded, in their order; all that workers read are needed."""
+    laid = [PAYLOAD_HEAD, answer]
+    for name, piece in pieces.items():
+        laid += (b',"%s":' % name.encode(), piece)
+    payload, parts = laid_out([*laid, b"}"], ["answer", *pieces])
     return payload, {**parts, **ranges}
 
 
-def encode_provenance(
+def encode_ask(
+    top: int, priority: Priority, answer_by: datetime | None, *, method: str | None = None
+) -> bytes:
+    """What a worker needs to know of a queued explanation beside the record's other parts."""
+    ask = {"top": top, "method": method, "priority": priority, "answer_by": answer_by}
+    return orjson.dumps(ask, option=orjson.OPT_UTC_Z)
+
+
+def encode_provenance(  # noqa: PLR0913 (what an auditor asks: who, when, where, from which seed)
     templates: AnswerTemplates,
     *,
-    lane: str | None,
+    lane: Lane | None,
     received_at: datetime,
     completed_at: datetime,
     principal: str,
+    seeds: Sequence[int] | None = None,
+    worker: str | None = None,
 ) -> bytes:
-    """The version's constants with this request's lane, times and principal."""
+    """The version's constants with this request's lane, times, principal, seeds and worker."""
     own = {
-        "seed": None,
+        "worker": worker,
+        "seed": seeds,
         "lane": lane,
         "received_at": received_at,
         "completed_at": completed_at,

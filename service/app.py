@@ -3,7 +3,8 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
+from starlette.routing import Match, Route, compile_path
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
 from service.auth import Authenticator
+from service.delivery import Delivery
 from service.errors import (
     CommandError,
     InvalidRequestError,
@@ -28,13 +31,19 @@ from service.errors import (
 from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
-from service.metrics import BACKEND, Metrics
-from service.predicting import PredictService
+from service.metrics import CommitCounts, Metrics
+from service.outbox import Outbox
+from service.policies import Policies
+from service.predicting import Limits, PredictService
+from service.queue import JobQueue
+from service.queue.embedded import Embedded
+from service.queue_metrics import QueueMetrics
 from service.registry import Registry
 from service.rehearsal import rehearse
-from service.routes import documents, explanations, health, models
+from service.remote_metrics import JointRegistry
+from service.routes import documents, explanations, followups, health, models
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint
-from service.runtime import Runtime
+from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
 from service.serving import ServedModels
 from service.settings import Settings
@@ -64,16 +73,18 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            runtime = app.state.runtime = await _start(settings, metrics, authenticator)
-        except CommandError as error:
-            app.state.startup_error = error  # the server only says that start-up failed
-            raise
-        await rehearse(runtime, _application_of)
-        if customise is not None:
-            customise(runtime)
-        async with _running(runtime):
-            yield
+        async with AsyncExitStack() as opened:
+            try:
+                runtime = await _start(settings, metrics, authenticator, opened)
+            except CommandError as error:
+                app.state.startup_error = error  # the server only says that start-up failed
+                raise
+            app.state.runtime = runtime
+            await rehearse(runtime, _application_of)
+            if customise is not None:
+                customise(runtime)
+            async with _running(runtime):
+                yield
 
     return _assembled(metrics, authenticator, lifespan=lifespan)
 
@@ -86,8 +97,8 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for router in (explanations.router, models.router, health.router, documents.router):
-        app.include_router(router)
+    for part in (explanations, followups, models, health, documents):
+        app.include_router(part.router)
     return app
 
 
@@ -142,42 +153,73 @@ async def _call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     await scope["endpoint"](scope, receive, send)
 
 
-async def _start(settings: Settings, metrics: Metrics, authenticator: Authenticator) -> Runtime:
+async def _start(
+    settings: Settings, metrics: Metrics, authenticator: Authenticator, opened: AsyncExitStack
+) -> Runtime:
+    """Open everything, in the order in which later parts need earlier ones; what is opened is
+    closed by the stack, the other way round.
+    """
     keyring = Keyring.open(settings.secret_file)
+    policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
     served = ServedModels(
         Registry(settings.registry),
         metrics,
         default=settings.model,
         retention_days=settings.retention_days,
-        inline_budget_seconds=settings.inline_budget_seconds,
+        policies=policies,
     )
     await asyncio.to_thread(served.refresh)
     try:
-        evidence = await EvidenceLog.open(settings.database_url, observer=_Observer(metrics))
+        evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
-    service = PredictService(served, evidence, keyring, settings.max_instances)
-    return Runtime(settings, metrics, served, evidence, service, authenticator)
+    opened.push_async_callback(evidence.close)
+    queue, exposed = await _open_queue(settings, metrics, opened)
+    delivery = Delivery(queue, evidence, metrics, settings.max_queue)
+    limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
+    service = PredictService(served, evidence, keyring, delivery, limits)
+    opened.callback(service.close)
+    return Runtime(settings, metrics, exposed, served, evidence, delivery, service, authenticator)
+
+
+async def _open_queue(
+    settings: Settings, metrics: Metrics, opened: AsyncExitStack
+) -> tuple[JobQueue, Exposed]:
+    """The queue of the settings, or one of our own with its worker; and what /metrics shows."""
+    url = settings.redis_url
+    exposed: Exposed = metrics.registry
+    if url is None:
+        embedded = await Embedded.start(settings)
+        opened.push_async_callback(embedded.stop)
+        url, exposed = embedded.redis_url, JointRegistry(metrics.registry, embedded.metrics)
+    queue = await JobQueue.open(url, max_queue=settings.max_queue)
+    opened.push_async_callback(queue.close)
+    QueueMetrics(metrics.registry).follow(queue.number)
+    return queue, exposed
 
 
 @asynccontextmanager
 async def _running(runtime: Runtime) -> AsyncIterator[None]:
-    """Follow registry and keys until the end, then let in-flight records reach the disk."""
+    """Follow registry, keys and pending records until the end."""
     # Libraries and models are a million objects that stay: going through them again and again
     # would stop the service for 0.1 s at a time.
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
-    follower = asyncio.create_task(_follow(runtime))
+    outbox = Outbox(
+        runtime.evidence,
+        runtime.delivery.queue,
+        runtime.metrics,
+        timedelta(seconds=runtime.settings.explanation_deadline_seconds),
+    )
+    tasks = [asyncio.create_task(work) for work in (_follow(runtime), outbox.run())]
     try:
         yield
     finally:
         runtime.is_stopping = True
-        follower.cancel()
-        with suppress(asyncio.CancelledError):
-            await follower
-        runtime.predicting.close()
-        await runtime.evidence.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _follow(runtime: Runtime) -> None:
@@ -191,22 +233,6 @@ async def _follow(runtime: Runtime) -> None:
                 log.error("refresh_failed", place=place_of(error))
 
 
-class _Observer:
-    """Turns the evidence writer's reports into metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._stored = metrics.audit_writes.labels(BACKEND, "ok")
-        self._failed = metrics.audit_writes.labels(BACKEND, "error")
-        self._duration = metrics.audit_write_duration.labels(BACKEND)
-
-    def on_commit(self, rows: int, seconds: float) -> None:
-        self._stored.inc(rows)
-        self._duration.observe(seconds)
-
-    def on_failure(self, rows: int) -> None:
-        self._failed.inc(rows)
-
-
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own refusals, as problems."""
     assert isinstance(error, HTTPException)
@@ -217,8 +243,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     problem = kinds.get(error.status_code, InvalidRequestError)()
     response = problem_response(problem, context_of(request.scope).request_id)
     for name, value in (error.headers or {}).items():
-        response.headers[name] = f"{value}, HEAD" if (name, value) == ("Allow", "GET") else value
+        response.headers[name] = _allowed(request) if name == "Allow" else value
     return response
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all routes of this path; Starlette names those of the first one only."""
+    found = {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if compile_path(route.path or "")[0].match(request.url.path)
+        for method in route.methods or ()
+    }
+    return ", ".join(sorted(found | {"HEAD"} if "GET" in found else found))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

@@ -42,6 +42,10 @@ class Caller:
         if scope not in self.scopes:
             raise ForbiddenError(f"this call needs the scope {scope!r}")
 
+    def may_read(self, actor: str) -> bool:
+        """Records of his tenant made by that principal: they are his own, or he audits."""
+        return "audit" in self.scopes or actor == self.principal
+
 
 LOCAL = Caller("local", DEFAULT_TENANT, frozenset(SCOPES) - {"admin"}, "none")
 

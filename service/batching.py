@@ -1,31 +1,14 @@
-"""One batch per event-loop tick: predict, explain and encode all that arrived together."""
+"""One batch per event-loop tick: all that arrived together is answered together."""
 
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from time import perf_counter
-from typing import NamedTuple
 
-import numpy as np
-
-from explainers.base import FloatArray
-from schemas import DecodedBody
-from service import answers
-from service.answers import Facts, Fragments, Ranked, strongest
-from service.auth import Caller
 from service.errors import PredictionError
-from service.evidence import (
-    Answer,
-    DecisionEvent,
-    EvidenceLog,
-    Lane,
-    Status,
-)
-from service.explaining import Explained, ExplainedPart, explain_rows
-from service.logs import log, place_of
-from service.models.base import Served
+from service.evidence import Answer, EvidenceLog
+from service.preparing import Ask, Prepared, run
 from service.serving import ServedModel
 
 LOOP_BUDGET_SECONDS = 0.002
@@ -33,35 +16,8 @@ LOOP_BUDGET_SECONDS = 0.002
 
 MOST_ROWS = 512
 MOST_THREADS = 2
-NOT_ENCODED = "the explanation could not be written as JSON"
 ENOUGH_REQUESTS = 64
 """As many waiting requests do not wait for a running commit to end."""
-
-
-class Ask(NamedTuple):
-    """One validated request."""
-
-    request_id: str
-    caller: Caller
-    received_at: datetime
-    body: DecodedBody
-    instances: bytes
-    """The validated rows as JSON, for the fingerprint and the record."""
-
-    explain: bool
-    top: int
-    fingerprint: str
-    subjects: str | None
-    trace_id: str | None = None
-
-
-class Prepared(NamedTuple):
-    """The answer, and the event that must be durable before it leaves."""
-
-    answer: bytes
-    event: DecisionEvent
-    explained: ExplainedPart | None
-    explanation_size: int
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +93,7 @@ class Batcher:
         for waiting in batch:
             rows = len(waiting.ask.body.rows)
             seconds += rows * cost.predict_row_in_batch
-            if waiting.ask.explain:
+            if waiting.ask.is_inline:
                 seconds += rows * cost.explain_row_in_batch
         return seconds
 
@@ -165,6 +121,8 @@ class Batcher:
             else:
                 waiting.prepared, waiting.computed = result, now
                 events.append((result.event, waiting.outcome))
+                if result.unasked is not None:
+                    events.append((result.unasked, asyncio.get_running_loop().create_future()))
         try:
             if events:
                 self.evidence.submit(events)
@@ -176,129 +134,3 @@ class Batcher:
 def _fail(waiting: Waiting, error: Exception) -> None:
     if not waiting.outcome.done():  # the client may have gone away
         waiting.outcome.set_exception(error)
-
-
-def run(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:
-    """Answer a batch; if the model fails on it, each request alone, so that one bad row (or one
-    library bug) fails only its own request.
-    """
-    try:
-        return _run_together(served, asks)
-    except Exception as error:  # noqa: BLE001 - whatever the native library raises
-        if len(asks) > 1:
-            return [result for ask in asks for result in run(served, [ask])]
-        log.error(
-            "prediction_failed",
-            request_id=asks[0].request_id,
-            trace_id=asks[0].trace_id,
-            model=served.model.name,
-            place=place_of(error),
-        )
-        served.metrics.errors("predict", type(error).__name__).inc()
-        return [PredictionError()]
-
-
-def _run_together(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:
-    # Rows to explain come first, so that they are one contiguous block.
-    order = sorted(range(len(asks)), key=lambda i: not asks[i].explain)
-    rows: list[Sequence[float]] = []
-    spans = {}
-    for i in order:
-        spans[i] = slice(len(rows), len(rows) + len(asks[i].body.codes))
-        rows += asks[i].body.codes
-    X = np.array(rows, dtype=np.float64)
-    output = served.model.native.predict(X)
-    if not (np.isfinite(output.outputs).all() and np.isfinite(output.scores).all()):
-        raise FloatingPointError("JSON has no number for what the model serves")
-    computed = _explain(served, X, output, [ask for ask in asks if ask.explain])
-    if computed.explained is not None and computed.explained.explanation is None and len(asks) > 1:
-        return [result for ask in asks for result in run(served, [ask])]
-    return [_prepare(served, ask, spans[i], computed) for i, ask in enumerate(asks)]
-
-
-class _Computed(NamedTuple):
-    """What a batch's rows gave; explained and ranked are of the first rows, to be explained."""
-
-    output: Served
-    explained: Explained | None
-    ranked: Ranked | None
-    completed_at: datetime
-
-
-def _explain(served: ServedModel, X: FloatArray, output: Served, asks: Sequence[Ask]) -> _Computed:
-    explained = ranked = None
-    if asks:
-        count = sum(len(ask.body.codes) for ask in asks)
-        head = Served(output.outputs[:count], output.scores[:count])
-        explained = explain_rows(served.model, X[:count], head)
-    if explained is not None and explained.explanation is not None:
-        ranked = Ranked.of(explained.explanation.values, max(ask.top for ask in asks))
-    return _Computed(output, explained, ranked, datetime.now(UTC))
-
-
-def _prepare(served: ServedModel, ask: Ask, rows: slice, computed: _Computed) -> Prepared:
-    outputs, scores = computed.output.outputs[rows], computed.output.scores[rows]
-    own = computed.explained.part(rows) if computed.explained is not None and ask.explain else None
-    status, explanation = _explanation(served, ask, own, computed)
-    fragments = Fragments(
-        predictions=answers.encode_predictions(served.templates, scores),
-        warnings=answers.encode_warnings(served.model.codec.warnings(ask.body, served.model.seen)),
-        explanation=explanation,
-    )
-    answer, ranges = answers.encode_answer(served.templates, ask.request_id, fragments)
-    lane: Lane | None = "inline" if own is not None else None
-    provenance = answers.encode_provenance(
-        served.templates,
-        lane=lane,
-        received_at=ask.received_at,
-        completed_at=computed.completed_at,
-        principal=ask.caller.principal,
-    )
-    facts = Facts(ask.instances, provenance, ask.fingerprint, ask.body.codes, outputs, scores)
-    payload, parts = answers.encode_payload(answer, ranges, facts)
-    event = DecisionEvent(
-        template=served.header,
-        request_id=ask.request_id,
-        received_at=ask.received_at,
-        completed_at=computed.completed_at,
-        status=status,
-        lane=lane,
-        payload=payload,
-        parts=parts,
-        tenant=ask.caller.tenant,
-        actor=ask.caller.principal,
-        auth_method=ask.caller.auth_method,
-        subjects=ask.subjects,
-    )
-    return Prepared(answer, event, own, len(explanation))
-
-
-def _explanation(
-    served: ServedModel, ask: Ask, own: ExplainedPart | None, computed: _Computed
-) -> tuple[Status | None, bytes]:
-    """Status and bytes of the explanation of one request."""
-    if not ask.explain:
-        return None, b"null"
-    if own is None:
-        reason = f"no exact explainer: {served.model.manifest.explainer.reason}"
-        return "skipped", answers.encode_unexplained(
-            served.model, "skipped", reason, lane=None, request_id=ask.request_id
-        )
-    if own.reason is not None:
-        return "failed", answers.encode_unexplained(
-            served.model, "failed", own.reason, lane="inline", request_id=ask.request_id
-        )
-    assert computed.ranked is not None  # what has passed the checks is ranked
-    try:
-        return "complete", answers.encode_explanation(
-            served.templates,
-            own,
-            computed.output.outputs[own.rows],
-            strongest(served.templates, computed.ranked, own.rows, ask.body.rows, ask.top),
-            request_id=ask.request_id,
-        )
-    except Exception as error:  # noqa: BLE001 - the prediction must outlive its explanation
-        log.error("explanation_not_encoded", request_id=ask.request_id, place=place_of(error))
-        return "failed", answers.encode_unexplained(
-            served.model, "failed", NOT_ENCODED, lane="inline", request_id=ask.request_id
-        )

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 
 from service.auth import Caller, Scope
-from service.http import RequestContext, context_of
+from service.http import REQUEST_ID, RequestContext, context_of
 from service.runtime import Runtime
 
 
@@ -22,6 +22,9 @@ async def request_context(request: Request) -> RequestContext:
 
 RuntimeDep = Annotated[Runtime, Depends(runtime_of)]
 ContextDep = Annotated[RequestContext, Depends(request_context)]
+
+# Described, not checked, by FastAPI: what cannot be an ID is as unknown as any other.
+RequestId = Annotated[str, Path(json_schema_extra={"pattern": f"^{REQUEST_ID.pattern}$"})]
 
 
 async def caller_of(runtime: RuntimeDep, context: ContextDep) -> Caller:

@@ -5,12 +5,12 @@ ServiceError
 ├── 401 UnauthenticatedError          403 ForbiddenError
 ├── 404 NotFoundError                 405 MethodNotAllowedError
 ├── 408 SlowRequestError
-├── 409 ConflictError, InProgressError
+├── 409 ConflictError, InProgressError, AlreadyFinalError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
 ├── 422 InvalidRequestError           431 HeadTooLargeError
 ├── 500 PredictionError, InternalError
-└── 503 StoreAwayError
+└── 503 StoreAwayError, QueueLimitError
 CommandError (exit code on the class)
 ├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
 """
@@ -109,6 +109,13 @@ class InProgressError(ServiceError):
     retry_after_seconds = 1
 
 
+class AlreadyFinalError(ServiceError):
+    """There is nothing left to call off: the record is final."""
+
+    status = 409
+    code = "already_final"
+
+
 class BodyTooLargeError(ServiceError):
     """The body is larger than this service accepts."""
 
@@ -160,6 +167,14 @@ class StoreAwayError(ServiceError):
     status = 503
     code = "store_unavailable"
     retry_after_seconds = 2
+
+
+class QueueLimitError(ServiceError):
+    """The explanation queue is at its limit; retry later."""
+
+    status = 503
+    code = "queue_full"
+    retry_after_seconds = 5
 
 
 class CommandError(Exception):

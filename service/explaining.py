@@ -2,11 +2,13 @@
 
 import math
 import time
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple, Self
 
 import numpy as np
 
-from explainers.base import Explanation, FloatArray
+from explainers.base import Explainer, Explanation, FloatArray, IntArray
 from service.logs import log, place_of
 from service.metrics import ModelMetrics
 from service.models.base import Served
@@ -26,6 +28,17 @@ class ExplainedPart(NamedTuple):
     duration_seconds: float
     cpu_seconds: float
 
+    def tally(self) -> "Tally":
+        """What the metrics count of it."""
+        explanation = self.explanation
+        return Tally(
+            self.additivity.tolist(),
+            self.reason,
+            is_explained=explanation is not None,
+            cpu_seconds=self.cpu_seconds,
+            model_evaluations=0 if explanation is None else explanation.model_evaluations,
+        )
+
 
 class Explained(NamedTuple):
     """Explanations of N rows with what the invariants said of each."""
@@ -35,6 +48,18 @@ class Explained(NamedTuple):
     reasons: tuple[str | None, ...]
     duration_seconds: float
     cpu_seconds: float
+
+    @classmethod
+    def joined(cls, parts: Sequence["Explained"]) -> Self:
+        """Consecutive rows of one request as one; without an explanation if a part has none."""
+        computed = [part.explanation for part in parts if part.explanation is not None]
+        return cls(
+            _joined(computed) if len(computed) == len(parts) else None,
+            np.concatenate([part.additivity for part in parts]),
+            tuple(reason for part in parts for reason in part.reasons),
+            sum(part.duration_seconds for part in parts),
+            sum(part.cpu_seconds for part in parts),
+        )
 
     def part(self, rows: slice) -> ExplainedPart:
         """What concerns one request of the batch; times are its share by rows."""
@@ -49,18 +74,40 @@ class Explained(NamedTuple):
         )
 
 
-def explain_rows(model: RegisteredModel, X: FloatArray, served: Served) -> Explained | None:
+def _joined(parts: Sequence[Explanation]) -> Explanation:
+    errors = [part.standard_errors for part in parts if part.standard_errors is not None]
+    seeds = [part.seeds for part in parts if part.seeds is not None]
+    return replace(
+        parts[0],
+        values=np.concatenate([part.values for part in parts]),
+        base_values=np.concatenate([part.base_values for part in parts]),
+        standard_errors=np.concatenate(errors) if errors else None,
+        seeds=np.concatenate(seeds) if seeds else None,
+        model_evaluations=sum(part.model_evaluations for part in parts),
+    )
+
+
+def explain_rows(
+    model: RegisteredModel,
+    X: FloatArray,
+    served: Served,
+    *,
+    explainer: Explainer | None = None,
+    seeds: IntArray | None = None,
+) -> Explained | None:
     """Explain (N, F) raw rows and check every row against what the model served.
 
+    explainer: another than the version's own; seeds: (N,) for explainers that draw.
     None when the model has no explainer. Never raises for anything the explainer does: a failing
     explainer is a reason, not an error.
     """
-    if model.explainer is None or model.invariants is None:
+    explainer = explainer or model.explainer
+    if explainer is None or model.invariants is None:
         return None
     start, cpu = time.perf_counter(), time.thread_time()
     explanation: Explanation | None = None
     try:
-        computed = model.explainer.explain(X)
+        computed = explainer.explain(X, seeds=seeds)
         checked = model.invariants.check(computed, served.outputs, served.scores)
         explanation, additivity, reasons = computed, checked.additivity, checked.reasons
     except Exception as error:  # noqa: BLE001 - the prediction must outlive whatever happens here
@@ -73,17 +120,27 @@ def explain_rows(model: RegisteredModel, X: FloatArray, served: Served) -> Expla
     return Explained(explanation, additivity, reasons, duration, spent)
 
 
-def count(metrics: ModelMetrics, part: ExplainedPart, tolerance: float) -> None:
-    """Checks, error ratios and the broken invariant of one request."""
-    passed = part.reason is None
-    metrics.checks["ok" if passed else "failed"].inc(len(part.additivity))
-    for error in part.additivity.tolist():
+class Tally(NamedTuple):
+    """What is counted of one request's explanation; plain numbers, so that it can be sent."""
+
+    additivity: list[float]
+    reason: str | None
+    is_explained: bool
+    cpu_seconds: float
+    model_evaluations: int
+
+
+def count(metrics: ModelMetrics, tally: Tally, *, lane: str, tolerance: float) -> None:
+    """Checks, error ratios, the broken invariant and the cost of one request."""
+    passed = tally.reason is None
+    metrics.checks["ok" if passed else "failed"].inc(len(tally.additivity))
+    for error in tally.additivity:
         if math.isfinite(error):
             metrics.error_ratio.observe(error / tolerance)
-    if part.reason in metrics.invariant_failures:
-        metrics.invariant_failures[part.reason].inc()
+    if tally.reason in metrics.invariant_failures:
+        metrics.invariant_failures[tally.reason].inc()
     if not passed:
-        metrics.errors("explain", "explainer" if part.explanation is None else "invariant").inc()
-    metrics.cpu_seconds.inc(part.cpu_seconds)
-    if part.explanation is not None and part.explanation.model_evaluations:
-        metrics.model_evaluations.inc(part.explanation.model_evaluations)
+        metrics.errors("explain", "invariant" if tally.is_explained else "explainer").inc()
+    metrics.cpu_seconds[lane].inc(tally.cpu_seconds)
+    if tally.model_evaluations:
+        metrics.model_evaluations[lane].inc(tally.model_evaluations)

@@ -50,6 +50,9 @@ class RequestContext:
     status: int = 0
     """Of the answer, once it started."""
 
+    is_head: bool = False
+    """Nobody reads the body, so none need be waited for."""
+
     def header(self, name: bytes) -> str | None:
         """A header's value, None when absent."""
         value = self.headers.get(name)
@@ -86,7 +89,8 @@ class Edge:
             uuid7(), chosen_by_client=False, headers=headers
         )
         method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        if method == "HEAD":  # the server drops the body of a HEAD by its own copy of the scope
+        context.is_head = method == "HEAD"
+        if context.is_head:  # the server drops the body of a HEAD by its own copy of the scope
             scope = {**scope, "method": "GET"}
         active = self.metrics.http_active_now
         active[method] += 1

@@ -52,8 +52,8 @@ class ModelMetrics:
     checks: dict[str, Counter]
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
-    cpu_seconds: Counter
-    model_evaluations: Counter
+    cpu_seconds: dict[str, Counter]
+    model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
 
 
@@ -225,7 +225,27 @@ class Metrics:
             invariant_failures={
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
-            cpu_seconds=self.cpu_seconds.labels(model, method, "inline"),
-            model_evaluations=self.model_evaluations.labels(model, method, "inline"),
+            cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in LANES},
+            model_evaluations={
+                lane: self.model_evaluations.labels(model, method, lane) for lane in LANES
+            },
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )
+
+
+class CommitCounts:
+    """Turns the evidence writer's reports into metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._stored = metrics.audit_writes.labels(BACKEND, "ok")
+        self._failed = metrics.audit_writes.labels(BACKEND, "error")
+        self._duration = metrics.audit_write_duration.labels(BACKEND)
+
+    def on_commit(self, rows: int, seconds: float) -> None:
+        """That many events are durable; the insert took so long."""
+        self._stored.inc(rows)
+        self._duration.observe(seconds)
+
+    def on_failure(self, rows: int) -> None:
+        """That many events are not confirmed as stored."""
+        self._failed.inc(rows)

@@ -21,19 +21,27 @@ PROBLEMS = {
     "404": "No such path, model or record",
     "405": "Another method than Allow names",
     "408": "The request did not arrive in time",
-    "409": "The request ID names another request, or the same one is still in flight",
+    "409": "The request ID names another request, or the same one is still in flight; or it is "
+    "too late to call off",
     "413": "Body too large",
     "415": "Not application/json",
     "421": "A host name this service does not answer to",
     "422": "The content does not fit the model's schema",
     "431": "The head of the request is too large",
-    "503": "The evidence store is unavailable; retry after Retry-After",
+    "503": "The evidence store is unavailable, or the queue full; retry after Retry-After",
 }
 REQUEST_ID_PARAMETER: dict[str, object] = {
     "name": "X-Request-ID",
     "in": "header",
     "schema": {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"},
     "description": "Idempotency key; the same ID and content replay the first answer.",
+}
+PREFER_PARAMETER: dict[str, object] = {
+    "name": "Prefer",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "RFC 7240: `wait=N` waits up to N seconds (at most 30) for a pending explanation"
+    " to be final.",
 }
 
 
@@ -51,7 +59,9 @@ def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) ->
     paths = document["paths"]
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
-        for operation in paths.get(route.path, {}).values():
+        own = {method.lower() for method in route.methods or ()}
+        operations = paths.get(route.path, {})
+        for operation in (operations[method] for method in own & operations.keys()):
             operation["security"] = _security(_calls(dependant))
     for name, served in models.all.items():
         paths[f"/models/{name}/predict"] = {"post": _operation(served, name)}

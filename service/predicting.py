@@ -3,15 +3,17 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from typing import NamedTuple
 
 import orjson
 
 from schemas import DecodedBody, InvalidContentError, NotStrictJsonError, Violation
+from service.answers import DEFAULT_TOP
 from service.auth import Caller
-from service.batching import MOST_THREADS, Ask, Batcher, Prepared
+from service.batching import MOST_THREADS, Batcher
+from service.delivery import Delivery, job_of
 from service.errors import (
     ConflictError,
     InProgressError,
@@ -24,19 +26,25 @@ from service.errors import (
 )
 from service.evidence import (
     AppendOutcome,
+    DecisionEvent,
     EvidenceLog,
     StoreBusyError,
-    StoredDecision,
     StoreUnavailableError,
 )
 from service.explaining import count
 from service.logs import log
+from service.planning import NOTHING, Plan, plan_explanation
+from service.prefer import NO_PREFERENCE, Preference
+from service.preparing import Ask, Prepared
+from service.registry import RegisteredModel
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
 
 PHASES = ("parse", "predict", "explain", "evidence")
 TWIN_WAIT_SECONDS = 2.0
-DEFAULT_TOP = 5
+SAY_SECONDS = 0.5
+"""Beyond its wait, within which a first answer is known to have had the explanation or not."""
+
 LARGE_BODY_BYTES = 16384
 """A body above this is decoded in a thread: a hostile one of 1 MiB takes 0.3 s."""
 
@@ -54,17 +62,32 @@ class PredictCall(NamedTuple):
     is_id_chosen: bool
     caller: Caller
     trace_id: str | None = None
+    preference: Preference = NO_PREFERENCE
 
 
 class PredictReply(NamedTuple):
     """The answer's bytes; a replay is the first answer's, with no counter moved.
 
-    timings: seconds of each of PHASES; of nothing in a replay.
+    timings: seconds of each of PHASES; of nothing in a replay. is_pending: the explanation comes
+    later; is_queued: it was computed by a worker, so that a preference to wait was heeded. plan:
+    what became of the explanation, after policy.
     """
 
     body: bytes
     is_replay: bool
     timings: tuple[float, ...] = ()
+    is_pending: bool = False
+    is_queued: bool = False
+    plan: Plan = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may take, from the settings."""
+
+    max_instances: int = 1000
+    inline_budget_seconds: float = 0.1
+    wait_seconds: float = 0.15
 
 
 @dataclass(slots=True, eq=False)
@@ -74,12 +97,14 @@ class PredictService:
     models: ServedModels
     evidence: EvidenceLog
     keyring: Keyring
-    max_instances: int
+    delivery: Delivery
+    limits: Limits
     executor: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="predict")
     )
     _batchers: dict[ServedModel, Batcher] = field(default_factory=dict)
     _in_flight: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
+    _unasked: set[asyncio.Task[None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.evidence.call_when_idle(self._after_commit)
@@ -107,9 +132,12 @@ class PredictService:
         parsed = perf_counter() - started
         if call.is_id_chosen:
             return await self._answer_once(served, ask, started, parsed)
-        if ask.explain:
-            served.metrics.wanted["inline"].inc()
-        return await self._answer(served, ask, started, parsed)
+        if served.policy is None:
+            _count_wanted(served, ask.plan)
+            return await self._answer(served, ask, started, parsed)
+        reply = await self._answer(served, ask, started, parsed)
+        _count_wanted(served, reply.plan)
+        return reply
 
     def _ask(self, served: ServedModel, call: PredictCall, received_at: datetime) -> Ask:
         model = served.model
@@ -121,12 +149,14 @@ class PredictService:
             )
         top = min(DEFAULT_TOP, columns) if call.top is None else call.top
         try:
-            body = model.codec.decode(call.body, max_instances=self.max_instances)
+            body = model.codec.decode(call.body, max_instances=self.limits.max_instances)
         except NotStrictJsonError as error:
             raise NotJsonError(str(error)) from None
         except InvalidContentError as error:
             raise InvalidRequestError("see errors", errors=error.errors) from None
         instances = model.codec.instances_json(body.rows)
+        plan = self._plan(model, call, len(body.rows))
+        wait = self._wait_seconds(call.preference)
         return Ask(
             request_id=call.request_id,
             trace_id=call.trace_id,
@@ -138,7 +168,23 @@ class PredictService:
             top=top,
             fingerprint=self._fingerprint(call, model.name, top, body, instances),
             subjects=self._keyed_subjects(call.caller.tenant, body.subjects),
+            plan=plan,
+            answer_by=received_at + timedelta(seconds=wait + SAY_SECONDS) if wait else None,
         )
+
+    def _plan(self, model: RegisteredModel, call: PredictCall, n_rows: int) -> Plan:
+        if not call.explain:
+            return NOTHING
+        return plan_explanation(
+            model,
+            n_rows,
+            inline_budget_seconds=self.limits.inline_budget_seconds,
+            queue_is_full=self.delivery.is_full,
+        )
+
+    def _wait_seconds(self, preference: Preference) -> float:
+        chosen = preference.wait_seconds
+        return self.limits.wait_seconds if chosen is None else chosen
 
     def _fingerprint(
         self, call: PredictCall, model: str, top: int, body: DecodedBody, instances: bytes
@@ -167,18 +213,18 @@ class PredictService:
         key = (ask.caller.tenant, ask.request_id)
         await self._await_twin(key)
         done = self._in_flight[key] = asyncio.Event()
-        is_new = True
+        is_new, plan = True, ask.plan
         try:
             reply = await self._answer(served, ask, started, parsed)
-            is_new = not reply.is_replay
+            is_new, plan = not reply.is_replay, reply.plan
         except ConflictError:
             is_new = False
             raise
         finally:
             del self._in_flight[key]
             done.set()
-            if ask.explain and is_new:
-                served.metrics.wanted["inline"].inc()
+            if is_new:
+                _count_wanted(served, plan)
         return reply
 
     async def _await_twin(self, key: tuple[str, str]) -> None:
@@ -197,21 +243,66 @@ class PredictService:
         waiting = self._batcher(served).submit(ask)
         try:
             if await waiting.outcome is AppendOutcome.CONFLICT:
-                winner = await self.evidence.get(ask.caller.tenant, ask.request_id)
-                return _replay(winner, ask)
+                return await self._replay(ask)
         except (PredictionError, StoreBusyError, StoreUnavailableError) as error:
             raise _count_failure(served, ask, error) from None
         prepared, now = waiting.prepared, perf_counter()
         assert prepared is not None
         exemplar = _exemplar(ask) if waiting.leads else None
         _count_success(served, ask, prepared, now - started, exemplar)
-        timings = (
-            parsed,
-            waiting.computed - computing,
-            prepared.explained.duration_seconds if prepared.explained else 0.0,
-            now - waiting.computed,
+        explaining = prepared.explained.duration_seconds if prepared.explained else 0.0
+        timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
+        if prepared.unasked is not None:
+            self._submit_unasked(served, prepared.unasked)
+        if prepared.plan.lane == "queued":
+            return await self._deliver(served, ask, prepared, timings)
+        return PredictReply(prepared.answer, is_replay=False, timings=timings, plan=prepared.plan)
+
+    def _submit_unasked(self, served: ServedModel, event: DecisionEvent) -> None:
+        """Queue what policy wants explained; nobody waits for it."""
+        served.metrics.wanted["queued"].inc()
+        job = job_of(event, served.model.digest, priority="low")
+        task = asyncio.create_task(self.delivery.submit(job))
+        self._unasked.add(task)
+        task.add_done_callback(self._unasked.discard)
+
+    async def _deliver(
+        self, served: ServedModel, ask: Ask, prepared: Prepared, timings: tuple[float, ...]
+    ) -> PredictReply:
+        """Hand the explanation to a worker and answer with it if it comes in time."""
+        started = perf_counter()
+        wait = 0.0
+        if ask.answer_by is not None:
+            wait = (ask.answer_by - datetime.now(UTC)).total_seconds() - SAY_SECONDS
+        job = job_of(prepared.event, served.model.digest, priority=ask.priority)
+        answer = await self.delivery.deliver(prepared.event, job, wait)
+        parsed, predicted, _, stored = timings
+        return PredictReply(
+            answer or prepared.answer,
+            is_replay=False,
+            timings=(parsed, predicted, perf_counter() - started, stored),
+            is_pending=answer is None,
+            is_queued=True,
+            plan=prepared.plan,
         )
-        return PredictReply(prepared.answer, is_replay=False, timings=timings)
+
+    async def _replay(self, ask: Ask) -> PredictReply:
+        """The first answer's bytes; ConflictError for another request or principal."""
+        stored = await self.evidence.record(ask.caller.tenant, ask.request_id)
+        if stored is None:
+            raise InternalError("the record that took this ID cannot be found")
+        decision = stored.decision
+        same = (
+            decision.actor == ask.caller.principal
+            and orjson.loads(decision.part("fingerprint")) == ask.fingerprint
+        )
+        if not same:
+            raise ConflictError
+        answer = await self.delivery.first_answer(stored)
+        if answer is None:
+            raise InProgressError
+        is_pending = decision.status == "pending" and answer == decision.part("answer")
+        return PredictReply(answer, is_replay=True, is_pending=is_pending)
 
     def _batcher(self, served: ServedModel) -> Batcher:
         batcher = self._batchers.get(served)
@@ -231,24 +322,16 @@ class PredictService:
         self.executor.shutdown(wait=True)
 
 
-def _replay(stored: StoredDecision | None, ask: Ask) -> PredictReply:
-    """The first answer's bytes; ConflictError for another request or principal."""
-    if stored is None:
-        raise InternalError("the record that took this ID cannot be found")
-    same = (
-        stored.actor == ask.caller.principal
-        and orjson.loads(stored.part("fingerprint")) == ask.fingerprint
-    )
-    if not same:
-        raise ConflictError
-    return PredictReply(stored.part("answer"), is_replay=True)
+def _count_wanted(served: ServedModel, plan: Plan) -> None:
+    if plan.counted_in is not None:
+        served.metrics.wanted[plan.counted_in].inc()
 
 
 def _count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:
     metrics = served.metrics
     metrics.predictions["error"].inc()
-    if ask.explain:
-        metrics.explanations["inline", "failed"].inc()
+    if ask.plan.counted_in is not None:
+        metrics.explanations[ask.plan.counted_in, "failed"].inc()
     if isinstance(error, ServiceError):
         return error
     metrics.errors("store", type(error).__name__).inc()
@@ -272,13 +355,15 @@ def _count_success(
 ) -> None:
     metrics, explained = served.metrics, prepared.explained
     metrics.predictions["ok"].inc()
-    if not ask.explain:
+    if prepared.plan.lane is None:
+        if prepared.plan.counted_in is not None:
+            metrics.explanations[prepared.plan.counted_in, "rejected"].inc()
         return
     if explained is None:
-        metrics.explanations["inline", "rejected"].inc()
-        return
+        return  # whoever stores it counts it
     assert served.model.invariants is not None
-    count(metrics, explained, served.model.invariants.tolerance)
+    tolerance = served.model.invariants.tolerance
+    count(metrics, explained.tally(), lane="inline", tolerance=tolerance)
     metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
     if prepared.event.status == "complete":
         metrics.explanations["inline", "served"].inc()

@@ -1,39 +1,58 @@
 """Stored decisions as the documents auditors fetch: exact slices of stored bytes, joined."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
 import orjson
 
-from service.evidence import Page, StoredDecision
+from service.evidence import ListedDecision, Page, Record
+
+REVIEW_DAYS = 30
 
 
-def record_document(stored: StoredDecision) -> bytes:
-    """GET /explanations/{id}: the same bytes every time, years later too, because the pieces are
-    the stored ones and only the request ID and the time stand between them.
+def record_document(record: Record) -> bytes:
+    """GET /explanations/{id}: once final the same bytes every time, years later too, because the
+    pieces are the stored ones and only the request IDs and the time stand between them.
     """
     names = ("model", "instances", "predictions", "explanation", "provenance")
-    head = orjson.dumps(
-        {"request_id": stored.request_id, "received_at": stored.received_at},
-        option=orjson.OPT_UTC_Z,
-    )
-    pieces = b"".join(b',"%s":%s' % (name.encode(), stored.part(name)) for name in names)
+    decision = record.decision
+    own = {"request_id": decision.request_id, "received_at": decision.received_at}
+    if decision.parent_request_id is not None:
+        own["parent_request_id"] = decision.parent_request_id
+    head = orjson.dumps(own, option=orjson.OPT_UTC_Z)
+    pieces = b"".join(b',"%s":%s' % (name.encode(), record.part(name)) for name in names)
     return head[:-1] + pieces + b"}"
 
 
 def list_document(page: Page) -> dict[str, object]:
     """GET /explanations: one line a record."""
+    return {"items": [_summary(item) for item in page.items], "next_cursor": page.next_cursor}
+
+
+def review_document(
+    items: Sequence[ListedDecision], *, period: tuple[datetime, datetime], size: int
+) -> dict[str, object]:
+    """GET /models/{name}/review: the sample, in the order of its draw."""
+    since, until = period
     return {
-        "items": [
-            {
-                "request_id": item.request_id,
-                "received_at": item.received_at,
-                "model": {
-                    "name": item.model,
-                    "version": item.version,
-                    "digest": item.model_digest,
-                },
-                "status": item.status,
-                "lane": item.lane,
-            }
-            for item in page.items
-        ],
-        "next_cursor": page.next_cursor,
+        "size": size,
+        "since": since,
+        "until": until,
+        "items": [_summary(item) for item in items],
+    }
+
+
+def review_period(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    """The time a review looks back on: the last REVIEW_DAYS where nothing else is said."""
+    end = until or datetime.now(UTC)
+    return since or end - timedelta(days=REVIEW_DAYS), end
+
+
+def _summary(item: ListedDecision) -> dict[str, object]:
+    return {
+        "request_id": item.request_id,
+        "received_at": item.received_at,
+        "model": {"name": item.model, "version": item.version, "digest": item.model_digest},
+        "status": item.status,
+        "lane": item.lane,
     }

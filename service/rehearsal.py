@@ -11,6 +11,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Scope
 
 from service.auth import Authenticator
+from service.delivery import Delivery
 from service.evidence import EvidenceLog
 from service.logs import log, place_of
 from service.metrics import Metrics
@@ -44,10 +45,13 @@ async def _rehearse_in(folder: Path, runtime: Runtime, assemble: Assemble) -> No
     evidence = await EvidenceLog.open(sqlite_url(folder / "evidence.db"))
     metrics = Metrics()
     models = runtime.models.bound_to(metrics)
-    service = PredictService(
-        models, evidence, runtime.predicting.keyring, runtime.settings.max_instances
+    delivery = Delivery(None, evidence, metrics)
+    real = runtime.predicting
+    service = PredictService(models, evidence, real.keyring, delivery, real.limits)
+    twin = Runtime(
+        *(runtime.settings, metrics, metrics.registry, models, evidence, delivery, service),
+        authenticator=Authenticator(None),
     )
-    twin = Runtime(runtime.settings, metrics, models, evidence, service, Authenticator(None))
     try:
         app = assemble(twin)
         for name, served in models.all.items():

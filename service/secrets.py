@@ -2,6 +2,7 @@
 
 import hmac
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from service.errors import UnavailableError
 
 SECRET_BYTES = 32
+POLICY_KEYS = "policy"
+REVIEW_KEYS = "review"
+"""Purposes of the draws of a policy and of the sample for review, which must be independent."""
 
 
 class Keyring:
@@ -40,6 +44,24 @@ class Keyring:
     def digest(self, tenant: str, purpose: str, message: bytes) -> str:
         """HMAC-SHA256 under the tenant's key for the purpose, in hexadecimal."""
         return hmac.digest(self.key(tenant, purpose), message, "sha256").hex()
+
+    def seed(self, tenant: str, model_digest: str, instance: bytes) -> int:
+        """The seed of one instance's draws, below 2^53 so that every JSON reader keeps it.
+
+        Keyed: a plain hash of an instance could be guessed. The same instance has the same seed
+        alone and in a batch.
+        """
+        message = model_digest.encode() + b"/" + instance
+        code = hmac.digest(self.key(tenant, "seed"), message, "sha256")
+        return int.from_bytes(code[:7], "big") >> 3
+
+
+def review_rank(keyring: Keyring, tenant: str, model: str) -> Callable[[str], bytes]:
+    """The order of the sample for review of a model's requests: by a hash nobody else can compute,
+    independent of what was explained and of the policy's version.
+    """
+    key, prefix = keyring.key(tenant, REVIEW_KEYS), f"{model}/".encode()
+    return lambda request_id: hmac.digest(key, prefix + request_id.encode(), "sha256")
 
 
 def _read_or_create(path: Path) -> bytes:

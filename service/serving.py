@@ -11,6 +11,8 @@ from service.errors import CommandError, NotFoundError
 from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
 from service.metrics import Metrics, ModelMetrics
+from service.policies import Policies
+from service.policy import ModelPolicy
 from service.registry import RegisteredModel, Registry
 from service.registry.libraries import installed_libraries, service_version
 
@@ -29,24 +31,46 @@ class ServedModel:
     templates: AnswerTemplates
     header: HeaderTemplate
     metrics: ModelMetrics
+    policy: ModelPolicy | None = None
 
     @classmethod
-    def of(cls, model: RegisteredModel, metrics: Metrics, *, retention_days: int) -> Self:
+    def of(
+        cls,
+        model: RegisteredModel,
+        metrics: Metrics,
+        *,
+        retention_days: int,
+        policy: ModelPolicy | None = None,
+    ) -> Self:
         """Bind a loaded version."""
-        header = HeaderTemplate.of(
-            _header_constants(model), retention=timedelta(days=retention_days)
-        )
         method = model.manifest.explainer.method or "none"
-        return cls(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method))
+        constants = header_constants(
+            model,
+            method=model.manifest.explainer.method,
+            engine=model.engine,
+            is_exact=model.is_exact,
+            policy_version=None if policy is None else policy.version,
+        )
+        header = HeaderTemplate.of(constants, retention=timedelta(days=retention_days))
+        bound = metrics.bind(model.name, method)
+        return cls(model, AnswerTemplates.of(model), header, bound, policy)
 
 
-def _header_constants(model: RegisteredModel) -> HeaderConstants:
+def header_constants(
+    model: RegisteredModel,
+    *,
+    method: str | None,
+    engine: str | None,
+    is_exact: bool | None,
+    policy_version: str | None = None,
+) -> HeaderConstants:
+    """What the headers of a version's decisions, or explanations by one method, have in common."""
     manifest = model.manifest
     explainer, artifact = manifest.explainer, manifest.artifact
     return HeaderConstants(
         service_version=service_version(),
         git_revision=None,
-        policy_version=None,
+        policy_version=policy_version,
         retention_class="default",
         model=manifest.name,
         version=manifest.version,
@@ -58,13 +82,13 @@ def _header_constants(model: RegisteredModel) -> HeaderConstants:
         category_maps_digest=manifest.category_map_digest,
         trees_used=artifact.trees_used,
         library_versions=installed_libraries(),
-        method=explainer.method,
-        engine=model.engine,
+        method=method,
+        engine=engine,
         config_digest=explainer.config_digest,
         background_digest=manifest.background.digest,
         output_space=explainer.output_space,
         link=explainer.link,
-        exact=None if explainer.method is None else True,
+        exact=is_exact,
     )
 
 
@@ -81,7 +105,7 @@ class ServedModels:
         *,
         default: str | None,
         retention_days: int,
-        inline_budget_seconds: float = 0.1,
+        policies: Policies | None = None,
     ) -> None:
         self.registry = registry
         self._metrics = metrics
@@ -90,7 +114,7 @@ class ServedModels:
         self._served: dict[str, ServedModel] = {}
         self._refused: dict[str, int] = {}
         self._retry_at: dict[str, float] = {}
-        self._inline_budget_seconds = inline_budget_seconds
+        self._policies = policies
 
     @property
     def all(self) -> Mapping[str, ServedModel]:
@@ -109,10 +133,14 @@ class ServedModels:
             metrics,
             default=self.default,
             retention_days=self._retention_days,
-            inline_budget_seconds=self._inline_budget_seconds,
         )
         twin._served = {
-            name: ServedModel.of(served.model, metrics, retention_days=self._retention_days)
+            name: ServedModel.of(
+                served.model,
+                metrics,
+                retention_days=self._retention_days,
+                policy=served.policy,
+            )
             for name, served in self._served.items()
         }
         return twin
@@ -139,7 +167,10 @@ class ServedModels:
         )
 
     def refresh(self) -> None:
-        """Load every serving version that changed. What fails leaves the old version serving."""
+        """Load every serving version that changed, and a changed policy. What fails leaves the old
+        version, or policy, in force.
+        """
+        self._follow_policy()
         names = self.registry.layout.names()
         for name in names:
             try:
@@ -151,21 +182,39 @@ class ServedModels:
             self._served = {k: v for k, v in self._served.items() if k != name}
         self._refused = {k: v for k, v in self._refused.items() if k in names}
 
+    def _follow_policy(self) -> None:
+        if self._policies is None:
+            return
+        changed = self._policies.changed([served.model for served in self._served.values()])
+        if changed is None:
+            return
+        self._served = {
+            name: self._bound(served.model, changed[name]) if name in changed else served
+            for name, served in self._served.items()
+        }
+        self._retry_at.clear()  # what was refused for the old rules may fit these
+
+    def _bound(self, model: RegisteredModel, policy: ModelPolicy | None) -> ServedModel:
+        return ServedModel.of(
+            model, self._metrics, retention_days=self._retention_days, policy=policy
+        )
+
     def _follow(self, name: str) -> None:
         version = self.registry.layout.serving(name)
         old = self._served.get(name)
         if version is None or (old is not None and old.model.version == version):
             self._refused.pop(name, None)
-        elif self._refused.get(name) != version or monotonic() > self._retry_at[name]:
+        elif self._refused.get(name) != version or monotonic() > self._retry_at.get(name, 0.0):
             self._load(name, version)
 
     def _load(self, name: str, version: int) -> None:
         try:
             model = self.registry.load(name, version)
+            policy = None if self._policies is None else self._policies.of(model)
         except (CommandError, ValueError) as error:
             self._refuse(name, version, error)
             return
-        served = ServedModel.of(model, self._metrics, retention_days=self._retention_days)
+        served = self._bound(model, policy)
         old = self._served.get(name)
         # A new dictionary each time: requests iterate over the one they hold.
         self._served = {**self._served, name: served}
@@ -174,9 +223,6 @@ class ServedModels:
             self._retire(old)
         self._metrics.model_info.labels(*_info(served)).set(1)
         log.info("model_served", model=name, version=version, digest=model.digest)
-        if model.manifest.cost.explain_row > self._inline_budget_seconds:
-            seconds = model.manifest.cost.explain_row
-            log.warning("explanation_over_inline_budget", model=name, seconds=seconds)
 
     def _refuse(self, name: str, version: int, error: Exception) -> None:
         self._retry_at[name] = monotonic() + RETRY_SECONDS

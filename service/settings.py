@@ -44,8 +44,8 @@ class Settings(BaseModel):
     inline_budget_seconds: float = Field(
         0.1,
         gt=0,
-        description="Calibrated cost up to which an explanation is part of the answer; for now "
-        "costlier exact ones are too, computed in a thread.",
+        description="Calibrated cost up to which an explanation is computed before the answer; "
+        "costlier ones are queued.",
     )
     max_body_bytes: int = Field(1024 * 1024, gt=0, description="Largest request body, counted.")
     max_instances: int = Field(1000, gt=0, description="Most instances in one request.")
@@ -59,6 +59,29 @@ class Settings(BaseModel):
         "first start).",
     )
     retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
+    policy_file: Path | None = Field(
+        None, description="Which predictions are explained unasked or never (docs/policy.md)."
+    )
+    redis_url: str | None = Field(
+        None,
+        description="Redis or Valkey, 7 or newer, of the queue (default: `serve` starts its own).",
+    )
+    embedded_workers: int = Field(
+        1, ge=0, description="Workers `serve` starts when it starts its own queue; 0 for none."
+    )
+    max_queue: int = Field(10_000, gt=0, description="Most unfinished explanations in the queue.")
+    wait_seconds: float = Field(
+        0.15, ge=0, description="How long an answer waits for a queued explanation."
+    )
+    lease_seconds: float = Field(
+        15.0, gt=0, description="After how long without a sign of its worker a job is run again."
+    )
+    job_time_limit_seconds: float = Field(
+        30.0, gt=0, description="How long a job may run without progress before it is killed."
+    )
+    explanation_deadline_seconds: float = Field(
+        300.0, gt=0, description="After how long a pending explanation counts as late."
+    )
 
     @property
     def registry(self) -> Path:
@@ -96,6 +119,11 @@ class Settings(BaseModel):
             first = error.errors(include_input=False, include_url=False)[0]
             name = PREFIX + str(first["loc"][0]).upper()
             raise UsageError(f"{name}: {first['msg']}") from None
+
+    def environment(self) -> dict[str, str]:
+        """Every setting that was given, as the variables a process started from here reads."""
+        values = self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return {PREFIX + name.upper(): str(value) for name, value in values.items()}
 
     @classmethod
     def unknown_variables(cls, environ: Mapping[str, str] | None = None) -> list[str]:

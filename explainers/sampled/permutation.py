@@ -240,5 +240,7 @@ class PermutationExplainer:
     def _is_enough(self, sample: StratifiedMean) -> bool:
         largest = sample.standard_error.max(axis=0)
         scale = np.maximum(np.abs(sample.mean).sum(axis=0), self.output_scale)
-        # Numbers that are not finite do not become so by more passes.
-        return not bool(np.any(largest > self.config.target * scale))
+        # Numbers that are not finite do not become so by more passes; any error will do where the
+        # target is infinite, also of a model that is constant (scale 0).
+        with np.errstate(invalid="ignore"):
+            return not bool(np.any(largest > self.config.target * scale))

@@ -2,7 +2,17 @@
 
 import typer
 
-from service.cli import demo, keys, models, records, register, serve
+from service.cli import (
+    demo,
+    explain,
+    keys,
+    models,
+    records,
+    register,
+    review,
+    serve,
+    worker,
+)
 
 app = typer.Typer(
     name="explaind",
@@ -13,7 +23,10 @@ app = typer.Typer(
 )
 app.command("register")(register.register)
 app.command("serve")(serve.serve)
+app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
+app.command("explain")(explain.explain)
 app.command("get")(records.get)
+app.command("review")(review.review)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

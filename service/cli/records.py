@@ -21,7 +21,7 @@ def get(
     settings = Settings.load(data_dir=data_dir)
     try:
         with EvidenceStore.open(settings.database_url) as store:
-            stored = store.get(tenant, request_id)
+            stored = store.record(tenant, request_id)
     except EvidenceError as error:
         raise UnavailableError(str(error)) from error
     if stored is None:

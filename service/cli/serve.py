@@ -17,6 +17,9 @@ def serve(
     registry: RegistryDir = None,
     database_url: Annotated[str | None, typer.Option(help="Evidence database.")] = None,
     secret_file: Annotated[Path | None, typer.Option(help="32 bytes all replicas share.")] = None,
+    policy_file: Annotated[
+        Path | None, typer.Option(help="What is explained unasked, what never.")
+    ] = None,
     inline_budget_seconds: Annotated[
         float | None, typer.Option(help="Largest cost of an inline explanation.")
     ] = None,
@@ -37,6 +40,7 @@ def serve(
         registry=registry,
         database_url=database_url,
         secret_file=secret_file,
+        policy_file=policy_file,
         inline_budget_seconds=inline_budget_seconds,
         max_body_bytes=max_body_bytes,
         max_instances=max_instances,

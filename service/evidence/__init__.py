@@ -9,40 +9,62 @@ from service.evidence.errors import (
     UnreadablePayloadError,
 )
 from service.evidence.events import (
+    AnswerEvent,
     DecisionEvent,
+    Ending,
+    Event,
+    FinalEvent,
+    FinalStatus,
     HeaderConstants,
     HeaderTemplate,
     Lane,
+    OutcomeEvent,
     Parts,
     Status,
+    final_payload,
     laid_out,
 )
+from service.evidence.following import PendingRequest, Priority
+from service.evidence.listing import DecisionFilter, ListedDecision, Page
 from service.evidence.log import EvidenceLog
-from service.evidence.reading import DecisionFilter, ListedDecision, Page, StoredDecision
-from service.evidence.store import AppendOutcome, EvidenceStore
+from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
 
 __all__ = [
     "Answer",
+    "AnswerEvent",
     "AppendOutcome",
     "BadCursorError",
     "CommitObserver",
     "DecisionEvent",
     "DecisionFilter",
+    "Ending",
+    "Event",
     "EvidenceError",
     "EvidenceLog",
     "EvidenceStore",
+    "FinalEvent",
+    "FinalOutcome",
+    "FinalStatus",
     "HeaderConstants",
     "HeaderTemplate",
     "Lane",
     "ListedDecision",
+    "OutcomeEvent",
     "Page",
     "Parts",
+    "PendingRequest",
+    "Priority",
+    "Record",
+    "RequestKey",
     "SchemaVersionError",
     "Status",
     "StoreBusyError",
     "StoreUnavailableError",
     "StoredDecision",
+    "StoredFinal",
     "UnreadablePayloadError",
+    "final_payload",
     "laid_out",
 ]

@@ -1,11 +1,11 @@
-"""A decision, and the bytes that are stored of it: header, payload and the commitment between."""
+"""Events, and the bytes that are stored of them: header, payload and the commitment between."""
 
 import hmac
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
 
@@ -13,6 +13,9 @@ from service.uuid7 import uuid7
 
 Status = Literal["complete", "pending", "failed", "skipped"]
 Lane = Literal["inline", "queued"]
+FinalStatus = Literal["complete", "failed"]
+Ending = Literal["stored", "failed", "rejected", "dead"]
+"""How the wish for a queued explanation ended, as coverage counts it."""
 
 Parts = Mapping[str, tuple[int, int]]
 """Name to (start, end) within the payload bytes; the ranges may nest and overlap."""
@@ -65,31 +68,85 @@ class HeaderTemplate:
     constant: bytes
 
     @classmethod
-    def of(cls, constants: HeaderConstants, *, retention: timedelta) -> "HeaderTemplate":
+    def of(cls, constants: HeaderConstants, *, retention: timedelta) -> Self:
         """Encode the constants of one model version; records expire `retention` after receipt."""
-        return cls(constants.model, constants.version, retention, orjson.dumps(constants)[1:])
+        return cls.of_json(orjson.dumps(constants), retention=retention)
 
-    def join(self, fields: Mapping[str, object]) -> bytes:
+    @classmethod
+    def of_json(cls, constants: bytes, *, retention: timedelta) -> Self:
+        """That of HeaderConstants encoded by orjson, perhaps in another process."""
+        found = orjson.loads(constants)
+        return cls(found["model"], found["version"], retention, constants[1:])
+
+    @classmethod
+    def from_header(cls, header: bytes, **changes: str | bool | None) -> Self:
+        """That of an event stored before, but for some constants: for a later one about the same
+        request, by who need not have its model. Cost: 10 us.
+        """
+        found = orjson.loads(header)
+        expires_at, received_at = (
+            datetime.fromisoformat(found[name]) for name in ("expires_at", "received_at")
+        )
+        constants = {name: found[name] for name in _CONSTANT} | changes
+        return cls.of_json(orjson.dumps(constants), retention=expires_at - received_at)
+
+    @property
+    def brief(self) -> bytes:
+        """The constants a note needs, about a request whose other events have them all."""
+        found = orjson.loads(b"{" + self.constant)
+        return orjson.dumps({name: found[name] for name in _BRIEF if name in found})[1:]
+
+    def join(self, own: Mapping[str, object], *, is_brief: bool) -> bytes:
         """The header: one JSON object of the event's own fields, then the constant ones."""
-        own = orjson.dumps(fields, option=orjson.OPT_UTC_Z)
-        return own[:-1] + b"," + self.constant
+        encoded = orjson.dumps(own, option=orjson.OPT_UTC_Z)
+        return encoded[:-1] + b"," + (self.brief if is_brief else self.constant)
+
+
+_CONSTANT = tuple(constant.name for constant in fields(HeaderConstants))
+_BRIEF = (
+    "service_version",
+    "git_revision",
+    "policy_version",
+    "retention_class",
+    "model",
+    "version",
+    "model_digest",
+)
+
+
+class KnownRequest(Protocol):
+    """What a later event needs to know of the request it is about."""
+
+    @property
+    def template(self) -> HeaderTemplate: ...
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def received_at(self) -> datetime: ...
+    @property
+    def parent_request_id(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class DecisionEvent:
-    """One answered prediction, explained or not, as it is to be stored.
+class Event:
+    """What all events have in common; those stored are of the classes below.
 
+    received_at: of the request, whatever the event says about it.
     payload: a JSON object, encoded once; parts: where in it the pieces are that are served later.
-    status, lane: of the explanation; None when none was asked for.
     subjects: JSON text of keyed subject names, one per instance.
     Raises ValueError for a part outside the payload or a time that is not in `datetime.UTC`.
     """
+
+    event_type: ClassVar[str]
+    has_brief_header: ClassVar[bool] = False
 
     template: HeaderTemplate
     request_id: str
     received_at: datetime
     completed_at: datetime
-    status: Status | None
+    status: str | None
     lane: Lane | None
     payload: bytes
     parts: Parts
@@ -107,6 +164,95 @@ class DecisionEvent:
         for name, (start, end) in self.parts.items():
             if not 0 <= start < end <= size:
                 raise ValueError(f"part {name}: ({start}, {end}) is not within {size} bytes")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DecisionEvent(Event):
+    """One answered prediction, explained or not.
+
+    status, lane: of the explanation; None when none was asked for. A queued one is `pending` for
+    good: what became of it is a later event.
+    """
+
+    event_type: ClassVar[str] = "decision"
+
+    status: Status | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FinalEvent(Event):
+    """The explanation of a decision that was stored as `pending`; the store takes only one.
+
+    received_at: the decision's, because listings find both by it. payload: with the parts
+    `explanation` and `provenance`. template: of what computed it, so that a method other than the
+    version's own stands in the header. outcome: stored with it as an event of its own, unless the
+    request was counted before.
+    """
+
+    event_type: ClassVar[str] = "explanation"
+
+    status: FinalStatus
+    lane: Lane | None = "queued"
+    outcome: Ending
+    outcome_event_id: str = field(default_factory=uuid7)
+
+    def counted(self) -> "OutcomeEvent":
+        """The outcome's event, the same at each call."""
+        return OutcomeEvent.about(
+            self,
+            self.outcome,
+            actor=self.actor,
+            completed_at=self.completed_at,
+            event_id=self.outcome_event_id,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NoteEvent(Event):
+    """One fact about a request, without content of its own."""
+
+    has_brief_header: ClassVar[bool] = True
+
+    lane: Lane | None = None
+    payload: bytes = b"{}"
+    parts: Parts = field(default_factory=dict)
+
+    @classmethod
+    def about(
+        cls,
+        request: KnownRequest,
+        status: str | None,
+        *,
+        actor: str,
+        completed_at: datetime,
+        event_id: str | None = None,
+    ) -> Self:
+        """The fact as an event that is true since completed_at."""
+        return cls(
+            template=request.template,
+            request_id=request.request_id,
+            received_at=request.received_at,
+            completed_at=completed_at,
+            status=status,
+            tenant=request.tenant,
+            actor=actor,
+            parent_request_id=request.parent_request_id,
+            event_id=event_id or uuid7(),
+        )
+
+
+class OutcomeEvent(NoteEvent):
+    """How the wish for an explanation ended: an Ending, or `timeout` while it is pending."""
+
+    __slots__ = ()
+    event_type: ClassVar[str] = "outcome"
+
+
+class AnswerEvent(NoteEvent):
+    """The first answer to the client already carried the final explanation."""
+
+    __slots__ = ()
+    event_type: ClassVar[str] = "answer"
 
 
 def laid_out(
@@ -128,14 +274,22 @@ def laid_out(
     return b"".join(pieces), ranges
 
 
+def final_payload(
+    explanation: bytes, provenance: bytes
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """Payload and parts of a FinalEvent, of its two encoded pieces."""
+    pieces = (b'{"explanation":', explanation, b',"provenance":', provenance, b"}")
+    return laid_out(pieces, ("explanation", "provenance"))
+
+
 def commitment(record_key: bytes, payload: bytes) -> str:
     """HMAC-SHA256 of the payload's JSON under the record's own key, in hexadecimal."""
     return hmac.digest(record_key, payload, "sha256").hex()
 
 
-def idempotency_key(tenant: str, request_id: str) -> str:
-    """What makes a decision unique; a request ID holds no slash, so no two pairs share a key."""
-    return f"decision/{tenant}/{request_id}"
+def idempotency_key(tenant: str, request_id: str, event_type: str = "decision") -> str:
+    """What makes an event unique; a request ID holds no slash, so no two pairs share a key."""
+    return f"{event_type}/{tenant}/{request_id}"
 
 
 def microseconds(moment: datetime) -> int:
@@ -143,13 +297,13 @@ def microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // _MICROSECOND
 
 
-def header_of(event: DecisionEvent, *, record_key: bytes) -> bytes:
+def header_of(event: Event, *, record_key: bytes) -> bytes:
     """The header bytes: no personal data, and the commitment that binds the payload."""
     return event.template.join(
         {
             "schema_version": HEADER_VERSION,
             "event_id": event.event_id,
-            "event_type": "decision",
+            "event_type": event.event_type,
             "request_id": event.request_id,
             "parent_request_id": event.parent_request_id,
             "tenant": event.tenant,
@@ -166,17 +320,18 @@ def header_of(event: DecisionEvent, *, record_key: bytes) -> bytes:
                 "size": len(event.payload),
                 "parts": event.parts,
             },
-        }
+        },
+        is_brief=event.has_brief_header,
     )
 
 
-def seal(event: DecisionEvent) -> Row:
+def seal(event: Event) -> Row:
     """Give the event its record key and header: the row to insert. Cost: about 10 us."""
     record_key = os.urandom(32)
     return (
         event.event_id,
-        idempotency_key(event.tenant, event.request_id),
-        "decision",
+        idempotency_key(event.tenant, event.request_id, event.event_type),
+        event.event_type,
         event.tenant,
         event.request_id,
         event.parent_request_id,

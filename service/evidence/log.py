@@ -4,13 +4,24 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from typing import Self, TypeVar
 
 from service.evidence.errors import StoreUnavailableError
-from service.evidence.events import DecisionEvent, seal
-from service.evidence.reading import EVERY_DECISION, DecisionFilter, Page, StoredDecision
-from service.evidence.store import AppendOutcome, EvidenceStore
+from service.evidence.events import (
+    AnswerEvent,
+    DecisionEvent,
+    Event,
+    FinalEvent,
+    OutcomeEvent,
+    seal,
+)
+from service.evidence.following import PendingRequest
+from service.evidence.listing import EVERY_DECISION, DecisionFilter, ListedDecision, Page
+from service.evidence.reading import Record, RequestKey, StoredDecision
+from service.evidence.sampling import Rank
+from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver, GroupWriter
 
 _READERS = 4
@@ -54,8 +65,9 @@ class EvidenceLog:
             await asyncio.wait_for(asyncio.to_thread(self._readers.shutdown), timeout_seconds)
         await asyncio.to_thread(self._store.close)
 
-    async def append(self, event: DecisionEvent) -> AppendOutcome:
-        """Return once the event is durable (STORED), or its request ID is taken (CONFLICT).
+    async def append(self, event: Event) -> AppendOutcome:
+        """Return once the event is durable (STORED), or there is one of its kind about the
+        request (CONFLICT).
 
         Cancelled while it waits, the event is stored all the same. The same event appended again
         is STORED again, once. Raises StoreBusyError at once, StoreUnavailableError when the store
@@ -65,7 +77,32 @@ class EvidenceLog:
         self.submit([(event, answer)])
         return await answer
 
-    def submit(self, events: Sequence[tuple[DecisionEvent, Answer]]) -> None:
+    async def append_final(self, event: FinalEvent) -> FinalOutcome:
+        """Store an explanation and its outcome, both or none, as `append` stores one event.
+
+        A later final of the same request changes nothing (stored is False); the outcome of one
+        counted as timed out is not counted again (counted is False).
+        """
+        loop = asyncio.get_running_loop()
+        answers: list[Answer] = [loop.create_future(), loop.create_future()]
+        rows = seal(event), seal(event.counted())
+        self._writer.submit(list(zip(rows, answers, strict=True)))
+        stored, counted = await asyncio.gather(*answers)
+        return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
+
+    async def mark_timeout(self, pending: PendingRequest, *, actor: str) -> bool:
+        """Store that an explanation is late; True if this call does, and therefore counts it."""
+        late = OutcomeEvent.about(pending, "timeout", actor=actor, completed_at=datetime.now(UTC))
+        return await self.append(late) is AppendOutcome.STORED
+
+    async def mark_answered(self, decision: DecisionEvent | StoredDecision) -> None:
+        """Store that the first answer carried the final explanation, for replays to do the same."""
+        answered = AnswerEvent.about(
+            decision, None, actor=decision.actor, completed_at=datetime.now(UTC)
+        )
+        await self.append(answered)
+
+    def submit(self, events: Sequence[tuple[Event, Answer]]) -> None:
         """Queue events for one commit; each future gets what `append` would return or raise.
 
         Raises StoreBusyError or StoreUnavailableError at once, for all of them.
@@ -80,6 +117,24 @@ class EvidenceLog:
         """The decision of that request, None if there is none. Raises StoreUnavailableError."""
         return await self._read(partial(self._store.get, tenant, request_id))
 
+    async def record(self, tenant: str, request_id: str) -> Record | None:
+        """As `EvidenceStore.record`."""
+        return await self._read(partial(self._store.record, tenant, request_id))
+
+    async def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
+        """As `EvidenceStore.records`."""
+        return await self._read(partial(self._store.records, keys))
+
+    async def pending(
+        self, *, since: datetime, until: datetime, limit: int
+    ) -> Sequence[PendingRequest]:
+        """As `EvidenceStore.pending`."""
+        return await self._read(partial(self._store.pending, since=since, until=until, limit=limit))
+
+    async def related(self, tenant: str, request_id: str, *, limit: int = 50) -> Page:
+        """As `EvidenceStore.related`."""
+        return await self._read(partial(self._store.related, tenant, request_id, limit=limit))
+
     async def list(
         self,
         tenant: str,
@@ -90,6 +145,19 @@ class EvidenceLog:
     ) -> Page:
         """As `EvidenceStore.list`."""
         call = partial(self._store.list, tenant, matching=matching, limit=limit, cursor=cursor)
+        return await self._read(call)
+
+    async def sample(
+        self,
+        tenant: str,
+        model: str,
+        *,
+        period: tuple[datetime, datetime],
+        size: int,
+        rank: Rank,
+    ) -> Sequence[ListedDecision]:
+        """As `EvidenceStore.sample`."""
+        call = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
         return await self._read(call)
 
     async def is_writable(self) -> bool:

@@ -3,6 +3,8 @@
 import enum
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -11,23 +13,33 @@ from typing import Self
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
+from service.evidence import sampling
 from service.evidence.engines import connect, create_file, database_url, prepare, translated_errors
 from service.evidence.errors import StoreUnavailableError
-from service.evidence.events import DecisionEvent, Row, seal
-from service.evidence.reading import (
+from service.evidence.events import Event, FinalEvent, Row, seal
+from service.evidence.following import PendingRequest, pending_of, select_pending
+from service.evidence.listing import (
     EVERY_DECISION,
     DecisionFilter,
+    ListedDecision,
     Page,
-    StoredDecision,
     page_of,
-    select_decision,
     select_page,
+)
+from service.evidence.reading import (
+    Record,
+    RequestKey,
+    StoredDecision,
+    records_of,
+    select_decision,
+    select_records,
     stored_decision,
 )
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
 _HUNG_SECONDS = 1.0
+_REQUEST = slice(INSERTED_COLUMNS.index("tenant"), INSERTED_COLUMNS.index("request_id") + 1)
 _EVENT_ID = INSERTED_COLUMNS.index("event_id")
 _REFUSALS_OF_VALUES = (
     DataError,
@@ -45,6 +57,14 @@ class AppendOutcome(enum.Enum):
 
     STORED = "stored"
     CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class FinalOutcome:
+    """What became of a final event: stored, or there was one; counted: its outcome is the one."""
+
+    stored: bool
+    counted: bool
 
 
 Outcome = AppendOutcome | StoreUnavailableError
@@ -99,27 +119,31 @@ class EvidenceStore:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, event: DecisionEvent) -> AppendOutcome:
+    def append(self, event: Event) -> AppendOutcome:
         """Store one event, durably before it returns. Raises StoreUnavailableError."""
-        (outcome,) = self.insert([seal(event)])
-        if isinstance(outcome, StoreUnavailableError):
-            raise outcome
-        return outcome
+        return _raised(*self.insert([seal(event)]))
+
+    def append_final(self, event: FinalEvent) -> FinalOutcome:
+        """Store an explanation with its outcome, both or none. Raises StoreUnavailableError."""
+        stored, counted = map(_raised, self.insert([seal(event), seal(event.counted())]))
+        return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
 
     def insert(self, rows: Sequence[Row]) -> Outcomes:
         """Store rows in one transaction and say of each what became of it.
 
-        A row that the database cannot hold fails alone: the others are retried in halves.
+        A row that the database cannot hold fails alone: the others are retried in halves. Only
+        neighbours of one request fail together, so that no outcome is counted without its final.
         Raises StoreUnavailableError when the store does not work; then no row counts as stored.
         """
         with translated_errors():
             try:
                 return self._insert(rows)
             except _REFUSALS_OF_VALUES as error:
-                if len(rows) == 1:
+                half = _middle(rows)
+                if half == 0:
                     reason = type(error).__name__
-                    return [StoreUnavailableError(f"the event cannot be stored ({reason})")]
-            half = len(rows) // 2
+                    refusal = StoreUnavailableError(f"the event cannot be stored ({reason})")
+                    return [refusal] * len(rows)
             return self.insert(rows[:half]) + self.insert(rows[half:])
 
     def get(self, tenant: str, request_id: str) -> StoredDecision | None:
@@ -127,6 +151,37 @@ class EvidenceStore:
         with translated_errors(), self._reading.connect() as connection:
             row = connection.execute(select_decision(tenant, request_id)).one_or_none()
         return None if row is None else stored_decision(row)
+
+    def record(self, tenant: str, request_id: str) -> Record | None:
+        """The decision of that request with what became of it, None if there is none.
+
+        Raises StoreUnavailableError, UnreadablePayloadError.
+        """
+        return next(iter(self.records([(tenant, request_id)])), None)
+
+    def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
+        """As `record` of several requests (up to some hundreds) in one query, in their order;
+        unknown ones are left out.
+        """
+        with translated_errors(), self._reading.connect() as connection:
+            rows = connection.execute(select_records(keys)).all()
+        return records_of(rows, keys)
+
+    def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
+        """The first decisions, of all tenants, received in [since, until), whose explanation is
+        still to come; oldest first. Raises StoreUnavailableError.
+
+        Cost: two index entries for each decision in that time that was ever pending, so callers
+        move `since` on past those that have their end.
+        """
+        with translated_errors(), self._reading.connect() as connection:
+            query = select_pending(since=since, until=until, limit=limit)
+            rows = connection.execute(query).all()
+        return [pending_of(row) for row in rows]
+
+    def related(self, tenant: str, request_id: str, *, limit: int = 50) -> Page:
+        """The newest decisions that explain that request again. Raises StoreUnavailableError."""
+        return self.list(tenant, matching=DecisionFilter(parent=request_id), limit=limit)
 
     def list(
         self,
@@ -148,6 +203,27 @@ class EvidenceStore:
         with translated_errors(), self._reading.connect() as connection:
             rows = connection.execute(query).all()
         return page_of(rows, limit=limit)
+
+    def sample(
+        self,
+        tenant: str,
+        model: str,
+        *,
+        period: tuple[datetime, datetime],
+        size: int,
+        rank: sampling.Rank,
+    ) -> Sequence[ListedDecision]:
+        """The `size` explained requests of lowest rank received in [since, until), lowest first.
+
+        By a keyed hash of the request ID this is a uniform sample: the same on every replica and
+        at every call, and a smaller one is the beginning of a larger one. Cost: 6 us for each
+        explanation of that time. Raises StoreUnavailableError.
+        """
+        with translated_errors():
+            found = sampling.explained(self._reading.connect, tenant, model, period)
+            chosen = sampling.lowest(found, size=size, rank=rank)
+            with self._reading.connect() as connection:
+                return sampling.listed(connection, chosen)
 
     def probe(self) -> None:
         """Commit a write that carries nothing; StoreUnavailableError if the store takes none."""
@@ -201,3 +277,15 @@ class EvidenceStore:
         rows = ", ".join([self._one_row] * n_rows)
         columns = ", ".join(INSERTED_COLUMNS)
         return f"INSERT INTO events ({columns}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608  # only names and markers
+
+
+def _middle(rows: Sequence[Row]) -> int:
+    """The cut nearest the middle that separates no neighbours of one request, 0 without one."""
+    cuts = [n for n in range(1, len(rows)) if rows[n - 1][_REQUEST] != rows[n][_REQUEST]]
+    return min(cuts, key=lambda n: abs(2 * n - len(rows)), default=0)
+
+
+def _raised(outcome: Outcome) -> AppendOutcome:
+    if isinstance(outcome, StoreUnavailableError):
+        raise outcome
+    return outcome

@@ -66,7 +66,8 @@ def choose_called(work: Work) -> None:
     factory = CalledFactory.affordable(
         native, work.naming, work.background, seconds_per_row=1 / speed
     )
-    work.say(f"explaining by {factory.engine}: the model evaluates {speed:,.0f} rows a second")
+    kind = "enumeration" if factory.is_exact else "sampling"
+    work.say(f"explaining by {kind}: the model evaluates {speed:,.0f} rows a second")
     batch_gap = _batch_gap(work)
     work.called, work.explained = factory, _explained(work, factory, speed)
     _prove_oracle(work, factory, batch_gap)
@@ -147,10 +148,10 @@ def _prove_oracle(work: Work, factory: CalledFactory, batch_gap: float) -> None:
     if not result.z <= LARGEST_Z:
         raise UnsupportedModelError(
             f"values are {result.z:.1f} standard errors off brute force"
-            if factory.engine == "sampler"
+            if not factory.is_exact
             else f"values are {result.gap:.2g} off brute force"
         )
-    is_sampled = factory.engine == "sampler"
+    is_sampled = not factory.is_exact
     work.proven = {
         "parse_gap": batch_gap,
         "oracle_gap": None if is_sampled else result.gap,

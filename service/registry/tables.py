@@ -39,7 +39,7 @@ def read_frame(path: Path, *, text_columns: Collection[str] = ()) -> "pd.DataFra
             encoding=ENCODING,
         )
     except (OSError, ValueError, csv.Error) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _check_rows(path: Path) -> None:
@@ -65,7 +65,7 @@ def column_names(path: Path) -> list[str]:
             with path.open(newline="", encoding=ENCODING) as lines:
                 names = next(csv.reader(lines), [])
     except (OSError, ValueError, csv.Error) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     return check_unique(names)
 
 
@@ -80,7 +80,8 @@ def check_unique(names: Iterable[str]) -> list[str]:
     return list(counts)
 
 
-def _unreadable(path: Path, error: Exception) -> InvalidInputError:
+def unreadable(path: Path, error: Exception) -> InvalidInputError:
+    """What a reader of the file may raise, in one line."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return InvalidInputError(f"{path}: {' '.join(reason.split())}")
 

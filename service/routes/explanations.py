@@ -1,50 +1,57 @@
-"""GET /explanations and GET /explanations/{request_id}."""
+"""GET /explanations, GET /explanations/{request_id} and GET /explanations/{request_id}/related."""
 
 import hashlib
 import re
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from schemas import Record, RecordPage
 from service.auth import Caller
-from service.deps import CallerDep, ContextDep, RuntimeDep, requires
-from service.errors import InvalidRequestError, NotFoundError, StoreAwayError
-from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Status, StoredDecision
-from service.http import REQUEST_ID
+from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
+from service.errors import InvalidRequestError, StoreAwayError
+from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Page, Status
 from service.metrics import BACKEND
+from service.openapi import PREFER_PARAMETER
+from service.prefer import parse_prefer
 from service.records import list_document, record_document
+from service.runtime import Runtime
 
 router = APIRouter(prefix="/explanations", tags=["evidence"])
 MOST_ITEMS = 200
+RETRY_AFTER_SECONDS = "1"
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]", re.ASCII)
-# Described, not checked, by FastAPI: what cannot be an ID is as unknown as any other.
-RequestId = Annotated[str, Path(json_schema_extra={"pattern": f"^{REQUEST_ID.pattern}$"})]
+VARY = "Accept, Authorization"
 
 
-@router.get("/{request_id}", response_model=Record)
+@router.get(
+    "/{request_id}", response_model=Record, openapi_extra={"parameters": [PREFER_PARAMETER]}
+)
 async def read(
     request_id: RequestId, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
 ) -> Response:
-    """The record of one request, the same bytes every time. Scope: audit, or who made it."""
-    reads = runtime.metrics.audit_reads
-    if not REQUEST_ID.fullmatch(request_id):
-        raise NotFoundError("this can be no request ID")
-    try:
-        stored = await runtime.evidence.get(caller.tenant, request_id)
-    except EvidenceError:
-        reads.labels(BACKEND, "error").inc()
-        raise StoreAwayError from None
-    if stored is None or not _may_read(caller, stored):
-        reads.labels(BACKEND, "not_found").inc()
-        raise NotFoundError("no record of this request ID can be read by this caller")
-    reads.labels(BACKEND, "ok").inc()
-    document = record_document(stored)
+    """The record of one request, once final the same bytes every time. Scope: audit, or who made
+    it. While its explanation is pending, Retry-After says when to ask again.
+    """
+    record = await runtime.watch.find(caller, request_id)
+    headers = {"Vary": VARY}
+    if record.is_pending:
+        preference = parse_prefer(context.header(b"prefer"))
+        if preference.applied is not None:
+            headers["Preference-Applied"] = preference.applied
+        if preference.wait_seconds:
+            record = await runtime.watch.until_final(
+                record, preference.wait_seconds, lambda: runtime.is_stopping
+            )
+    document = record_document(record)
+    if record.is_pending:
+        headers |= {"Retry-After": RETRY_AFTER_SECONDS, "Cache-Control": "no-store"}
+        return Response(document, headers=headers, media_type="application/json")
     etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Vary": "Accept, Authorization", "Cache-Control": "private, no-cache"}
+    headers |= {"ETag": etag, "Cache-Control": "private, no-cache"}
     if _names(context.header(b"if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     return Response(document, headers=headers, media_type="application/json")
@@ -56,10 +63,6 @@ def _names(if_none_match: str | None, etag: str) -> bool:
     return etag in tags or tags == ["*"]
 
 
-def _may_read(caller: Caller, stored: StoredDecision) -> bool:
-    return "audit" in caller.scopes or stored.actor == caller.principal
-
-
 def _date_and_time(value: object) -> object:
     if not DATE.match(str(value)):  # pydantic also reads bare numbers, as seconds or milliseconds
         raise ValueError("not a date and time")
@@ -69,15 +72,34 @@ def _date_and_time(value: object) -> object:
 Moment = Annotated[AwareDatetime, BeforeValidator(_date_and_time)]
 
 
-class ListQuery(BaseModel):
-    """Which records, and how many at once."""
+class PageQuery(BaseModel):
+    """How many records at once, and after which."""
+
+    limit: int = Field(50, ge=1, le=MOST_ITEMS)
+    cursor: Annotated[str, Field(max_length=64)] | None = None
+
+
+class ListQuery(PageQuery):
+    """Which records, and how many at once; status: the one they have by now."""
 
     model: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None = None
     since: Moment | None = None
     until: Moment | None = None
     status: Status | None = None
-    limit: int = Field(50, ge=1, le=MOST_ITEMS)
-    cursor: Annotated[str, Field(max_length=64)] | None = None
+
+
+@router.get("/{request_id}/related", response_model=RecordPage)
+async def related(
+    request_id: RequestId,
+    request: Request,
+    query: Annotated[PageQuery, Query()],
+    runtime: RuntimeDep,
+    caller: CallerDep,
+) -> Response:
+    """Records that explain this request again, newest first. Scope: as its record."""
+    await runtime.watch.find(caller, request_id)
+    matching = DecisionFilter(parent=request_id)
+    return _answer(request, await _page(runtime, caller, matching, query))
 
 
 @router.get("", response_model=RecordPage)
@@ -88,20 +110,29 @@ async def list_records(
     caller: Annotated[Caller, Depends(requires("audit"))],
 ) -> Response:
     """Records newest first, a page at a time; `next_cursor` and Link lead on."""
-    reads = runtime.metrics.audit_reads
     matching = DecisionFilter(
         model=query.model, status=query.status, since=query.since, until=query.until
     )
+    page = await _page(runtime, caller, matching, query)
+    runtime.metrics.audit_reads.labels(BACKEND, "ok").inc()
+    return _answer(request, page)
+
+
+async def _page(
+    runtime: Runtime, caller: Caller, matching: DecisionFilter, query: PageQuery
+) -> Page:
     try:
-        page = await runtime.evidence.list(
+        return await runtime.evidence.list(
             caller.tenant, matching=matching, limit=query.limit, cursor=query.cursor
         )
     except BadCursorError as error:
         raise InvalidRequestError(str(error)) from None
     except EvidenceError:
-        reads.labels(BACKEND, "error").inc()
+        runtime.metrics.audit_reads.labels(BACKEND, "error").inc()
         raise StoreAwayError from None
-    reads.labels(BACKEND, "ok").inc()
+
+
+def _answer(request: Request, page: Page) -> Response:
     headers = {"Cache-Control": "no-store"}
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)

@@ -1,16 +1,24 @@
-"""GET /models and GET /models/{name}."""
+"""GET /models, GET /models/{name} and GET /models/{name}/review."""
 
 import asyncio
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import Response
+from pydantic import BaseModel
 
-from schemas import ModelInfo, ModelList
+from schemas import ModelInfo, ModelList, ReviewSample
 from service.auth import NAME, Caller
 from service.deps import RuntimeDep, requires
+from service.errors import StoreAwayError
+from service.evidence import EvidenceError
+from service.metrics import BACKEND
+from service.policy import DEFAULT_REVIEW
+from service.records import review_document, review_period
+from service.routes.explanations import Moment
 from service.runtime import Runtime
+from service.secrets import review_rank
 from service.serving import ServedModel
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -30,6 +38,37 @@ async def show_model(name: ModelName, runtime: RuntimeDep, _: Predicting) -> Res
     """One served model, with a sample request that works."""
     info = await _info(runtime, runtime.models.resolve(name))
     return Response(orjson.dumps(info), media_type="application/json")
+
+
+class ReviewQuery(BaseModel):
+    """Which time to look back on; the last 30 days by default."""
+
+    since: Moment | None = None
+    until: Moment | None = None
+
+
+@router.get("/{name}/review", response_model=ReviewSample)
+async def review_model(
+    name: ModelName,
+    query: Annotated[ReviewQuery, Query()],
+    runtime: RuntimeDep,
+    caller: Annotated[Caller, Depends(requires("audit"))],
+) -> Response:
+    """Explained requests drawn uniformly for human review; the policy says how many."""
+    served, reads = runtime.models.resolve(name), runtime.metrics.audit_reads
+    size = DEFAULT_REVIEW if served.policy is None else served.policy.review_size
+    period = review_period(query.since, query.until)
+    rank = review_rank(runtime.predicting.keyring, caller.tenant, name)
+    try:
+        items = await runtime.evidence.sample(
+            caller.tenant, name, period=period, size=size, rank=rank
+        )
+    except EvidenceError:
+        reads.labels(BACKEND, "error").inc()
+        raise StoreAwayError from None
+    reads.labels(BACKEND, "ok").inc()
+    body = orjson.dumps(review_document(items, period=period, size=size), option=orjson.OPT_UTC_Z)
+    return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
 async def _info(runtime: Runtime, served: ServedModel) -> dict[str, object]:

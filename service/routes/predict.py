@@ -12,6 +12,7 @@ from schemas import Violation
 from service.errors import InvalidRequestError
 from service.http import context_of, read_json_body
 from service.predicting import PHASES, PredictCall, PredictReply
+from service.prefer import parse_prefer
 from service.runtime import Runtime
 
 PREDICT_PATHS = ("/predict", "/models/{name}/predict")
@@ -44,9 +45,14 @@ class PredictEndpoint:
             is_id_chosen=context.chosen_by_client,
             caller=caller,
             trace_id=context.trace_id,
+            preference=parse_prefer(context.header(b"prefer")),
         )
         reply = await runtime.predicting.predict(call)
         headers = [*HEADERS, (b"content-length", b"%d" % len(reply.body)), outcome_header(reply)]
+        if reply.is_pending:
+            headers.append((b"location", b"/explanations/" + call.request_id.encode()))
+        if reply.is_queued and call.preference.applied is not None:
+            headers.append((b"preference-applied", call.preference.applied.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 

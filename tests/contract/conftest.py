@@ -1,16 +1,19 @@
-"""The databases the contract is tested over; PostgreSQL is a real server from a wheel."""
+"""What the contracts are tested over: PostgreSQL and Valkey are real servers from wheels."""
 
 import os
 import shutil
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import psycopg
 import pytest
+from valkey import Valkey, running_valkey
+
+from service.queue import JobQueue
 
 
 def run_postgres(program: str, *arguments: str) -> None:
@@ -55,3 +58,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/data/evidence.db"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def queue(valkey: Valkey) -> AsyncIterator[JobQueue]:
+    queue = await JobQueue.open(valkey.url)
+    yield queue
+    await queue.close()

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import orjson
 import pytest
-from decisions import CONFLICT, START, STORED, TEMPLATE, decision, template
+from decisions import CONFLICT, START, STORED, TEMPLATE, change, decision, template
 from sqlalchemy import create_engine, text
 
 from service.evidence import (
@@ -25,13 +25,6 @@ from service.evidence import (
     laid_out,
 )
 from service.evidence.events import commitment, seal
-
-
-def change(url: str, statement: str) -> None:
-    engine = create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text(statement))
-    engine.dispose()
 
 
 def count(url: str) -> int:

@@ -21,6 +21,15 @@ Instance = dict[str, Any]
 OPEN_PATHS = {"/livez", "/readyz"}
 UNDOCUMENTED = [("GET", "/openapi.json", ["predict"]), ("GET", "/docs", ["predict"])]
 READ_RECORD = "/explanations/{request_id}"
+EXPLAIN_AGAIN = "/explanations"
+OF_A_RECORD = {
+    ("GET", READ_RECORD): 200,
+    ("GET", READ_RECORD + "/related"): 200,
+    ("GET", READ_RECORD + "/events"): 200,
+    ("POST", READ_RECORD + "/cancel"): 409,
+    ("POST", EXPLAIN_AGAIN): 202,
+}
+"""What is asked about one record, and what who may read it is answered."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,9 @@ class Route:
     def send(self, client: Client, rows: list[Instance], request_id: str) -> Reply:
         path = self.path.replace("{request_id}", request_id).replace("{name}", "breast_cancer")
         if self.method == "POST":
-            body = json.dumps({"instances": rows[:1]}).encode()
+            again = {"request_id": request_id}
+            content = again if self.path == EXPLAIN_AGAIN else {"instances": rows[:1]}
+            body = json.dumps(content).encode()
             return client.request(self.method, path, body, JSON)
         return client.request(self.method, path)
 
@@ -61,9 +72,14 @@ def test_every_route_is_documented_with_its_scope(routes: list[Route]) -> None:
         ("POST", "/predict"): ["predict"],
         ("POST", "/models/breast_cancer/predict"): ["predict"],
         ("GET", READ_RECORD): [],
+        ("GET", READ_RECORD + "/related"): [],
+        ("GET", READ_RECORD + "/events"): [],
+        ("POST", READ_RECORD + "/cancel"): ["explain"],
+        ("POST", EXPLAIN_AGAIN): ["explain"],
         ("GET", "/explanations"): ["audit"],
         ("GET", "/models"): ["predict"],
         ("GET", "/models/{name}"): ["predict"],
+        ("GET", "/models/{name}/review"): ["audit"],
         ("GET", "/livez"): None,
         ("GET", "/readyz"): None,
         ("GET", "/metrics"): ["metrics"],
@@ -90,12 +106,25 @@ def test_every_route_against_every_scope(
 ) -> None:
     for route in routes:
         reply = route.send(keyed.client(scope), rows, record_of_alice)
-        if route.path == READ_RECORD and scope != "audit":
-            assert_problem(reply, 404, "not_found")
-        elif route.scopes is None or set(route.scopes) <= {scope}:
-            assert reply.status == 200, (route, reply.body)
-        else:
+        if route.scopes is not None and not set(route.scopes) <= {scope}:
             assert_problem(reply, 403, "forbidden")
+        elif (route.method, route.path) in OF_A_RECORD and scope != "audit":
+            assert_problem(reply, 404, "not_found")
+        else:
+            assert reply.status == 200, (route, reply.body)
+
+
+def test_who_made_a_record_may_ask_for_everything_about_it(
+    keyed: Any, routes: list[Route], rows: list[Instance], record_of_alice: str
+) -> None:
+    for route in routes:
+        expected = OF_A_RECORD.get((route.method, route.path))
+        if expected is None:
+            continue
+        assert route.send(keyed.client("alice"), rows, record_of_alice).status == expected, route
+        for other in ("bob", "eve"):
+            reply = route.send(keyed.client(other), rows, record_of_alice)
+            assert_problem(reply, 404, "not_found")
 
 
 @pytest.mark.parametrize("scope", SCOPES)

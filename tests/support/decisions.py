@@ -3,13 +3,19 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from sqlalchemy import create_engine, text
+
 from service.evidence import (
     AppendOutcome,
     DecisionEvent,
+    Ending,
+    FinalEvent,
+    FinalStatus,
     HeaderConstants,
     HeaderTemplate,
     Lane,
     Status,
+    final_payload,
     laid_out,
 )
 from service.uuid7 import uuid7
@@ -74,3 +80,54 @@ def decision(
         parts=parts,
         tenant=tenant,
     )
+
+
+def pending(
+    request_id: str | None = None,
+    *,
+    minute: int = 0,
+    tenant: str = "default",
+    model: HeaderTemplate = TEMPLATE,
+    ask: bytes | None = None,
+) -> DecisionEvent:
+    """A decision whose explanation is queued."""
+    queued = decision(
+        request_id, minute=minute, tenant=tenant, model=model, status=("pending", "queued")
+    )
+    if ask is None:
+        return queued
+    payload, parts = laid_out([b'{"ask":', ask, b"}"], ["ask"])
+    return replace(queued, payload=payload, parts=parts)
+
+
+def final(
+    event: DecisionEvent,
+    *,
+    explanation: bytes = b'{"values":[0.2]}',
+    status: FinalStatus = "complete",
+    outcome: Ending = "stored",
+) -> FinalEvent:
+    """The explanation that a pending decision got."""
+    payload, parts = final_payload(explanation, b'{"worker":"w"}')
+    return FinalEvent(
+        template=event.template,
+        tenant=event.tenant,
+        request_id=event.request_id,
+        parent_request_id=event.parent_request_id,
+        actor="worker",
+        auth_method="none",
+        received_at=event.received_at,
+        completed_at=event.received_at + timedelta(seconds=2),
+        status=status,
+        outcome=outcome,
+        payload=payload,
+        parts=parts,
+    )
+
+
+def change(url: str, statement: str) -> None:
+    """Run one statement from outside."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()

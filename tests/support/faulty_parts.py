@@ -12,6 +12,7 @@ from service.evidence import (
     Answer,
     DecisionEvent,
     EvidenceLog,
+    Record,
     StoredDecision,
     StoreUnavailableError,
 )
@@ -156,6 +157,10 @@ class BrokenLog:
         self._check()
         return await self._log.get(tenant, request_id)
 
+    async def record(self, tenant: str, request_id: str) -> Record | None:
+        self._check()
+        return await self._log.record(tenant, request_id)
+
     async def list(self, tenant: str, **options: object) -> object:
         self._check()
         return await self._log.list(tenant, **options)  # type: ignore[arg-type]
@@ -176,11 +181,16 @@ class BuggyLog(BrokenLog):
             raise ZeroDivisionError("PLANTED-7f3a")
 
 
+def put_in(runtime: Runtime, log: BrokenLog) -> None:
+    """Everybody uses this evidence log."""
+    runtime.evidence = log  # type: ignore[assignment]
+    for user in (runtime.predicting, runtime.watch, runtime.delivery):
+        user.evidence = log  # type: ignore[assignment]
+
+
 def put_bug_in_store(runtime: Runtime) -> None:
-    buggy = BuggyLog(runtime.evidence)
-    runtime.evidence = runtime.predicting.evidence = buggy  # type: ignore[assignment]
+    put_in(runtime, BuggyLog(runtime.evidence))
 
 
 def break_store(runtime: Runtime) -> None:
-    broken = BrokenLog(runtime.evidence)
-    runtime.evidence = runtime.predicting.evidence = broken  # type: ignore[assignment]
+    put_in(runtime, BrokenLog(runtime.evidence))

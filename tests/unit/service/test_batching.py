@@ -15,11 +15,13 @@ import pytest
 from explainers.base import Explanation, FloatArray, IntArray
 from schemas import Answer
 from service.auth import LOCAL
-from service.batching import Ask, Batcher, Prepared, Waiting, run
+from service.batching import Batcher, Waiting
 from service.errors import PredictionError
 from service.evidence import EvidenceLog, StoreUnavailableError
 from service.metrics import Metrics
 from service.models.base import Served
+from service.planning import INLINE, NOTHING
+from service.preparing import Ask, Prepared, run
 from service.registry import Registry
 from service.serving import ServedModel
 
@@ -101,6 +103,7 @@ def ask(served: ServedModel, *, first: float = 14.0, explain: bool = True, rows:
         top=3,
         fingerprint="f" * 64,
         subjects=None,
+        plan=INLINE if explain else NOTHING,
     )
 
 

@@ -56,3 +56,14 @@ def test_a_bad_value_is_refused_by_the_variables_name(name: str, value: str) -> 
 def test_misspelt_variables_are_told_and_those_of_the_tests_are_not() -> None:
     environ = {"EXPLAIND_MAX_INSTANCE": "5", "EXPLAIND_PORT": "1", "EXPLAIND_TEST_DATA": "/x"}
     assert Settings.unknown_variables(environ) == ["EXPLAIND_MAX_INSTANCE"]
+
+
+def test_what_was_given_is_handed_on_and_defaults_are_not() -> None:
+    given = Settings.load({"EXPLAIND_LEASE_SECONDS": "2.5"}, data_dir=Path("/srv"), port=0)
+    environment = given.environment()
+    assert environment == {
+        "EXPLAIND_LEASE_SECONDS": "2.5",
+        "EXPLAIND_DATA_DIR": "/srv",
+        "EXPLAIND_PORT": "0",
+    }
+    assert Settings.load(environment) == given

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.evidence import DecisionEvent, HeaderConstants, HeaderTemplate, laid_out
+from service.evidence import (
+    DecisionEvent,
+    FinalEvent,
+    HeaderConstants,
+    HeaderTemplate,
+    final_payload,
+    laid_out,
+)
 from service.evidence.events import commitment, header_of, idempotency_key, seal
 from service.evidence.tables import INSERTED_COLUMNS
 
@@ -142,3 +149,61 @@ def test_events_have_different_ids_unless_told(decide: Decide) -> None:
 def test_a_template_knows_its_model(constants: HeaderConstants) -> None:
     template = HeaderTemplate.of(constants, retention=timedelta(days=1))
     assert (template.model, template.version) == ("credit", 3)
+
+
+@pytest.fixture
+def final(decide: Decide) -> FinalEvent:
+    decision = decide(status="pending", lane="queued", tenant="north")
+    payload, parts = final_payload(b'{"values":[0.2]}', b'{"worker":"w"}')
+    return FinalEvent(
+        template=decision.template,
+        tenant=decision.tenant,
+        request_id=decision.request_id,
+        actor="w",
+        received_at=decision.received_at,
+        completed_at=decision.completed_at + timedelta(seconds=1),
+        status="failed",
+        outcome="dead",
+        payload=payload,
+        parts=parts,
+    )
+
+
+def test_a_final_is_an_event_of_its_own(final: FinalEvent) -> None:
+    row = dict(zip(INSERTED_COLUMNS, seal(final), strict=True))
+    assert row["idempotency_key"] == "explanation/north/request-1"
+    assert (row["event_type"], row["status"], row["lane"]) == ("explanation", "failed", "queued")
+    header = orjson.loads(header_of(final, record_key=KEY))
+    assert header["event_type"] == "explanation"
+    assert header["library_versions"] == {"xgboost": "3.2.0"}
+    first, last = header["payload"]["parts"]["explanation"]
+    assert final.payload[first:last] == b'{"values":[0.2]}'
+    assert header["payload"]["commitment"] == commitment(KEY, final.payload)
+
+
+def test_an_outcome_is_the_same_event_each_time_and_short(final: FinalEvent) -> None:
+    row = dict(zip(INSERTED_COLUMNS, seal(final.counted()), strict=True))
+    assert row["idempotency_key"] == "outcome/north/request-1"
+    assert (row["event_type"], row["status"], row["payload"]) == ("outcome", "dead", b"{}")
+    assert row["event_id"] == final.counted().event_id != final.event_id
+    header = orjson.loads(header_of(final.counted(), record_key=KEY))
+    assert (header["model"], header["version"]) == ("credit", 3)
+    assert header["model_digest"] == "sha256:" + "0" * 64
+    assert "library_versions" not in header
+    assert header["payload"]["commitment"] == commitment(KEY, b"{}")
+    whole = orjson.loads(header_of(final, record_key=KEY))
+    assert {name: header[name] for name in ("received_at", "completed_at", "expires_at")} == {
+        name: whole[name] for name in ("received_at", "completed_at", "expires_at")
+    }
+
+
+def test_a_template_is_found_again_in_a_header(decide: Decide) -> None:
+    event = decide()
+    header = header_of(event, record_key=KEY)
+    assert HeaderTemplate.from_header(header) == event.template
+    changed = HeaderTemplate.from_header(header, method="exact", engine=None)
+    document = orjson.loads(b"{" + changed.constant)
+    assert (document["method"], document["engine"]) == ("exact", None)
+    assert document | {"method": "tree_interventional", "engine": "table"} == orjson.loads(
+        b"{" + event.template.constant
+    )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.evidence import BadCursorError
-from service.evidence.reading import decode_cursor, encode_cursor
+from service.evidence.listing import decode_cursor, encode_cursor
 from service.uuid7 import uuid7
 
 

@@ -1,0 +1,60 @@
+"""`explaind review`."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.output import AsJson, DataDir, print_json, print_text, say
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])]
+
+
+def review(
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    since: Day = None,
+    until: Day = None,
+    tenant: Annotated[str, typer.Option(help="Tenant the records belong to.")] = "default",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print explained requests drawn uniformly for human review, in the order of the draw."""
+    from service.errors import UnavailableError
+    from service.evidence import EvidenceError, EvidenceStore
+    from service.policy import DEFAULT_REVIEW, PolicyFile
+    from service.records import review_document, review_period
+    from service.secrets import Keyring, review_rank
+    from service.settings import Settings
+
+    settings = Settings.load(data_dir=data_dir)
+    _check_name(settings, name)
+    path = settings.policy_file
+    size = DEFAULT_REVIEW if path is None else PolicyFile.read(path).review_size(name)
+    period = review_period(_utc(since), _utc(until))
+    rank = review_rank(Keyring.open(settings.secret_file), tenant, name)
+    try:
+        with EvidenceStore.open(settings.database_url) as store:
+            items = store.sample(tenant, name, period=period, size=size, rank=rank)
+    except EvidenceError as error:
+        raise UnavailableError(str(error)) from error
+    if as_json:
+        print_json(review_document(items, period=period, size=size))
+        return
+    say(f"{len(items)} of at most {size}, received from {period[0]:%F %T} to {period[1]:%F %T} UTC")
+    for item in items:
+        print_text(item.request_id)
+
+
+def _check_name(settings: "Settings", name: str) -> None:
+    from service.errors import UnknownError
+    from service.registry.layout import Layout
+
+    if name not in Layout(settings.registry).names():
+        raise UnknownError(f"there is no model named {name!r}")
+
+
+def _utc(day: datetime | None) -> datetime | None:
+    return None if day is None else day.replace(tzinfo=UTC)

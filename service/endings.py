@@ -1,0 +1,44 @@
+"""The end of a pending explanation without a result: cancelled, failed, or given up."""
+
+from datetime import UTC, datetime
+
+import orjson
+
+from service.evidence import Ending, FinalEvent, HeaderTemplate, Record, final_payload
+
+
+def failed_final(
+    record: Record,
+    reason: str,
+    *,
+    outcome: Ending,
+    actor: str,
+    auth_method: str = "none",
+) -> FinalEvent:
+    """The final event that says why there is no explanation, made of the record's own pieces, so
+    that its model need not be there.
+    """
+    decision, completed_at = record.decision, datetime.now(UTC)
+    explanation = orjson.loads(decision.part("explanation")) | {
+        "status": "failed",
+        "reason": reason,
+    }
+    provenance = orjson.loads(decision.part("provenance")) | {"completed_at": completed_at}
+    payload, parts = final_payload(
+        orjson.dumps(explanation), orjson.dumps(provenance, option=orjson.OPT_UTC_Z)
+    )
+    return FinalEvent(
+        template=HeaderTemplate.from_header(decision.header),
+        tenant=decision.tenant,
+        request_id=decision.request_id,
+        parent_request_id=decision.parent_request_id,
+        subjects=decision.subjects,
+        actor=actor,
+        auth_method=auth_method,
+        received_at=decision.received_at,
+        completed_at=completed_at,
+        status="failed",
+        outcome=outcome,
+        payload=payload,
+        parts=parts,
+    )

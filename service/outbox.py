@@ -1,0 +1,169 @@
+"""Pending explanations that the queue lost or never took: queued again, counted late, given up.
+
+The evidence store is the truth: what is pending there is wanted, whatever the queue remembers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+from service.endings import failed_final
+from service.evidence import EvidenceError, EvidenceLog, PendingRequest
+from service.evidence.events import EPOCH, microseconds
+from service.logs import log, place_of
+from service.metrics import ROLE, Metrics
+from service.queue import Job, JobQueue, QueueError
+
+TURN_SECONDS = 1.0
+MOST_SHARE = 0.1
+"""Of the time spent in sweeps: with a large backlog they come further apart than a second."""
+
+GRACE = timedelta(seconds=5)
+"""A younger decision's own request is still about to queue it."""
+
+LATE_COMMIT = timedelta(seconds=60)
+"""How much later than its receipt a decision may at most become durable."""
+
+GIVE_UP = timedelta(hours=24)
+DEEP_SECONDS = 600.0
+"""Between sweeps that also find decisions of clocks that were wrong by up to a day."""
+
+FAR = timedelta(days=366)
+PAGE = 512
+AT_ONCE = 64
+ACTOR = "outbox"
+
+
+@dataclass(slots=True, eq=False)
+class Outbox:
+    """Sweeps the pending decisions of all tenants. Any number of processes may do so at once: the
+    queue takes a job once, the store one ending of each kind, and who inserts it counts it.
+
+    queue None: nothing is queued again, but late and old ones are still ended.
+    """
+
+    evidence: EvidenceLog
+    queue: JobQueue | None
+    metrics: Metrics
+    deadline: timedelta
+    _since: datetime = EPOCH
+    """Everything pending was received after it, but for what deep sweeps find."""
+
+    _deep_since: datetime = EPOCH
+    _deep_at: float = 0.0
+
+    async def run(self) -> None:
+        """Sweep about every second until cancelled; a store that is away is tried again."""
+        while True:
+            started = monotonic()
+            try:
+                await self.sweep()
+            except EvidenceError as error:
+                log.warning("outbox_waits_for_store", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - without it nothing lost is queued again
+                log.error("outbox_failed", place=place_of(error))
+            spent = monotonic() - started
+            await asyncio.sleep(max(TURN_SECONDS, spent / MOST_SHARE))
+
+    async def sweep(self) -> None:
+        """Deal with everything pending for longer than the grace, once. Raises EvidenceError.
+
+        Cost: `EvidenceLog.pending` since the oldest one that is still pending, at least of the
+        last minute.
+        """
+        now = datetime.now(UTC)
+        if monotonic() < self._deep_at:
+            oldest = await self._sweep(self._since, now - GRACE, now)
+        else:
+            oldest = await self._sweep(self._deep_since, now + FAR, now)
+            self._deep_at = monotonic() + DEEP_SECONDS
+            self._deep_since = now - GIVE_UP - GIVE_UP
+        self._since = min(oldest, now - GRACE - LATE_COMMIT)
+
+    async def _sweep(self, since: datetime, until: datetime, now: datetime) -> datetime:
+        """Deal with what is pending in [since, until); the first that still is, or until."""
+        oldest, requeued, is_taking = until, 0, True
+        async for page in self._pages(since, until):
+            left = [pending for pending in page if not await self._given_up(pending, now)]
+            for pending in left:
+                await self._count_late(pending, now)
+            oldest = min([oldest, *(pending.received_at for pending in left)])
+            if is_taking:
+                taken = await self._submit(left)
+                is_taking = taken is not None
+                requeued += taken or 0
+        if requeued:
+            log.info("outbox_requeued", explanations=requeued)
+        return oldest
+
+    async def _pages(
+        self, since: datetime, until: datetime
+    ) -> AsyncIterator[Sequence[PendingRequest]]:
+        is_last = False
+        while not is_last:
+            page = await self.evidence.pending(since=since, until=until, limit=PAGE)
+            yield page
+            is_last = len(page) < PAGE
+            if not is_last:  # the last one's microsecond again, unless the page held no other
+                since = max(page[-1].received_at, since + timedelta(microseconds=1))
+
+    async def _given_up(self, pending: PendingRequest, now: datetime) -> bool:
+        if now - pending.received_at < GIVE_UP:
+            return False
+        record = await self.evidence.record(pending.tenant, pending.request_id)
+        if record is None or not record.is_pending:
+            return True
+        hours = GIVE_UP // timedelta(hours=1)
+        reason = f"no worker explained it within {hours} hours"
+        event = failed_final(record, reason, outcome="dead", actor=ACTOR)
+        outcome = await self.evidence.append_final(event)
+        if outcome.counted:
+            self._count(pending, "dead")
+        if outcome.stored and self.queue is not None:
+            with suppress(QueueError):  # who waits looks into the store in a few seconds
+                await self.queue.announce_final(pending.tenant, pending.request_id)
+        return True
+
+    async def _count_late(self, pending: PendingRequest, now: datetime) -> None:
+        is_late = now - pending.received_at > self.deadline
+        if not is_late or pending.timed_out:
+            return
+        if await self.evidence.mark_timeout(pending, actor=ACTOR):
+            self._count(pending, "timeout")
+
+    def _count(self, pending: PendingRequest, outcome: str) -> None:
+        self.metrics.explanations.labels(pending.model, ROLE, "queued", outcome).inc()
+
+    async def _submit(self, left: Sequence[PendingRequest]) -> int | None:
+        """How many the queue did not have; None when it takes no more, until the next sweep."""
+        if self.queue is None:
+            return None
+        try:
+            lost = await self.queue.lacking([_job(pending) for pending in left])
+        except QueueError:
+            return None
+        for start in range(0, len(lost), AT_ONCE):
+            chunk = [self.queue.submit(job) for job in lost[start : start + AT_ONCE]]
+            answers = await asyncio.gather(*chunk, return_exceptions=True)
+            refusals = [answer for answer in answers if isinstance(answer, BaseException)]
+            if refusals and isinstance(refusals[0], QueueError):
+                return None
+            if refusals:
+                raise refusals[0]
+        return len(lost)
+
+
+def _job(pending: PendingRequest) -> Job:
+    return Job(
+        tenant=pending.tenant,
+        request_id=pending.request_id,
+        model=pending.model,
+        version=pending.version,
+        digest=pending.model_digest,
+        priority=pending.priority,
+        received_us=microseconds(pending.received_at),
+        method=pending.method,
+    )

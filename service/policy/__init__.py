@@ -1,0 +1,18 @@
+"""Policy as data: which predictions are explained unasked, which never, and what is decided."""
+
+from service.policy.binding import bind
+from service.policy.deciding import KeyOf, ModelPolicy, PolicyDecision
+from service.policy.document import DEFAULT_REVIEW, PolicyFile
+from service.policy.following import PolicyFollower
+from service.policy.terms import Vocabulary
+
+__all__ = [
+    "DEFAULT_REVIEW",
+    "KeyOf",
+    "ModelPolicy",
+    "PolicyDecision",
+    "PolicyFile",
+    "PolicyFollower",
+    "Vocabulary",
+    "bind",
+]

@@ -1,0 +1,87 @@
+"""A policy file and one model: names looked up, conditions made callable, misfits refused."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import InvalidInputError
+from service.policy.deciding import BoundRule, KeyOf, ModelPolicy
+from service.policy.document import DecisionRule, PolicyFile, Rule
+from service.policy.expressions import Expression
+from service.policy.terms import (
+    COMPARE,
+    PolicyError,
+    Run,
+    Threshold,
+    Vocabulary,
+    compared,
+    conjunction,
+    constant,
+    score,
+)
+
+OPERATORS = {"above": ">", "at_least": ">=", "below": "<", "at_most": "<="}
+
+
+def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf) -> ModelPolicy:
+    """The file's rules for a model with these columns and classes.
+
+    Raises InvalidInputError naming the place in the file: a name the model does not have, a level
+    or type that cannot occur.
+    """
+    own = file.section(model)
+    place, default = f"models.{model}", file.document.default
+    threshold = None
+    if own.decision is not None:
+        with _place(file, model, f"{place}.decision"):
+            threshold = _threshold(own.decision, vocabulary)
+        vocabulary = vocabulary.deciding_by(threshold)
+    section, rules = (place, own.rules) if own.rules is not None else ("default", default.rules)
+    bound = []
+    for i, rule in enumerate(rules or ()):
+        with _place(file, model, f"{section}.rules[{i}]"):
+            bound.append(_bound(rule, f"{section}.rules[{i}]", vocabulary))
+    return ModelPolicy(
+        version=file.version,
+        rules=tuple(bound),
+        threshold=threshold,
+        review_size=file.review_size(model),
+        key_of=key_of,
+    )
+
+
+@contextmanager
+def _place(file: PolicyFile, model: str, place: str) -> Iterator[None]:
+    try:
+        yield
+    except PolicyError as error:
+        raise InvalidInputError(
+            f"policy file {file.path}: {place}, for the model {model!r}: {error}"
+        ) from None
+
+
+def _threshold(decision: DecisionRule, vocabulary: Vocabulary) -> Threshold:
+    return Threshold(
+        label=decision.label,
+        score=vocabulary.score(decision.label),
+        at_least=decision.at_least,
+        name=decision.name,
+        otherwise=decision.otherwise,
+    )
+
+
+def _bound(rule: Rule, place: str, vocabulary: Vocabulary) -> BoundRule:
+    conditions: list[Run] = []
+    if rule.prediction is not None:
+        served = score(vocabulary.score(rule.prediction.label))
+        conditions += [
+            compared(served, COMPARE[OPERATORS[name]], constant(bound))
+            for name, bound in rule.prediction.limits.items()
+        ]
+    if rule.when is not None:
+        conditions.append(Expression.parse(rule.when).condition(vocabulary))
+    return BoundRule(
+        name=rule.name or place,
+        condition=conjunction(conditions) if conditions else None,
+        allowed=rule.explain != "never",
+        probability=rule.probability,
+    )

@@ -1,0 +1,149 @@
+"""What a policy says of one prediction: first matching rule, keyed draw, decision by threshold."""
+
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from explainers.base import FloatArray
+from schemas.definitive import Row
+from service.policy.terms import Run, Threshold
+
+KeyOf = Callable[[str], bytes]
+"""The policy key of a tenant."""
+
+RESOLUTION = 2**53
+"""Draws are multiples of 1 / this: every one is exact as a float."""
+
+
+class PolicyDecision(NamedTuple):
+    """What the policy says of one request's explanation and predictions.
+
+    rule: the one that matched, None where none did. allowed: an explanation may be made.
+    probability: that it is made unasked; u: the draw it is compared with, uniform in [0, 1).
+    decisions: of each prediction, None where the policy has no threshold for the model.
+    """
+
+    version: str
+    rule: str | None
+    asked: bool
+    allowed: bool
+    probability: float
+    u: float
+    threshold: Threshold | None
+    decisions: tuple[str | None, ...] | None
+
+    @property
+    def is_drawn(self) -> bool:
+        """The policy wants the explanation, whether or not the client asked for it."""
+        return self.allowed and self.u < self.probability
+
+    @property
+    def wants(self) -> bool:
+        """An explanation is to be made, and counts as wanted."""
+        return self.allowed and (self.asked or self.u < self.probability)
+
+    @property
+    def skipped(self) -> str | None:
+        """The reason for an asked explanation that is not made."""
+        if self.allowed or not self.asked:
+            return None
+        return f"the policy's rule {self.rule!r} allows no explanation"
+
+    def to_json(self) -> dict[str, object]:
+        """What the record says of it."""
+        return {
+            "version": self.version,
+            "rule": self.rule,
+            "asked": self.asked,
+            "allowed": self.allowed,
+            "probability": self.probability,
+            "u": self.u,
+            "wants": self.wants,
+            "threshold": None if self.threshold is None else self.threshold.to_json(),
+            "decisions": self.decisions,
+        }
+
+
+class BoundRule(NamedTuple):
+    """A rule over one model's own columns; condition None holds for all."""
+
+    name: str
+    condition: Run | None
+    allowed: bool
+    probability: float
+
+
+NO_RULE = BoundRule("", None, allowed=True, probability=0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelPolicy:
+    """A policy file's rules for one loaded model version.
+
+    review_size: how many explained requests are kept listed for human review.
+    """
+
+    version: str
+    rules: tuple[BoundRule, ...]
+    threshold: Threshold | None
+    review_size: int
+    key_of: KeyOf
+
+    def decide(
+        self,
+        tenant: str,
+        request_id: str,
+        rows: Sequence[Row],
+        scores: FloatArray,
+        *,
+        asked: bool,
+    ) -> PolicyDecision:
+        """Decide on one request: N rows as the client sent them, and (N, K) served scores.
+
+        A rule matches when its condition holds for any of the rows. Cost: 2 us and 0.05 to 0.15 us
+        for each part of a condition and row.
+        """
+        served: list[list[float]] = scores.tolist()
+        rule = self._first_match(rows, served)
+        threshold = self.threshold
+        decisions = None
+        if threshold is not None:
+            decisions = tuple([threshold.decide(row) for row in served])
+        return PolicyDecision(
+            self.version,
+            rule.name or None,
+            asked,
+            rule.allowed,
+            rule.probability,
+            draw(self.key_of(tenant), self.version, tenant, request_id),
+            threshold,
+            decisions,
+        )
+
+    def allows(self, row: Row, scores: Sequence[float]) -> bool:
+        """One row alone may be explained. Rows of a request that are all alike in this leave the
+        request as allowed as each of them.
+        """
+        return self._first_match([row], [scores]).allowed
+
+    def _first_match(self, rows: Sequence[Row], scores: Sequence[Sequence[float]]) -> BoundRule:
+        for rule in self.rules:
+            condition = rule.condition
+            if condition is None:
+                return rule
+            for row, served in zip(rows, scores, strict=True):
+                if condition(row, served):
+                    return rule
+        return NO_RULE
+
+
+def draw(key: bytes, version: str, tenant: str, request_id: str) -> float:
+    """A number in [0, 1), uniform over request IDs to all who lack the key.
+
+    Clients choose request IDs, so an unkeyed hash would let them choose what is explained. Another
+    version of the policy draws anew.
+    """
+    # None of the three can hold a slash, so no two triples share a message.
+    message = f"{version}/{tenant}/{request_id}".encode()
+    return (int.from_bytes(hmac.digest(key, message, "sha256")[:8]) >> 11) / RESOLUTION

@@ -1,0 +1,55 @@
+"""What is queued: which explanation is wanted. Never what it is computed from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+
+Priority = Literal["high", "low"]
+PRIORITIES: tuple[Priority, ...] = ("high", "low")
+
+JobKey = tuple[str, str]
+"""Tenant and request ID."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One explanation to compute. Inputs stay in the evidence store, so the queue's server holds
+    no personal data.
+
+    digest: of the model version; a worker must have that very version. received_us: microseconds
+    since 1970 of the decision. method: None for the version's own.
+    """
+
+    tenant: str
+    request_id: str
+    model: str
+    version: int
+    digest: str
+    priority: Priority
+    received_us: int
+    method: str | None = None
+    trace_id: str | None = None
+
+    @property
+    def key(self) -> JobKey:
+        """What makes a job unique."""
+        return self.tenant, self.request_id
+
+    def encode(self) -> bytes:
+        """The bytes that are queued."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def decode(cls, encoded: bytes) -> "Job":
+        """Raises ValueError for bytes that are no job; fields of a later release are ignored."""
+        try:
+            given = orjson.loads(encoded)
+            return cls(**{name: given[name] for name in cls.__slots__ if name in given})
+        except (TypeError, orjson.JSONDecodeError) as error:
+            raise ValueError("the queue entry is no job of this release") from error
+
+
+def field_of(key: JobKey) -> str:
+    """A job's field in the index; a request ID holds no slash, so no two jobs share one."""
+    return f"{key[0]}/{key[1]}"

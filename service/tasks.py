@@ -1,0 +1,177 @@
+"""What goes to a worker's child process and what comes back: plain JSON, never a pickle."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+import numpy as np
+import orjson
+
+from explainers.base import FloatArray, Level
+from service.evidence import FinalEvent, HeaderTemplate, Record, final_payload
+from service.explaining import Tally, count
+from service.metrics import ModelMetrics
+from service.models.base import Served
+from service.secrets import Keyring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is to be explained and how; made of a stored record, sent to a child as JSON.
+
+    instances: the N rows as JSON objects; fed: the same as numbers, (N, F), None for missing.
+    outputs (N, C) and scores (N, K) were served. seeds (N,). method None: the version's own.
+    """
+
+    request_id: str
+    model: str
+    version: int
+    digest: str
+    method: str | None
+    top: int
+    seeds: Sequence[int]
+    instances: Sequence[Mapping[str, Level | None]]
+    fed: Sequence[Sequence[float | None]]
+    outputs: Sequence[Sequence[float]]
+    scores: Sequence[Sequence[float]]
+    received_at: datetime
+    principal: str
+    worker: str
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return orjson.dumps(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """What `to_bytes` gave."""
+        fields = orjson.loads(data)
+        fields["received_at"] = datetime.fromisoformat(fields["received_at"]).astimezone(UTC)
+        return cls(**fields)
+
+    @property
+    def rows(self) -> FloatArray:
+        """(N, F) raw rows."""
+        return np.array(self.fed, dtype=np.float64)
+
+    @property
+    def served(self) -> Served:
+        """What the library returned for the rows when they were predicted."""
+        return Served(np.array(self.outputs, np.float64), np.array(self.scores, np.float64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A task's end: the bytes to store, and plain facts for the metrics.
+
+    header: HeaderConstants as JSON, which name the version and the method used.
+    """
+
+    status: Literal["complete", "failed"]
+    reason: str | None
+    method: str
+    tally: Tally
+    tolerance: float
+    completed_at: datetime
+    explanation: bytes
+    provenance: bytes
+    header: bytes
+
+    def to_bytes(self) -> bytes:
+        """Four lines, each JSON: nothing that orjson writes has a line break."""
+        facts = {
+            "status": self.status,
+            "reason": self.reason,
+            "method": self.method,
+            "tally": [*self.tally],
+            "tolerance": self.tolerance,
+            "completed_at": self.completed_at,
+        }
+        first = orjson.dumps(facts, option=orjson.OPT_SERIALIZE_NUMPY)
+        return b"\n".join([first, self.explanation, self.provenance, self.header])
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """What `to_bytes` gave."""
+        first, explanation, provenance, header = data.split(b"\n")
+        facts = orjson.loads(first)
+        moment = datetime.fromisoformat(facts.pop("completed_at")).astimezone(UTC)
+        additivity, *others = facts.pop("tally")
+        tally = Tally([float("nan") if gap is None else gap for gap in additivity], *others)
+        return cls(
+            **facts,
+            tally=tally,
+            completed_at=moment,
+            explanation=explanation,
+            provenance=provenance,
+            header=header,
+        )
+
+
+def task_of(record: Record, keyring: Keyring, *, worker: str) -> Task:
+    """What a stored record asks to be explained. Seeds come from the instances alone."""
+    decision = record.decision
+    parts = {
+        name: orjson.loads(decision.part(name))
+        for name in ("ask", "model", "instances", "fed", "outputs", "scores")
+    }
+    digest: str = parts["model"]["digest"]
+    return Task(
+        request_id=decision.request_id,
+        model=decision.model,
+        version=decision.version,
+        digest=digest,
+        method=parts["ask"]["method"],
+        top=parts["ask"]["top"],
+        seeds=[
+            keyring.seed(decision.tenant, digest, orjson.dumps(instance))
+            for instance in parts["instances"]
+        ],
+        instances=parts["instances"],
+        fed=parts["fed"],
+        outputs=parts["outputs"],
+        scores=parts["scores"],
+        received_at=decision.received_at,
+        principal=decision.actor,
+        worker=worker,
+    )
+
+
+def final_event(record: Record, finished: Finished) -> FinalEvent:
+    """The event that ends a pending record."""
+    decision = record.decision
+    payload, parts = final_payload(finished.explanation, finished.provenance)
+    retention = decision.template.retention
+    return FinalEvent(
+        template=HeaderTemplate.of_json(finished.header, retention=retention),
+        tenant=decision.tenant,
+        request_id=decision.request_id,
+        actor=decision.actor,
+        received_at=decision.received_at,
+        completed_at=finished.completed_at,
+        status=finished.status,
+        outcome="stored" if finished.status == "complete" else "failed",
+        payload=payload,
+        parts=parts,
+        parent_request_id=decision.parent_request_id,
+        subjects=decision.subjects,
+    )
+
+
+def count_finished(
+    metrics: ModelMetrics, finished: Finished, *, seconds: float, is_counted: bool
+) -> None:
+    """What whoever stored a final explanation counts. seconds: since it was asked for.
+
+    is_counted False: its outcome was known before (a timeout), so only its cost counts.
+    """
+    count(metrics, finished.tally, lane="queued", tolerance=finished.tolerance)
+    rows = max(1, len(finished.tally.additivity))
+    metrics.payload_size["queued"].observe(len(finished.explanation) / rows)
+    if not is_counted:
+        return
+    is_complete = finished.status == "complete"
+    metrics.explanations["queued", "stored" if is_complete else "failed"].inc()
+    if is_complete:
+        metrics.duration["queued"].observe(seconds)

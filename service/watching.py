@@ -1,0 +1,142 @@
+"""Records of past requests: found by who may read them, and watched until they are final."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from service.auth import Caller
+from service.errors import NotFoundError, StoreAwayError
+from service.evidence import EvidenceError, EvidenceLog, Record
+from service.http import REQUEST_ID
+from service.metrics import BACKEND, Metrics
+from service.queue import JobQueue, Notice
+
+POLL_SECONDS = 1.0
+"""Between two looks into the store while nobody announces anything."""
+
+UNANNOUNCED_SECONDS = 5.0
+"""Between two looks while the queue announces: for what it may have missed, and to see that the
+service is stopping.
+"""
+
+Stopping = Callable[[], bool]
+
+
+class Announcements(Protocol):
+    """What `service.queue` tells about one job."""
+
+    async def wait(self, seconds: float) -> bool:
+        """True when it is worth looking in the store."""
+        ...
+
+    def events(self, *, idle_seconds: float) -> AsyncGenerator[Notice | None, None]:
+        """Announcements up to the final one; None when there was none for so long."""
+        ...
+
+
+class _Silence:
+    """Announcements where there is no queue."""
+
+    async def wait(self, seconds: float) -> bool:
+        await asyncio.sleep(seconds)
+        return False
+
+    async def events(self, *, idle_seconds: float) -> AsyncGenerator[Notice | None, None]:
+        while True:
+            await asyncio.sleep(idle_seconds)
+            yield None
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """Waiting holds no thread and no connection of the store's: it waits for announcements."""
+
+    evidence: EvidenceLog
+    queue: JobQueue | None
+    metrics: Metrics
+
+    async def find(self, caller: Caller, request_id: str) -> Record:
+        """A record the caller may read: his own, or with the scope audit his tenant's.
+
+        Raises NotFoundError, StoreAwayError.
+        """
+        reads = self.metrics.audit_reads
+        if not REQUEST_ID.fullmatch(request_id):
+            raise NotFoundError("this can be no request ID")
+        record = await self._read(caller.tenant, request_id)
+        if record is None or not caller.may_read(record.decision.actor):
+            reads.labels(BACKEND, "not_found").inc()
+            raise NotFoundError("no record of this request ID can be read by this caller")
+        reads.labels(BACKEND, "ok").inc()
+        return record
+
+    async def until_final(self, record: Record, seconds: float, is_stopping: Stopping) -> Record:
+        """The record as soon as it is final, or as it is after that many seconds.
+
+        Raises StoreAwayError.
+        """
+        deadline = monotonic() + seconds
+        async with self._announced(record) as announcements:
+            while True:
+                current = await self._again(record)
+                left = deadline - monotonic()
+                if not current.is_pending or left <= 0 or is_stopping():
+                    return current
+                await announcements.wait(min(left, self._pause_seconds))
+
+    async def follow(
+        self, record: Record, seconds: float, is_stopping: Stopping
+    ) -> AsyncGenerator[Notice | Record | None, None]:
+        """What happens to a pending record: progress as it is announced, at last the final record;
+        None every few seconds of silence. Ends without a final one after that many seconds.
+
+        Raises StoreAwayError.
+        """
+        deadline = monotonic() + seconds
+        async with self._announced(record) as announcements:
+            current = await self._again(record)
+            while current.is_pending and monotonic() < deadline and not is_stopping():
+                notice = await _next(announcements, min(seconds, self._pause_seconds))
+                if notice is not None and notice.kind == "progress":
+                    yield notice
+                else:
+                    current = await self._again(record)
+                    yield None
+        if not current.is_pending:
+            yield current
+
+    @property
+    def _pause_seconds(self) -> float:
+        is_told = self.queue is not None and self.queue.is_available
+        return UNANNOUNCED_SECONDS if is_told else POLL_SECONDS
+
+    @asynccontextmanager
+    async def _announced(self, record: Record) -> AsyncIterator[Announcements]:
+        if self.queue is None:
+            yield _Silence()
+            return
+        decision = record.decision
+        async with self.queue.notices.waiting(decision.tenant, decision.request_id) as waiting:
+            yield waiting
+
+    async def _again(self, record: Record) -> Record:
+        if not record.is_pending:
+            return record
+        decision = record.decision
+        current = await self._read(decision.tenant, decision.request_id)
+        return record if current is None else current
+
+    async def _read(self, tenant: str, request_id: str) -> Record | None:
+        try:
+            return await self.evidence.record(tenant, request_id)
+        except EvidenceError:
+            self.metrics.audit_reads.labels(BACKEND, "error").inc()
+            raise StoreAwayError from None
+
+
+async def _next(announcements: Announcements, idle_seconds: float) -> Notice | None:
+    async with aclosing(announcements.events(idle_seconds=idle_seconds)) as events:
+        return await anext(events)

@@ -1,0 +1,122 @@
+"""A worker's work in this service: explanations of pending records, into the evidence store."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Self
+
+import orjson
+from prometheus_client import CollectorRegistry
+
+from service.endings import failed_final
+from service.errors import UnavailableError
+from service.evidence import EvidenceError, EvidenceLog, FinalEvent, Record
+from service.logs import log, place_of
+from service.metrics import CommitCounts, Metrics, ModelMetrics
+from service.queue import Job
+from service.secrets import Keyring
+from service.settings import Settings
+from service.tasks import Finished, count_finished, final_event, task_of
+from service.worker.work import Absent, Ending, GivenUp
+
+MODELS_BOUND = 64
+
+
+class ExplanationWork:
+    """Fetches records, and stores final explanations with their outcome."""
+
+    function = "service.computing:compute_task"
+
+    def __init__(
+        self,
+        evidence: EvidenceLog,
+        keyring: Keyring,
+        metrics: Metrics,
+        worker: str,
+        *,
+        environment: Mapping[str, str],
+    ) -> None:
+        self.environment = environment
+        self._evidence = evidence
+        self._keyring = keyring
+        self._worker = worker
+        self._metrics_of = lru_cache(MODELS_BOUND)(metrics.bind)
+
+    @classmethod
+    async def open(cls, settings: Settings, registry: CollectorRegistry, worker: str) -> Self:
+        """Over the same database and secret as the API's. Raises UnavailableError."""
+        metrics = Metrics(registry)
+        keyring = Keyring.open(settings.secret_file)
+        try:
+            evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
+        except EvidenceError as error:
+            raise UnavailableError(f"evidence store: {error}") from error
+        # For a child, which reads the settings anew.
+        return cls(evidence, keyring, metrics, worker, environment=settings.environment())
+
+    async def fetch(self, jobs: Sequence[Job]) -> list["ExplanationAssignment | Absent"]:
+        """What is to be explained for each job: nothing any more where there is a final event."""
+        records = {
+            (record.decision.tenant, record.decision.request_id): record
+            for record in await self._evidence.records([job.key for job in jobs])
+        }
+        return [self._assignment(records.get(job.key)) for job in jobs]
+
+    async def close(self) -> None:
+        """Let in-flight results reach the disk."""
+        await self._evidence.close()
+
+    def _assignment(self, record: Record | None) -> "ExplanationAssignment | Absent":
+        if record is None:
+            return Absent.UNKNOWN
+        if not record.is_pending:
+            return Absent.FINAL
+        try:
+            task = task_of(record, self._keyring, worker=self._worker)
+        except (KeyError, ValueError) as error:
+            request_id = record.decision.request_id
+            log.error("record_not_understood", request_id=request_id, place=place_of(error))
+            return Absent.UNKNOWN
+        return ExplanationAssignment(self._evidence, record, task.to_bytes(), self._metrics_of)
+
+
+@dataclass(slots=True, eq=False)
+class ExplanationAssignment:
+    """One pending record, and its task as the child gets it."""
+
+    evidence: EvidenceLog
+    record: Record
+    task: bytes
+    metrics_of: Callable[[str, str], ModelMetrics]
+    _event: FinalEvent | None = field(default=None, init=False)
+
+    async def store(self, ending: Ending) -> None:
+        """Store the end with its outcome, both or none, and count it if nobody had.
+
+        Raises StoreUnavailableError or StoreBusyError: called again, it stores the same event.
+        """
+        if self._event is None:
+            self._event = self._made(ending)
+        outcome = await self.evidence.append_final(self._event)
+        if outcome.stored:  # else another worker's result or a cancellation was, and is counted
+            self._count(ending, self._event, is_counted=outcome.counted)
+
+    def _made(self, ending: Ending) -> FinalEvent:
+        if isinstance(ending, GivenUp):
+            return failed_final(self.record, ending.reason, outcome=ending.outcome, actor="worker")
+        return final_event(self.record, Finished.from_bytes(ending.body))
+
+    def _count(self, ending: Ending, event: FinalEvent, *, is_counted: bool) -> None:
+        model = event.template.model
+        if isinstance(ending, GivenUp):
+            method = orjson.loads(self.record.decision.header)["method"] or "none"
+            metrics = self.metrics_of(model, method)
+            metrics.errors("explain", "WorkerGaveUp").inc()
+            if is_counted:
+                metrics.explanations["queued", event.outcome].inc()
+            return
+        finished = Finished.from_bytes(ending.body)
+        seconds = (datetime.now(UTC) - event.received_at).total_seconds()
+        metrics = self.metrics_of(model, finished.method)
+        count_finished(metrics, finished, seconds=seconds, is_counted=is_counted)

@@ -1,0 +1,127 @@
+"""`explaind explain` as a process: alone, interrupted, killed."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from bulk_runs import stored, working_queue
+from servers import COMMAND, explaind, wait_until
+from tables import breast_cancer
+
+from service.queue.embedded import running_url
+from service.registry import Registry
+from service.registry.work import Options
+from service.settings import Settings
+
+ROWS = 12
+COLUMNS = 13
+"""One more than is enumerated: explanations are estimates, and take a while."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with a model that is only called."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    folder = tmp_path_factory.mktemp("bulk")
+    X, y = breast_cancer()
+    X = X.iloc[:, :COLUMNS]
+    Registry(folder / "registry").register(
+        "sampled",
+        KNeighborsClassifier(5).fit(X, y),
+        X,
+        y.map({0: "malignant", 1: "benign"}),
+        options=Options(classes=("malignant", "benign"), background_rows=20),
+    )
+    return folder
+
+
+def rows(seed: int, *, n: int = ROWS) -> pd.DataFrame:
+    return breast_cancer()[0].iloc[:, :COLUMNS].sample(n, random_state=seed)
+
+
+def arguments(folder: Path, file: Path, out: Path) -> list[str]:
+    named = ["explain", "sampled", str(file), "--out", str(out)]
+    return [*named, "--data-dir", str(folder), "--chunk", "1"]
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [*COMMAND, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ended_midway(folder: Path, command: list[str], end: signal.Signals) -> tuple[int, bytes]:
+    """Exit code and last words of a run ended once it had some explanations stored."""
+    before = stored(folder, "explanation")
+    with started(command) as process:
+
+        def has_begun() -> bool:
+            assert process.poll() is None, process.communicate()
+            return len(stored(folder, "explanation") - before) >= 2
+
+        wait_until(has_begun, seconds=60)
+        process.send_signal(end)
+        _, said = process.communicate(timeout=30)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_that_is_ended_goes_on_from_what_is_stored(
+    folder: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    file, out = tmp_path / "in.csv", tmp_path / "out.parquet"
+    rows(int(end)).to_csv(file, index=False)
+    command = arguments(folder, file, out)
+    with working_queue(folder):
+        before = stored(folder, "explanation")
+        code, said = ended_midway(folder, command, end)
+        midway = stored(folder, "explanation")
+        assert not out.exists()
+        assert len(midway - before) < ROWS, "it was over before it was ended"
+        if end is signal.SIGINT:
+            assert code == 130
+            assert b"goes on from what is stored" in said
+            assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+        done = explaind(*command, "--json")
+    assert done.returncode == 0, done.stderr
+    assert orjson.loads(done.stdout)["by_status"] == {"complete": ROWS}
+    assert midway <= stored(folder, "explanation")
+    assert len(stored(folder, "explanation") - before) == ROWS
+    assert_estimates(pq.read_table(out).to_pandas())
+
+
+def assert_estimates(table: pd.DataFrame) -> None:
+    errors = table.filter(like="standard_error:").to_numpy()
+    assert errors.shape[1] == COLUMNS
+    assert (errors >= 0).all()
+    assert (errors > 0).any()
+    sums = table.filter(like="contribution:").sum(axis=1) + table["base_value"]
+    assert np.allclose(sums, table["output"])
+
+
+def test_alone_it_brings_queue_and_worker_and_takes_them_away(folder: Path, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    shutil.copytree(folder / "registry", data_dir / "registry")
+    rows(0, n=3).assign(note="NA").to_csv(tmp_path / "in.csv", index=False)
+    done = explaind(*arguments(data_dir, tmp_path / "in.csv", tmp_path / "out.parquet"))
+    assert done.returncode == 0, done.stderr
+    assert "not read, because the model lacks them: note" in done.stderr
+    assert "3 rows: 3 complete" in done.stderr
+    assert "%" in done.stderr
+    assert asyncio.run(running_url(Settings.load({}, data_dir=data_dir))) is None

@@ -1,0 +1,71 @@
+"""Explanations that come later: what a worker does to a record, without its process."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from live_app import LiveApp
+from redis import Redis
+
+from service.computing import Computer
+from service.evidence import EvidenceStore, FinalOutcome, Record
+from service.queue.notices import encode_notices
+from service.queue.server import CHANNEL, STREAMS
+from service.registry import Registry
+from service.tasks import final_event, task_of
+
+NO_INLINE: dict[str, Any] = {"inline_budget_seconds": 1e-9, "wait_seconds": 0}
+"""Settings under which every explanation is queued and no answer waits for it."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Computes and stores what the records of an application ask for, where it is told to."""
+
+    app: LiveApp
+    redis: Redis | None = None
+
+    def complete(self, request_id: str, *, tenant: str = "default") -> FinalOutcome:
+        """Explain a pending record, store it, and announce it if there is a queue."""
+        settings, keyring = self.app.runtime.settings, self.app.runtime.predicting.keyring
+        with EvidenceStore.open(settings.database_url) as store:
+            record = self.record(request_id, tenant=tenant)
+            task = task_of(record, keyring, worker="w1")
+            finished = Computer(Registry(settings.registry)).compute(task, lambda *_: None)
+            outcome = store.append_final(final_event(record, finished))
+        self.announce("final", request_id, {}, tenant=tenant)
+        return outcome
+
+    def announce(
+        self, kind: Any, request_id: str, facts: Mapping[str, object], *, tenant: str = "default"
+    ) -> None:
+        if self.redis is not None:
+            self.redis.publish(CHANNEL, encode_notices(kind, [((tenant, request_id), facts)]))
+
+    def record(self, request_id: str, *, tenant: str = "default") -> Record:
+        with EvidenceStore.open(self.app.runtime.settings.database_url) as store:
+            record = store.record(tenant, request_id)
+        assert record is not None
+        return record
+
+
+def read_events(stream: Any) -> list[tuple[str, Any]]:
+    """The server-sent events of a response, to its end; comments are left out."""
+    events, name = [], ""
+    for line in stream:
+        field, _, value = line.decode().rstrip("\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            events.append((name, json.loads(value)))
+    return events
+
+
+def jobs_in(redis: Redis) -> dict[str, Any]:
+    """Request ID to job of everything in the queue's streams."""
+    entries = [
+        entry for stream in STREAMS.values() for entry in cast("list[Any]", redis.xrange(stream))
+    ]
+    jobs = [json.loads(value) for _, fields in entries for value in fields.values()]
+    return {job["request_id"]: job for job in jobs}

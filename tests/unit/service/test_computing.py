@@ -1,0 +1,164 @@
+"""A task is a stored record's pieces; what comes back is what the inline lane would have said."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from schemas import Answer
+from service.auth import LOCAL
+from service.compute import NotHereError
+from service.computing import Computer
+from service.delivery import final_answer
+from service.evidence import AppendOutcome, EvidenceStore, Record
+from service.metrics import Metrics
+from service.planning import INLINE, QUEUED, Plan
+from service.preparing import Ask, Prepared, run
+from service.registry import Registry
+from service.secrets import Keyring
+from service.serving import ServedModel
+from service.settings import sqlite_url
+from service.tasks import Finished, Task, count_finished, final_event, task_of
+
+KEYRING = Keyring(b"k" * 32)
+
+
+@pytest.fixture(scope="module")
+def served(demo_registry: Path) -> ServedModel:
+    return ServedModel.of(
+        Registry(demo_registry).serving("breast_cancer"), Metrics(), retention_days=1
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[EvidenceStore]:
+    with EvidenceStore.open(sqlite_url(tmp_path / "evidence.db")) as store:
+        yield store
+
+
+def answered(served: ServedModel, plan: Plan, *, rows: int = 3) -> Prepared:
+    instances = [{**served.model.sample, "mean radius": 10.0 + row} for row in range(rows)]
+    body = served.model.codec.decode(orjson.dumps({"instances": instances}), max_instances=1000)
+    ask = Ask(
+        request_id="request-1",
+        caller=LOCAL,
+        received_at=datetime.now(UTC),
+        body=body,
+        instances=served.model.codec.instances_json(body.rows),
+        explain=True,
+        top=4,
+        fingerprint="f" * 64,
+        subjects=None,
+        plan=plan,
+    )
+    (prepared,) = run(served, [ask])
+    assert isinstance(prepared, Prepared)
+    return prepared
+
+
+def pending(served: ServedModel, store: EvidenceStore, *, rows: int = 3) -> Record:
+    store.append(answered(served, QUEUED, rows=rows).event)
+    record = store.record("default", "request-1")
+    assert record is not None
+    return record
+
+
+def computed(registry: Path, task: Task) -> Finished:
+    """Through the bytes that two processes exchange."""
+    finished = Computer(Registry(registry)).compute(Task.from_bytes(task.to_bytes()), quiet)
+    return Finished.from_bytes(finished.to_bytes())
+
+
+def quiet(_: object) -> None: ...
+
+
+def test_the_final_answer_is_the_inline_one_but_for_its_lane(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    record = pending(served, store)
+    task = task_of(record, KEYRING, worker="worker-1")
+    finished = computed(demo_registry, task)
+    outcomes = store.append_final(final_event(record, finished))
+    final = store.record("default", "request-1")
+    assert final is not None
+    assert outcomes.stored
+    assert outcomes.counted
+    later = Answer.model_validate_json(final_answer(final)).explanation
+    inline = Answer.model_validate_json(answered(served, INLINE).answer).explanation
+    assert later is not None
+    assert inline is not None
+    assert (later.lane, inline.lane) == ("queued", "inline")
+    for name in ("values", "base_values", "outputs", "top", "method", "engine", "exact", "seed"):
+        assert getattr(later, name) == getattr(inline, name), name
+    header = orjson.loads(final.final.header if final.final else b"")
+    assert (header["status"], header["exact"], header["engine"]) == ("complete", True, "table")
+
+
+def test_a_pending_answer_has_no_numbers(served: ServedModel) -> None:
+    explanation = Answer.model_validate_json(answered(served, QUEUED).answer).explanation
+    assert explanation is not None
+    assert (explanation.status, explanation.lane) == ("pending", "queued")
+    assert explanation.values is None
+
+
+def test_progress_is_told_up_to_the_last_row(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    told: list[Mapping[str, object]] = []
+    task = task_of(pending(served, store, rows=150), KEYRING, worker="worker-1")
+    Computer(Registry(demo_registry)).compute(task, told.append)
+    assert told == [{"rows_done": done, "rows": 150} for done in (64, 128, 150)]
+
+
+def test_seeds_are_those_of_the_instances_alone(served: ServedModel, store: EvidenceStore) -> None:
+    task = task_of(pending(served, store), KEYRING, worker="worker-1")
+    instances = [orjson.dumps(instance) for instance in task.instances]
+    assert task.seeds == [KEYRING.seed("default", task.digest, data) for data in instances]
+    assert len(set(task.seeds)) == 3
+    assert all(0 <= seed < 1 << 53 for seed in task.seeds)
+    assert KEYRING.seed("other", task.digest, instances[0]) != task.seeds[0]
+
+
+@pytest.mark.parametrize("change", [{"version": 9}, {"digest": "sha256:0"}, {"model": "nobody"}])
+def test_a_version_that_is_not_here_is_handed_back(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path, change: dict[str, Any]
+) -> None:
+    task = replace(task_of(pending(served, store), KEYRING, worker="worker-1"), **change)
+    with pytest.raises(NotHereError):
+        Computer(Registry(demo_registry)).compute(task, quiet)
+
+
+def test_outputs_that_were_not_served_fail_the_explanation(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    task = task_of(pending(served, store), KEYRING, worker="worker-1")
+    task = replace(task, outputs=[[9.0] for _ in task.outputs])
+    finished = computed(demo_registry, task)
+    assert (finished.status, finished.reason) == ("failed", "additivity")
+    assert orjson.loads(finished.explanation)["values"] is None
+    metrics = Metrics()
+    bound = metrics.bind("breast_cancer", finished.method)
+    count_finished(bound, finished, seconds=1.0, is_counted=True)
+    count_finished(bound, finished, seconds=1.0, is_counted=False)
+    assert bound.explanations["queued", "failed"]._value.get() == 1
+    assert bound.invariant_failures["additivity"]._value.get() == 2
+
+
+def test_a_second_final_changes_nothing(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    record = pending(served, store)
+    finished = computed(demo_registry, task_of(record, KEYRING, worker="worker-1"))
+    assert store.append_final(final_event(record, finished)).stored
+    again = store.append_final(final_event(record, finished))
+    assert not again.stored
+    assert not again.counted
+    assert store.append(record_event(served)) is AppendOutcome.CONFLICT
+
+
+def record_event(served: ServedModel) -> Any:
+    return answered(served, QUEUED).event
