@@ -98,17 +98,13 @@ class Watch:
         deadline = monotonic() + seconds
         async with self._announced(record) as announcements:
             current = await self._again(record)
-            notices = announcements.events(idle_seconds=min(seconds, self._pause_seconds))
-            async with aclosing(notices):
-                while current.is_pending:
-                    notice = await anext(notices, None)
-                    if notice is not None and notice.kind == "progress":
-                        yield notice
-                    else:
-                        current = await self._again(record)
-                        yield None
-                    if monotonic() > deadline or is_stopping():
-                        break
+            while current.is_pending and monotonic() < deadline and not is_stopping():
+                notice = await _next(announcements, min(seconds, self._pause_seconds))
+                if notice is not None and notice.kind == "progress":
+                    yield notice
+                else:
+                    current = await self._again(record)
+                    yield None
         if not current.is_pending:
             yield current
 
@@ -139,3 +135,8 @@ class Watch:
         except EvidenceError:
             self.metrics.audit_reads.labels(BACKEND, "error").inc()
             raise StoreAwayError from None
+
+
+async def _next(announcements: Announcements, idle_seconds: float) -> Notice | None:
+    async with aclosing(announcements.events(idle_seconds=idle_seconds)) as events:
+        return await anext(events)

@@ -35,12 +35,14 @@ class ModelCalls:
     def of(self, n_rows: int, rows_between: Callable[[int, int], FloatArray]) -> FloatArray:
         """(n_rows, C) outputs of rows that are made one call at a time: rows_between(start, stop).
 
-        Raises MalformedModelError for outputs of another shape.
+        An infinite output becomes NaN: there is nothing to attribute either way. Raises
+        MalformedModelError for outputs of another shape.
         """
         outputs = np.empty((n_rows, self._n_outputs))
         for start in range(0, n_rows, self._rows_per_call):
             stop = min(start + self._rows_per_call, n_rows)
             outputs[start:stop] = self._call(rows_between(start, stop))[: stop - start]
+        outputs[~np.isfinite(outputs)] = np.nan
         return outputs
 
     def _call(self, rows: FloatArray) -> FloatArray:

@@ -1,8 +1,9 @@
 """The explainer of a model that can only be called."""
 
+from dataclasses import replace
 from typing import Literal
 
-from explainers.base import Background, Explainer, Naming
+from explainers.base import Background, Naming
 from explainers.sampled.calls import Evaluate
 from explainers.sampled.enumeration import MOST_COLUMNS, EnumerationExplainer, enumeration_rows
 from explainers.sampled.kernel_shap import KernelExplainer
@@ -11,42 +12,41 @@ from explainers.sampled.permutation import PermutationConfig, PermutationExplain
 ENUMERATION_SECONDS = 2.0
 """What exact values of a row may take of a worker's time, where estimates would be faster."""
 
+SAMPLING_SECONDS = 10.0
+"""What estimates of a row may take, unless the first planned size takes longer."""
+
 CalledMethod = Literal["exact", "permutation", "kernel"]
+CalledExplainer = EnumerationExplainer | PermutationExplainer | KernelExplainer
 
 
-def build_sampled(
-    evaluate: Evaluate,
-    background: Background,
-    *,
-    naming: Naming,
-    tolerance: float,
-    seconds_per_row: float,
-    config: PermutationConfig | None = None,
-) -> Explainer:
+def choose_method(
+    n_columns: int, n_background_rows: int, *, seconds_per_row: float, config: PermutationConfig
+) -> Literal["exact", "permutation"]:
     """Enumeration of up to 12 columns if a row takes at most ENUMERATION_SECONDS, or no more model
     rows than the first planned size of permutation sampling; else permutation sampling.
 
     seconds_per_row: calibrated, of a model row in a call of config.rows_per_call. Which it is
-    belongs to what a version's explanations mean: to be chosen once. Cost: B model rows. Raises
-    UnsupportedModelError when sampling, too, is beyond config's budget.
+    belongs to what a version's explanations mean: to be chosen once.
     """
-    chosen = config or PermutationConfig()
-    n_background_rows, n_columns = background.rows.shape
-    stages = chosen.stages(n_columns, n_background_rows)
-    rows = enumeration_rows(n_columns, n_background_rows, chosen.rows_per_call)
+    if n_columns > MOST_COLUMNS:
+        return "permutation"
+    stages = config.stages(n_columns, n_background_rows)
+    rows = enumeration_rows(n_columns, n_background_rows, config.rows_per_call)
     is_cheaper = bool(stages) and rows <= stages[0].model_rows
     is_affordable = rows * seconds_per_row <= ENUMERATION_SECONDS
-    if n_columns <= MOST_COLUMNS and (is_cheaper or is_affordable):
-        return EnumerationExplainer(
-            evaluate,
-            background,
-            naming=naming,
-            tolerance=tolerance,
-            rows_per_call=chosen.rows_per_call,
-        )
-    return PermutationExplainer(
-        evaluate, background, naming=naming, tolerance=tolerance, config=chosen
-    )
+    return "exact" if is_cheaper or is_affordable else "permutation"
+
+
+def affordable(
+    config: PermutationConfig, n_columns: int, n_background_rows: int, *, seconds_per_row: float
+) -> PermutationConfig:
+    """The configuration with a budget of SAMPLING_SECONDS a row, or of the first planned size if
+    that takes longer; never a larger budget than it has.
+    """
+    stages = config.stages(n_columns, n_background_rows)
+    least = stages[0].model_rows if stages else config.budget_rows
+    in_time = int(SAMPLING_SECONDS / max(seconds_per_row, 1e-9))
+    return replace(config, budget_rows=min(config.budget_rows, max(least, in_time)))
 
 
 def build_by_method(
@@ -56,13 +56,23 @@ def build_by_method(
     *,
     naming: Naming,
     tolerance: float,
-) -> Explainer:
-    """The explainer of a method asked for by name, with its own configuration's defaults.
+    config: PermutationConfig | None = None,
+) -> CalledExplainer:
+    """The explainer of a method by its name; of enumeration the config has the rows of a call.
 
     Cost: B model rows. Raises UnsupportedModelError when sampling is beyond its budget.
     """
-    if method == "exact":
-        return EnumerationExplainer(evaluate, background, naming=naming, tolerance=tolerance)
+    if method == "kernel":
+        return KernelExplainer(evaluate, background, naming=naming, tolerance=tolerance)
+    chosen = config or PermutationConfig()
     if method == "permutation":
-        return PermutationExplainer(evaluate, background, naming=naming, tolerance=tolerance)
-    return KernelExplainer(evaluate, background, naming=naming, tolerance=tolerance)
+        return PermutationExplainer(
+            evaluate, background, naming=naming, tolerance=tolerance, config=chosen
+        )
+    return EnumerationExplainer(
+        evaluate,
+        background,
+        naming=naming,
+        tolerance=tolerance,
+        rows_per_call=chosen.rows_per_call,
+    )

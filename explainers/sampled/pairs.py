@@ -62,8 +62,8 @@ class PairWalks:
         """Of all passes, and of x itself."""
         return self._passes * self._hybrids_per_pass + 1
 
-    def sampled(self, seed: int, calls: ModelCalls, starts: FloatArray) -> "PairSample":
-        """Starts (B, C): outputs of the background rows."""
+    def sampled(self, seed: int, calls: ModelCalls, starts: FloatArray) -> PairSample:
+        """Of one row, by all passes. starts (B, C): outputs of the background rows."""
         places = self._drawn(seed)
         end_row = self._x[None, :]
         outputs = calls.of(

@@ -122,7 +122,8 @@ class PermutationExplainer:
     def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
         """Attribute each output of each row of X, (N, F) raw columns in schema order.
 
-        seeds: (N,) from 0 to below 2^53, each row's own; all 0 when not given. Cost: `cost`.
+        seeds: (N,) from 0 to below 2^53, each row's own; all 0 when not given. Cost: `cost`, and
+        8 bytes of memory for each output of half of one row's model rows.
         """
         drawn = checked_seeds(seeds, len(X))
         naming = self._model.naming

@@ -22,6 +22,7 @@ from service.errors import UnavailableError
 from service.logs import log
 from service.queue.server import connect
 from service.queue.valkey import LONGEST_SOCKET_PATH, server_command
+from service.remote_metrics import RemoteMetrics
 from service.settings import Settings
 
 LOCK_SECONDS = 3.0
@@ -31,11 +32,13 @@ FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 10.0
 WORKER_GRACE_SECONDS = 10.0
 SERVER_GRACE_SECONDS = 5.0
+METRICS_SECONDS = 1.0
 PREFIX = "explaind-"
 SOCKETS_NOTE = "sockets"
 LOG_BYTES = 2000
 _BLAMES_ITS_FILE = re.compile(rb"append[ -]?only|\bAOF\b|\bRDB\b", re.IGNORECASE)
 
+WORKER = (sys.executable, "-m", "service", "worker")
 Start = Callable[[], Awaitable[subprocess.Popen[bytes]]]
 
 
@@ -43,7 +46,7 @@ class Embedded:
     """A private server and its workers, for as long as the event loop's thread lives.
 
     What ends by itself is started again. On Linux both end with this process, however that ends.
-    redis_url: reachable by this user alone. metrics_socket: where the worker's series are.
+    redis_url: reachable by this user alone. metrics: the worker's series, for JointRegistry.
     """
 
     def __init__(self, directory: Path, sockets: Path, lock: int) -> None:
@@ -51,17 +54,18 @@ class Embedded:
         self._sockets = sockets
         self._lock = lock
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._supervisors: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
         self.redis_url = _url(sockets)
-        self.metrics_socket = sockets / "metrics"
+        self._metrics_socket = sockets / "metrics"
+        self.metrics = RemoteMetrics(self._metrics_socket)
 
     @classmethod
     async def start(cls, settings: Settings, *, worker: Sequence[str] | None = None) -> Self:
         """Return once the server answers; the worker starts meanwhile.
 
-        worker: its command instead of `explaind worker`. Raises UnavailableError when another
-        process uses this data directory, where no server is packaged for this platform, or when it
-        does not start.
+        worker: what to run instead of `explaind worker`, with its options. Raises UnavailableError
+        when another process uses this data directory, where no server is packaged for this
+        platform, or when it does not start.
         """
         directory = settings.data_dir.absolute() / "queue"
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -70,13 +74,9 @@ class Embedded:
         try:
             await embedded._begin("server", embedded._start_server)
             if settings.embedded_workers:
-                command = worker or embedded._worker_command(settings)
-                environment = {
-                    **settings.environment(),
-                    "EXPLAIND_REDIS_URL": embedded.redis_url,
-                }
-                start = embedded._worker_starter(command, environment)
+                start = embedded._worker_starter(settings, worker or WORKER)
                 await embedded._begin("worker", start)
+                embedded._tasks.append(asyncio.create_task(embedded._follow_metrics()))
         except BaseException:
             await embedded.stop()
             raise
@@ -84,9 +84,9 @@ class Embedded:
 
     async def stop(self) -> None:
         """End the worker, which hands back its jobs, then the server, which keeps them."""
-        for supervisor in self._supervisors:
-            supervisor.cancel()
-        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for name, grace in (("worker", WORKER_GRACE_SECONDS), ("server", SERVER_GRACE_SECONDS)):
             if name in self._running:
                 await processes.stop(self._running.pop(name), grace_seconds=grace)
@@ -101,7 +101,7 @@ class Embedded:
 
     async def _begin(self, name: str, start: Start) -> None:
         self._running[name] = await start()
-        self._supervisors.append(asyncio.create_task(self._supervise(name, start)))
+        self._tasks.append(asyncio.create_task(self._supervise(name, start)))
 
     async def _supervise(self, name: str, start: Start) -> None:
         pause = FIRST_PAUSE_SECONDS
@@ -116,16 +116,22 @@ class Embedded:
             with contextlib.suppress(UnavailableError):  # it is logged as ended in the next turn
                 self._running[name] = await start()
 
-    def _worker_command(self, settings: Settings) -> list[str]:
-        return [
-            *(sys.executable, "-m", "service", "worker"),
-            *("--concurrency", str(settings.embedded_workers)),
-            *("--metrics-socket", str(self.metrics_socket)),
-        ]
+    async def _follow_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(METRICS_SECONDS)
+            await self.metrics.refresh()
 
-    def _worker_starter(self, command: Sequence[str], environment: dict[str, str]) -> Start:
+    def _worker_starter(self, settings: Settings, command: Sequence[str]) -> Start:
+        options = [
+            *("--concurrency", str(settings.embedded_workers)),
+            *("--metrics-socket", str(self._metrics_socket)),
+        ]
+        environment = {**settings.environment(), "EXPLAIND_REDIS_URL": self.redis_url}
+
         async def start() -> subprocess.Popen[bytes]:
-            return processes.launch(command, at_parents_end=signal.SIGTERM, environment=environment)
+            return processes.launch(
+                [*command, *options], at_parents_end=signal.SIGTERM, environment=environment
+            )
 
         return start
 

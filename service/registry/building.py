@@ -14,8 +14,12 @@ from explainers.base import (
     Naming,
 )
 from explainers.choose import build_explainer
-from explainers.sampled.calls import ROWS_PER_CALL
-from explainers.sampled.enumeration import MOST_COLUMNS, EnumerationExplainer, enumeration_rows
+from explainers.sampled.choose import (
+    affordable,
+    build_by_method,
+    choose_method,
+)
+from explainers.sampled.enumeration import EnumerationExplainer
 from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
 from explainers.tree.explainer import TreeEngine
 from service.models.base import LinearForm, NativeModel, TreeForm
@@ -28,11 +32,6 @@ INLINE_ENGINES: frozenset[Engine] = frozenset({"table", "walk", "closed_form"})
 """Those that need no call of the model, so that an answer may wait for them. The others run in
 workers only.
 """
-
-ENUMERATION_SECONDS = 1.0
-"""All coalitions are enumerated where a row takes no longer; else they are sampled."""
-
-CalledEngine = Literal["sampler", "enumeration"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,30 +84,35 @@ class CalledFactory:
 
     native: NativeModel
     naming: Naming
-    engine: CalledEngine
+    method: Literal["permutation", "exact"]
     config: PermutationConfig
     """Of the sampler; of enumeration only the rows per call."""
 
     @classmethod
     def affordable(
-        cls, native: NativeModel, naming: Naming, *, background_rows: int, rows_per_second: float
+        cls, native: NativeModel, naming: Naming, background: Background, *, seconds_per_row: float
     ) -> "CalledFactory":
         """By enumeration where a row's coalitions are few and soon evaluated, else by sampling."""
-        columns = len(naming.features)
-        model_rows = enumeration_rows(columns, background_rows, ROWS_PER_CALL)
-        is_soon = model_rows <= ENUMERATION_SECONDS * rows_per_second
-        engine: CalledEngine = "enumeration" if columns <= MOST_COLUMNS and is_soon else "sampler"
-        return cls(native, naming, engine, PermutationConfig())
+        n_rows, n_columns = background.rows.shape
+        config = PermutationConfig()
+        method = choose_method(n_columns, n_rows, seconds_per_row=seconds_per_row, config=config)
+        config = affordable(config, n_columns, n_rows, seconds_per_row=seconds_per_row)
+        return cls(native, naming, method, config)
 
     @classmethod
     def recorded(
         cls, native: NativeModel, naming: Naming, entry: ExplainerEntry
     ) -> "CalledFactory":
         """As a version was registered with; MalformedModelError where it does not say how."""
-        calls, engine = entry.calls, entry.engine
-        if calls is None or engine not in ("sampler", "enumeration"):
-            raise MalformedModelError(f"the manifest does not say how {engine!r} calls the model")
-        return cls(native, naming, engine, PermutationConfig(**calls.model_dump()))
+        calls, method = entry.calls, entry.method
+        if calls is None or method not in ("permutation", "exact"):
+            raise MalformedModelError(f"the manifest does not say how {method!r} calls the model")
+        return cls(native, naming, method, PermutationConfig(**calls.model_dump()))
+
+    @property
+    def is_exact(self) -> bool:
+        """Its explainers enumerate instead of sampling."""
+        return self.method == "exact"
 
     @property
     def tolerance(self) -> float:
@@ -121,25 +125,23 @@ class CalledFactory:
         return CallsEntry(**asdict(self.config))
 
     def build(
-        self, background: Background, *, config: PermutationConfig | None = None
-    ) -> PermutationExplainer | EnumerationExplainer:
+        self,
+        background: Background,
+        *,
+        config: PermutationConfig | None = None,
+    ) -> EnumerationExplainer | PermutationExplainer:
         """An explainer over this background; config: another than the version's, to prove it.
 
         Cost: the background's rows. Raises UnsupportedModelError when a row takes more model rows
         than are allowed.
         """
-        if self.engine == "enumeration":
-            return EnumerationExplainer(
-                self.native.evaluate,
-                background,
-                naming=self.naming,
-                tolerance=self.tolerance,
-                rows_per_call=self.config.rows_per_call,
-            )
-        return PermutationExplainer(
+        explainer = build_by_method(
+            self.method,
             self.native.evaluate,
             background,
             naming=self.naming,
             tolerance=self.tolerance,
             config=config or self.config,
         )
+        assert isinstance(explainer, EnumerationExplainer | PermutationExplainer)
+        return explainer

@@ -9,6 +9,7 @@ import numpy as np
 from explainers.base import Background, Explanation, FloatArray, IntArray, UnsupportedModelError
 from explainers.checks import Invariants
 from explainers.exact import restricted_background, restricted_oracle
+from explainers.sampled.calls import ROWS_PER_CALL
 from service.models.base import NativeModel
 from service.registry import proof
 from service.registry.building import TOLERANCE, CalledFactory
@@ -63,19 +64,17 @@ def choose_called(work: Work) -> None:
     work.say("measuring how fast the model is called")
     speed = _rows_per_second(native, work.background)
     factory = CalledFactory.affordable(
-        native,
-        work.naming,
-        background_rows=len(work.background.rows),
-        rows_per_second=speed,
+        native, work.naming, work.background, seconds_per_row=1 / speed
     )
-    work.say(f"explaining by {factory.engine}: the model evaluates {speed:,.0f} rows a second")
+    kind = "enumeration" if factory.is_exact else "sampling"
+    work.say(f"explaining by {kind}: the model evaluates {speed:,.0f} rows a second")
     batch_gap = _batch_gap(work)
     work.called, work.explained = factory, _explained(work, factory, speed)
     _prove_oracle(work, factory, batch_gap)
 
 
 def _rows_per_second(native: NativeModel, background: Background) -> float:
-    rows = np.resize(background.rows, (1024, background.rows.shape[1]))
+    rows = np.resize(background.rows, (ROWS_PER_CALL, background.rows.shape[1]))
     native.evaluate(rows)
     calls, start = 0, time.perf_counter()
     while not calls or time.perf_counter() - start < CALIBRATION_SECONDS:
@@ -87,7 +86,7 @@ def _rows_per_second(native: NativeModel, background: Background) -> float:
 def _batch_gap(work: Work) -> float:
     """What is called many rows at a time against what is served row by row."""
     native = work.source.native
-    rows, served = work.rows[:1024], work.outputs[:1024]
+    rows, served = work.rows[:ROWS_PER_CALL], work.outputs[:ROWS_PER_CALL]
     gap = proof.relative_gap(native.evaluate(rows), served)
     if gap > TOLERANCE[native.is_float32]:
         raise UnsupportedModelError(
@@ -149,10 +148,10 @@ def _prove_oracle(work: Work, factory: CalledFactory, batch_gap: float) -> None:
     if not result.z <= LARGEST_Z:
         raise UnsupportedModelError(
             f"values are {result.z:.1f} standard errors off brute force"
-            if factory.engine == "sampler"
+            if not factory.is_exact
             else f"values are {result.gap:.2g} off brute force"
         )
-    is_sampled = factory.engine == "sampler"
+    is_sampled = not factory.is_exact
     work.proven = {
         "parse_gap": batch_gap,
         "oracle_gap": None if is_sampled else result.gap,

@@ -78,7 +78,7 @@ class RegisteredModel:
     def is_exact(self) -> bool | None:
         """False: values are estimates and carry standard errors; None without explanations."""
         explainer = self.manifest.explainer
-        return None if explainer.method is None else explainer.method != "permutation"
+        return None if explainer.method is None else explainer.exact is not False
 
     def evaluate(self, X: FloatArray) -> FloatArray:
         """(N, C) outputs of many raw rows at once: see `NativeModel.evaluate`."""

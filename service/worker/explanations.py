@@ -52,11 +52,8 @@ class ExplanationWork:
             evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
         except EvidenceError as error:
             raise UnavailableError(f"evidence store: {error}") from error
-        environment = {  # for a child that reads the settings anew
-            "EXPLAIND_DATA_DIR": str(settings.data_dir.absolute()),
-            "EXPLAIND_REGISTRY": str(settings.registry.absolute()),
-        }
-        return cls(evidence, keyring, metrics, worker, environment=environment)
+        # For a child, which reads the settings anew.
+        return cls(evidence, keyring, metrics, worker, environment=settings.environment())
 
     async def fetch(self, jobs: Sequence[Job]) -> list["ExplanationAssignment | Absent"]:
         """What is to be explained for each job: nothing any more where there is a final event."""

@@ -14,6 +14,9 @@ from redis.asyncio import Redis as AsyncRedis
 PROGRAM = str(Path(__file__).with_name("queue_noop.py"))
 
 
+OWN_KEYS = ("explaind:jobs:high", "explaind:jobs:low", "explaind:jobs:facts")
+
+
 class Contender(Protocol):
     """One queue and its workers. enqueue returns what `visible_seconds` and `done` need."""
 
@@ -24,7 +27,7 @@ class Contender(Protocol):
     async def enqueue(self, number: int) -> Any: ...
     async def visible_seconds(self, number: int) -> float: ...
     async def close(self) -> None: ...
-    def done(self, client: Redis) -> int: ...
+    def done(self, client: Redis) -> int: ...  # O(1): counting must cost the server nothing
 
 
 class Ours:
@@ -71,7 +74,7 @@ class Ours:
         await self._client.aclose()
 
     def done(self, client: Redis) -> int:
-        return _count(client, "result:*")
+        return int(client.dbsize()) - len(OWN_KEYS)  # type: ignore[arg-type]
 
 
 class Rq:
@@ -133,8 +136,4 @@ class Taskiq:
         await self._module.broker.shutdown()
 
     def done(self, client: Redis) -> int:
-        return _count(client, "t[0-9]*")
-
-
-def _count(client: Redis, pattern: str) -> int:
-    return sum(1 for _ in client.scan_iter(pattern, count=100_000))
+        return int(client.dbsize()) - int(client.exists("taskiq"))  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ import pytest
 from job_store import JobStore
 from jobs import job
 from polling import until
+from prometheus_client import CollectorRegistry
 from redis import Redis
 from servers import wait_until
 from workers import SUPPORT, is_gone
@@ -22,9 +23,10 @@ from service.errors import UnavailableError
 from service.queue import JobQueue
 from service.queue import valkey as packaged
 from service.queue.embedded import Embedded
+from service.remote_metrics import JointRegistry
 from service.settings import Settings
 
-PROGRAM = [sys.executable, str(SUPPORT / "worker_program.py"), "1"]
+PROGRAM = [sys.executable, str(SUPPORT / "worker_program.py")]
 
 
 @pytest.fixture(autouse=True)
@@ -77,11 +79,23 @@ async def done(started: Embedded, store: JobStore, name: str) -> None:
     await queue.close()
 
 
+def counts(registry: JointRegistry, name: str) -> list[tuple[dict[str, str], float]]:
+    return [
+        (sample.labels, sample.value)
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == name
+    ]
+
+
 async def test_it_works_and_leaves_no_process_and_no_socket(
     tmp_path: Path, store: JobStore
 ) -> None:
     async with embedded(tmp_path) as started:
         await done(started, store, "first")
+        counted = {"queue": "high", "outcome": "finished"}
+        registry = JointRegistry(CollectorRegistry(), started.metrics)
+        await until(lambda: (counted, 1.0) in counts(registry, "explain_jobs_total"))
         ids = [started.process_id(name) for name in ("server", "worker")]
         sockets = Path(started.redis_url.removeprefix("unix://")).parent
         assert sockets.stat().st_mode & 0o777 == 0o700

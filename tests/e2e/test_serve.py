@@ -1,8 +1,9 @@
 """The whole service as its users meet it: processes, HTTP, signals."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from servers import explaind, running_server, start_server
+from servers import explaind, running_server, start_server, wait_until
 from tables import breast_cancer, instances_of
 
 
@@ -30,6 +31,23 @@ def test_explained_prediction_is_stored_and_fetched_again_after_a_restart(data_d
 
 def test_sigterm_ends_with_exit_code_zero(data_dir: Path) -> None:
     assert start_server(data_dir).stop() == 0
+
+
+def test_who_follows_or_awaits_an_explanation_does_not_hold_up_the_end(data_dir: Path) -> None:
+    settings = {"EXPLAIND_INLINE_BUDGET_SECONDS": "1e-9", "EXPLAIND_EMBEDDED_WORKERS": "0"}
+    row = instances_of(breast_cancer()[0].iloc[:1])
+    with running_server(data_dir, env=settings) as server, ThreadPoolExecutor(2) as pool:
+        client = server.client()
+        explanation = client.predict(row).json()["explanation"]
+        assert explanation["status"] == "pending"
+        path = explanation["links"]["self"]
+        following = pool.submit(server.client().get, path + "/events")
+        awaiting = pool.submit(server.client().get, path, Prefer="wait=30")
+        active = 'http_server_active_requests{http_request_method="GET"} 3.0'
+        wait_until(lambda: active in client.get("/metrics").body.decode())
+        assert server.stop(12) == 0
+        assert following.result().body.startswith(b"retry: ")
+        assert awaiting.result().json()["explanation"]["status"] == "pending"
 
 
 def test_a_taken_port_is_one_clear_line_and_exit_code_5(data_dir: Path) -> None:

@@ -152,6 +152,16 @@ def test_the_events_end_with_the_explanation(site: Site, rows: list[Instance]) -
     assert events == [*progress, ("complete", explanation)]
 
 
+def test_an_announcement_ahead_of_the_store_is_no_end(site: Site, rows: list[Instance]) -> None:
+    path = site.pending(rows[:1], "too-early-01")
+    with Stream(site.app, path) as stream:
+        site.worker.announce("final", "too-early-01", {})
+        site.worker.announce("progress", "too-early-01", {"done": 1})
+        site.worker.complete("too-early-01")
+        names = [name for name, _ in read_events(stream.response)]
+    assert names == (["progress", "complete"] if site.has_queue else ["complete"])
+
+
 def test_a_finished_record_sends_its_last_event_at_once(site: Site, rows: list[Instance]) -> None:
     path = site.pending(rows[:1], "finished-001")
     site.worker.complete("finished-001")

@@ -17,7 +17,7 @@ async def main(data_dir: str) -> None:
     try:
         embedded = await Embedded.start(
             Settings.load(data_dir=data_dir),
-            worker=[sys.executable, str(program), "1"],
+            worker=[sys.executable, str(program)],
         )
     except CommandError as error:
         print(f"explaind: {error}", file=sys.stderr)

@@ -1,6 +1,6 @@
 """A worker process over `job_store`: the product's own in all but where the work comes from."""
 
-import sys
+import argparse
 from pathlib import Path
 
 from job_store import open_stored_work
@@ -10,12 +10,15 @@ from service.settings import Settings
 from service.worker.running import Options, run_worker
 
 
-def main(concurrency: str, metrics_socket: str = "") -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--concurrency", type=int, default=1)
+    parser.add_argument("--metrics-socket", type=Path)
+    given = parser.parse_args()
     configure_logs()
-    socket = Path(metrics_socket) if metrics_socket else None
-    options = Options(concurrency=int(concurrency), metrics_socket=socket)
+    options = Options(concurrency=given.concurrency, metrics_socket=given.metrics_socket)
     run_worker(Settings.load(), open_stored_work, options)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -71,7 +71,7 @@ class Workshop:
         self.store = JobStore(self.directory / "jobs.db")
         self.store.create()
 
-    def start_worker(self, *options: str, concurrency: int = 1) -> WorkerProcess:
+    def start_worker(self, *, concurrency: int = 1) -> WorkerProcess:
         log = self.directory / f"worker-{len(self.workers)}.log"
         given: Mapping[str, Any] = {
             "REDIS_URL": self.valkey.url,
@@ -83,7 +83,7 @@ class Workshop:
         environment = {f"EXPLAIND_{name}": str(value) for name, value in given.items()}
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, SUPPORT / "worker_program.py", str(concurrency), *options],
+                [sys.executable, SUPPORT / "worker_program.py", "--concurrency", str(concurrency)],
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **environment, "PYTHONPATH": str(SUPPORT)},

@@ -16,6 +16,7 @@ COMMANDS = (
     (),
     ("register",),
     ("serve",),
+    ("worker",),
     ("demo",),
     ("get",),
     ("review",),

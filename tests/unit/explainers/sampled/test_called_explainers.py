@@ -237,9 +237,12 @@ def test_outputs_of_another_shape_are_refused(build: Build) -> None:
 
 
 @both
-def test_numbers_that_are_not_finite_come_through_and_end_the_sampling(build: Build) -> None:
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_come_through_and_end_the_sampling(
+    build: Build, number: float
+) -> None:
     def broken(X: FloatArray) -> FloatArray:
-        return np.where(X[:, :1] > 9, np.nan, classifier(COLUMNS, 3)(X))
+        return np.where(X[:, :1] > 9, number, classifier(COLUMNS, 3)(X))
 
     rng = np.random.default_rng(0)
     explainer, x = build(broken, normal_rows(8, rng)), normal_rows(1, rng)

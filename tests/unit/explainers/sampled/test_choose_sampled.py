@@ -2,31 +2,17 @@ import numpy as np
 import pytest
 from called_models import naming_of, network
 
-from explainers.base import Background, Explainer, FloatArray, UnsupportedModelError
+from explainers.base import Background, FloatArray, UnsupportedModelError
 from explainers.sampled.choose import (
-    ENUMERATION_SECONDS,
+    SAMPLING_SECONDS,
     CalledMethod,
+    affordable,
     build_by_method,
-    build_sampled,
+    choose_method,
 )
 from explainers.sampled.permutation import PermutationConfig
 
-
-def built(
-    n_columns: int,
-    n_background_rows: int,
-    *,
-    microseconds: float,
-    config: PermutationConfig | None = None,
-) -> Explainer:
-    return build_sampled(
-        network(n_columns),
-        Background.of(rows(n_columns, n_background_rows)),
-        naming=naming_of(n_columns),
-        tolerance=1e-9,
-        seconds_per_row=microseconds / 1e6,
-        config=config,
-    )
+CONFIG = PermutationConfig()
 
 
 def rows(n_columns: int, n_rows: int) -> FloatArray:
@@ -34,34 +20,56 @@ def rows(n_columns: int, n_rows: int) -> FloatArray:
 
 
 @pytest.mark.parametrize(
-    ("n_columns", "microseconds", "engine"),
+    ("n_columns", "microseconds", "method"),
     [
-        (12, 4.8, "enumeration"),
-        (12, 4.9, "sampler"),
-        (13, 0.0, "sampler"),
-        (10, 19.0, "enumeration"),
-        (10, 20.0, "sampler"),
-        (6, 1e6, "enumeration"),
-        (7, 1e6, "sampler"),
+        (12, 4.8, "exact"),
+        (12, 4.9, "permutation"),
+        (13, 0.0, "permutation"),
+        (10, 19.0, "exact"),
+        (10, 20.0, "permutation"),
+        (6, 1e6, "exact"),
+        (7, 1e6, "permutation"),
     ],
 )
 def test_enumeration_where_it_is_affordable_or_cheaper_anyway(
-    n_columns: int, microseconds: float, engine: str
+    n_columns: int, microseconds: float, method: str
 ) -> None:
-    explainer = built(n_columns, 100, microseconds=microseconds)
-    assert explainer.engine == engine
-    assert explainer.method == {"enumeration": "exact", "sampler": "permutation"}[engine]
-    assert explainer.exact == (engine == "enumeration")
-    assert pytest.approx(2.0) == ENUMERATION_SECONDS
+    seconds = microseconds / 1e6
+    assert choose_method(n_columns, 100, seconds_per_row=seconds, config=CONFIG) == method
+
+
+def test_a_slow_model_has_a_budget_of_seconds_but_never_less_than_the_first_size() -> None:
+    first = CONFIG.stages(20, 100)[0].model_rows
+    fast = affordable(CONFIG, 20, 100, seconds_per_row=1e-6)
+    slow = affordable(CONFIG, 20, 100, seconds_per_row=1e-4)
+    slowest = affordable(CONFIG, 20, 100, seconds_per_row=1.0)
+    assert fast == CONFIG
+    assert slow.budget_rows == round(SAMPLING_SECONDS / 1e-4) > first
+    assert slowest.budget_rows == first
+    assert [stage.model_rows for stage in slowest.stages(20, 100)] == [first]
 
 
 def test_both_make_calls_of_the_configured_shape_and_budget() -> None:
     small = PermutationConfig(rows_per_call=64, budget_rows=30_000)
-    for microseconds in (0.0, 1e6):
-        explainer = built(8, 100, microseconds=microseconds, config=small)
+    for method in ("exact", "permutation"):
+        explainer = build_by_method(
+            method,
+            network(8),
+            Background.of(rows(8, 100)),
+            naming=naming_of(8),
+            tolerance=1e-9,
+            config=small,
+        )
         assert explainer.explain(np.ones((1, 8))).model_evaluations % 64 == 0
     with pytest.raises(UnsupportedModelError, match="30000 model rows allowed"):
-        built(40, 100, microseconds=0.0, config=small)
+        build_by_method(
+            "permutation",
+            network(40),
+            Background.of(rows(40, 100)),
+            naming=naming_of(40),
+            tolerance=1e-9,
+            config=small,
+        )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from explainers.base import Background, FloatArray
 from explainers.sampled.enumeration import EnumerationExplainer
 from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
 
-ROWS = 60
+ROWS = 40
 BACKGROUND_ROWS = 12
 ROUNDING = 1e-12
 SCALE = float(os.environ.get("EXPLAIND_DRILL_SCALE", "1"))

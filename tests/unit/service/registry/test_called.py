@@ -171,7 +171,7 @@ def test_brute_force_finds_values_of_another_model(
     model = {"wide": wide, "narrow": narrow}[name].model
     naming = naming_of(model.manifest, model.schema)
     honest = CalledFactory.recorded(model.native, naming, model.manifest.explainer)
-    skewed = Skewed(honest.native, honest.naming, honest.engine, honest.config)
+    skewed = Skewed(honest.native, honest.naming, honest.method, honest.config)
     rows = model.background.rows[:2] * 1.1
     assert run_oracle(honest, model.background, rows, lambda *_: None).z <= LARGEST_Z
     assert run_oracle(skewed, model.background, rows, lambda *_: None).z > LARGEST_Z
@@ -191,11 +191,11 @@ def test_rows_that_differ_in_a_batch_cost_the_explainer(
     assert (made.model.runs_inline, made.model.is_exact) == (False, None)
 
 
-def test_a_model_too_dear_to_sample_says_so(narrow: Registration) -> None:
-    model = narrow.model
+def test_a_model_too_dear_to_sample_says_so(wide: Registration) -> None:
+    model = wide.model
     naming = naming_of(model.manifest, model.schema)
-    slow = CalledFactory.affordable(model.native, naming, background_rows=100, rows_per_second=10)
-    assert slow.engine == "sampler"
+    slow = CalledFactory.affordable(model.native, naming, model.background, seconds_per_row=1.0)
+    assert slow.method == "permutation"
     with pytest.raises(UnsupportedModelError, match="more than the 10 model rows"):
         slow.build(model.background, config=replace(slow.config, budget_rows=10))
 
@@ -203,5 +203,5 @@ def test_a_model_too_dear_to_sample_says_so(narrow: Registration) -> None:
 def test_a_manifest_that_does_not_say_how_is_refused(narrow: Registration) -> None:
     model = narrow.model
     entry = model.manifest.explainer.model_copy(update={"calls": None})
-    with pytest.raises(MalformedModelError, match="enumeration"):
+    with pytest.raises(MalformedModelError, match="'exact'"):
         CalledFactory.recorded(model.native, naming_of(model.manifest, model.schema), entry)
