@@ -37,6 +37,8 @@ RETRY_SECONDS = 2.0
 MOST_SPLITS = 256
 """A chunk that fails is halved to find the rows that are to blame; not for ever, if all are."""
 
+MODEL_FAILED = "the model failed on this row; the log says where"
+
 Found = Explained | Failed
 
 
@@ -80,6 +82,7 @@ class Bulk:
     caller: Caller
     chunk_rows: int
     _splits: int = 0
+    _silence_is_odd: bool = True
 
     def __post_init__(self) -> None:
         explainer = self.served.model.manifest.explainer
@@ -165,7 +168,7 @@ class Bulk:
         is_good = record is not None and record.status in {"complete", "skipped"}
         if is_good or count == 1 or self._splits >= MOST_SPLITS:
             if record is None:
-                return [Failed(accepted.numbers, "failed", PredictionError.title())]
+                return [Failed(accepted.numbers, "failed", MODEL_FAILED)]
             return [Explained(accepted.numbers, record)]
         self._splits += 1
         first, second = range(count // 2), range(count // 2, count)
@@ -221,11 +224,19 @@ class Bulk:
                 except QueueError as error:
                     log.warning("job_not_queued", request_id=job.request_id, reason=str(error))
                     seconds = RETRY_SECONDS
-                await waiting.wait(seconds)
+                if not await waiting.wait(seconds):
+                    self._warn_of_silence()
                 again = await self.evidence.record(*job.key)
                 assert again is not None
                 record = again
+        self._silence_is_odd = False
         return record
+
+    def _warn_of_silence(self) -> None:
+        """Once, as long as nothing has come at all; later a chunk may just take its time."""
+        if self._silence_is_odd:
+            self._silence_is_odd = False
+            log.warning("no_explanation_yet", hint="is a worker running for this queue?")
 
 
 def _write(file: Output, columns: Columns, found: Sequence[Found], report: BulkReport) -> None:
