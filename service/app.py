@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
@@ -36,11 +36,14 @@ from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
 from service.queue import JobQueue
+from service.queue.embedded import Embedded
+from service.queue_metrics import QueueMetrics
 from service.registry import Registry
 from service.rehearsal import rehearse
+from service.remote_metrics import JointRegistry
 from service.routes import documents, explanations, followups, health, models
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint
-from service.runtime import Runtime
+from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
 from service.serving import ServedModels
 from service.settings import Settings
@@ -70,16 +73,18 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            runtime = app.state.runtime = await _start(settings, metrics, authenticator)
-        except CommandError as error:
-            app.state.startup_error = error  # the server only says that start-up failed
-            raise
-        await rehearse(runtime, _application_of)
-        if customise is not None:
-            customise(runtime)
-        async with _running(runtime):
-            yield
+        async with AsyncExitStack() as opened:
+            try:
+                runtime = await _start(settings, metrics, authenticator, opened)
+            except CommandError as error:
+                app.state.startup_error = error  # the server only says that start-up failed
+                raise
+            app.state.runtime = runtime
+            await rehearse(runtime, _application_of)
+            if customise is not None:
+                customise(runtime)
+            async with _running(runtime):
+                yield
 
     return _assembled(metrics, authenticator, lifespan=lifespan)
 
@@ -148,7 +153,12 @@ async def _call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
     await scope["endpoint"](scope, receive, send)
 
 
-async def _start(settings: Settings, metrics: Metrics, authenticator: Authenticator) -> Runtime:
+async def _start(
+    settings: Settings, metrics: Metrics, authenticator: Authenticator, opened: AsyncExitStack
+) -> Runtime:
+    """Open everything, in the order in which later parts need earlier ones; what is opened is
+    closed by the stack, the other way round.
+    """
     keyring = Keyring.open(settings.secret_file)
     policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
     served = ServedModels(
@@ -163,18 +173,34 @@ async def _start(settings: Settings, metrics: Metrics, authenticator: Authentica
         evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
-    queue = None
-    if settings.redis_url is not None:
-        queue = await JobQueue.open(settings.redis_url, max_queue=settings.max_queue)
+    opened.push_async_callback(evidence.close)
+    queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
     limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
     service = PredictService(served, evidence, keyring, delivery, limits)
-    return Runtime(settings, metrics, served, evidence, delivery, service, authenticator)
+    opened.callback(service.close)
+    return Runtime(settings, metrics, exposed, served, evidence, delivery, service, authenticator)
+
+
+async def _open_queue(
+    settings: Settings, metrics: Metrics, opened: AsyncExitStack
+) -> tuple[JobQueue, Exposed]:
+    """The queue of the settings, or one of our own with its worker; and what /metrics shows."""
+    url = settings.redis_url
+    exposed: Exposed = metrics.registry
+    if url is None:
+        embedded = await Embedded.start(settings)
+        opened.push_async_callback(embedded.stop)
+        url, exposed = embedded.redis_url, JointRegistry(metrics.registry, embedded.metrics)
+    queue = await JobQueue.open(url, max_queue=settings.max_queue)
+    opened.push_async_callback(queue.close)
+    QueueMetrics(metrics.registry).follow(queue.number)
+    return queue, exposed
 
 
 @asynccontextmanager
 async def _running(runtime: Runtime) -> AsyncIterator[None]:
-    """Follow registry and keys until the end, then let in-flight records reach the disk."""
+    """Follow registry, keys and pending records until the end."""
     # Libraries and models are a million objects that stay: going through them again and again
     # would stop the service for 0.1 s at a time.
     gc.collect()
@@ -194,10 +220,6 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        runtime.predicting.close()
-        if runtime.delivery.queue is not None:
-            await runtime.delivery.queue.close()
-        await runtime.evidence.close()
 
 
 async def _follow(runtime: Runtime) -> None:

@@ -38,6 +38,11 @@ class Delivery:
         """The queue takes no more; what would be queued is shed."""
         return self.queue is not None and self.queue.depth >= self.max_queue
 
+    @property
+    def is_queue_away(self) -> bool:
+        """Pending explanations wait in the evidence store."""
+        return self.queue is not None and not self.queue.is_available
+
     async def submit(self, job: Job) -> None:
         """Queue a job whose record is durable."""
         if self.queue is None:

@@ -49,7 +49,8 @@ async def _rehearse_in(folder: Path, runtime: Runtime, assemble: Assemble) -> No
     real = runtime.predicting
     service = PredictService(models, evidence, real.keyring, delivery, real.limits)
     twin = Runtime(
-        runtime.settings, metrics, models, evidence, delivery, service, Authenticator(None)
+        *(runtime.settings, metrics, metrics.registry, models, evidence, delivery, service),
+        authenticator=Authenticator(None),
     )
     try:
         app = assemble(twin)

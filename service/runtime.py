@@ -2,15 +2,20 @@
 
 from dataclasses import dataclass, field
 
+from prometheus_client import CollectorRegistry
+
 from service.auth import Authenticator
 from service.delivery import Delivery
 from service.evidence import EvidenceLog
 from service.followup import FollowUps
 from service.metrics import Metrics
 from service.predicting import PredictService
+from service.remote_metrics import JointRegistry
 from service.serving import ServedModels
 from service.settings import Settings
 from service.watching import Watch
+
+Exposed = CollectorRegistry | JointRegistry
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +24,9 @@ class Runtime:
 
     settings: Settings
     metrics: Metrics
+    exposed: Exposed
+    """What /metrics shows: the metrics, and those of a worker of our own."""
+
     models: ServedModels
     evidence: EvidenceLog
     delivery: Delivery

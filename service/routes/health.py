@@ -1,12 +1,12 @@
 """GET /livez, /readyz and /metrics."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import orjson
 from fastapi import APIRouter, Depends
 from fastapi.responses import PlainTextResponse, Response
-from prometheus_client import exposition
+from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 from pydantic import BaseModel
 
@@ -49,6 +49,8 @@ async def readyz(runtime: RuntimeDep) -> Response:
     elif runtime.models.refused:
         # An older version still answers; the one that was promoted could not be loaded.
         body = {"status": "degraded", "refused_models": sorted(runtime.models.refused)}
+    elif runtime.delivery.is_queue_away:
+        body = {"status": "degraded", "reason": "the queue is away: heavy explanations wait"}
     return Response(
         orjson.dumps(body),
         200 if reason is None else 503,
@@ -77,7 +79,7 @@ async def metrics(
 ) -> Response:
     """Prometheus text, or OpenMetrics (with exemplars) where the Accept header asks for it."""
     runtime.metrics.audit_backlog.labels(BACKEND).set(runtime.evidence.backlog())
-    registry = runtime.metrics.registry
+    registry = cast("CollectorRegistry", runtime.exposed)  # only `collect` is asked for
     if "application/openmetrics-text" in (context.header(b"accept") or ""):
         body = await asyncio.to_thread(openmetrics.generate_latest, registry)
         return Response(body, media_type=openmetrics.CONTENT_TYPE_LATEST)

@@ -65,7 +65,10 @@ def live_app(
     protocol: type[GuardedProtocol] = GuardedProtocol,
     **settings: Any,
 ) -> Iterator[LiveApp]:
-    """Serve as in production; customise sees the runtime before the first request."""
+    """Serve as in production, with no worker unless embedded_workers says so; customise sees the
+    runtime before the first request.
+    """
+    settings.setdefault("embedded_workers", 0)
     found: list[Runtime] = []
 
     def remember(runtime: Runtime) -> None:
