@@ -16,6 +16,7 @@ from service.bulk.checking import Accepted, check
 from service.bulk.reading import Chunk, Table
 from service.bulk.writing import Columns, Explained, Failed, Output, facts_of, output
 from service.delivery import job_of
+from service.endings import CANCELLED
 from service.errors import CheckFailedError, PredictionError, UnavailableError
 from service.evidence import EvidenceError, EvidenceLog, Record
 from service.logs import log
@@ -70,8 +71,8 @@ class BulkReport:
 class Bulk:
     """One table for one version.
 
-    Request IDs follow from version, file and rows, so the evidence store knows what has been done;
-    they are keyed, so that nobody else can take them first.
+    Request IDs follow from version, policy, file and rows, so that the evidence store knows what
+    has been done; they are keyed, so that nobody else can take them first.
     """
 
     served: ServedModel
@@ -82,7 +83,7 @@ class Bulk:
     caller: Caller
     chunk_rows: int
     _splits: int = 0
-    _silence_is_odd: bool = True
+    _has_had_one: bool = False
 
     def __post_init__(self) -> None:
         explainer = self.served.model.manifest.explainer
@@ -165,8 +166,7 @@ class Bulk:
         """The rows' records; those of a chunk that fails are tried again in halves."""
         record = await self._record(accepted)
         count = len(accepted.numbers)
-        is_good = record is not None and record.status in {"complete", "skipped"}
-        if is_good or count == 1 or self._splits >= MOST_SPLITS:
+        if _is_settled(record) or count == 1 or self._splits >= MOST_SPLITS:
             if record is None:
                 return [Failed(accepted.numbers, "failed", MODEL_FAILED)]
             return [Explained(accepted.numbers, record)]
@@ -191,7 +191,9 @@ class Bulk:
         return await self._final(record) if record.is_pending else record
 
     def _request_id(self, accepted: Accepted) -> str:
-        facts = [self.served.model.digest, self.table.digest, accepted.numbers]
+        policy = self.served.policy
+        version = None if policy is None else policy.version
+        facts = [self.served.model.digest, version, self.table.digest, accepted.numbers]
         return "bulk-" + self.keyring.digest(self.caller.tenant, "bulk", orjson.dumps(facts))[:40]
 
     def _prepare(self, accepted: Accepted, request_id: str) -> Prepared | None:
@@ -229,14 +231,25 @@ class Bulk:
                 again = await self.evidence.record(*job.key)
                 assert again is not None
                 record = again
-        self._silence_is_odd = False
+        self._has_had_one = True
         return record
 
     def _warn_of_silence(self) -> None:
-        """Once, as long as nothing has come at all; later a chunk may just take its time."""
-        if self._silence_is_odd:
-            self._silence_is_odd = False
+        """Once, and only as long as nothing came at all: later a chunk may just take its time."""
+        if not self._has_had_one:
+            self._has_had_one = True
             log.warning("no_explanation_yet", hint="is a worker running for this queue?")
+
+
+def _is_settled(record: Record | None) -> bool:
+    """Smaller chunks would end no better, or are not wanted."""
+    if record is None or record.status == "failed":
+        return record is not None and _reason(record).startswith(CANCELLED)
+    return True
+
+
+def _reason(record: Record) -> str:
+    return orjson.loads(record.part("explanation"))["reason"] or ""
 
 
 def _write(file: Output, columns: Columns, found: Sequence[Found], report: BulkReport) -> None:
