@@ -227,10 +227,11 @@ class Explainer(Protocol):
         """
         ...
 
-    def interactions(self, X: FloatArray) -> Interactions:
+    def interactions(self, X: FloatArray, *, seeds: IntArray | None = None) -> Interactions:
         """Split the values of each row of X into main effects and pairs of columns.
 
-        Raises ResultTooLargeError, before anything is computed, above 256 MiB of pairs.
+        seeds: as for `explain`. Raises ResultTooLargeError, before anything is computed, above
+        256 MiB of pairs.
         """
         ...
 

@@ -73,7 +73,7 @@ class LinearExplainer:
             background_digest=self._background.digest,
         )
 
-    def interactions(self, X: FloatArray) -> Interactions:
+    def interactions(self, X: FloatArray, *, seeds: IntArray | None = None) -> Interactions:  # noqa: ARG002 (nothing is drawn)
         """Main effects alone, (N, F, F, C): in a linear model no two columns interact.
 
         Raises ResultTooLargeError.

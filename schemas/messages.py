@@ -103,6 +103,35 @@ class Links(_Document):
     self_: Annotated[str, Field(alias="self")]
 
 
+class Interactions(_Document):
+    """Pairs of columns, (N, F, F, C): halves of the interactions, main effects on the diagonal;
+    a column's pairs add up to its value.
+    """
+
+    values: list[PerFeature]
+    standard_errors: list[PerFeature] | None
+
+
+class LocalModel(_Document):
+    """LIME: a weighted linear model around each instance. Not Shapley values."""
+
+    coefficients: PerFeature
+    intercept: PerOutput
+    r2: PerOutput
+    samples: int
+    kernel_width: float
+    ridge: float
+
+
+class PathAttribution(_Document):
+    """Integrated gradients from a baseline to each instance. Not Shapley values."""
+
+    attributions: PerFeature
+    baseline: list[float]
+    completeness_gap: PerOutput
+    steps: int
+
+
 class ExplanationBody(_Document):
     """Attributions of N instances over F columns and C outputs; null arrays until complete.
 
@@ -133,15 +162,23 @@ class ExplanationBody(_Document):
     duration_seconds: float | None
     caveat: str
     links: Links
+    interactions: Interactions | None = None
+    local_model: LocalModel | None = None
+    path: PathAttribution | None = None
+
+    @property
+    def is_shapley(self) -> bool:
+        """LIME and integrated gradients stand in objects of their own and fill no array."""
+        return self.local_model is None and self.path is None
 
     @model_validator(mode="after")
     def _agrees_with_status(self) -> Self:
-        is_complete = self.status == "complete"
+        is_complete = self.status == "complete" and self.is_shapley
         for name in _COMPUTED:
             is_null = getattr(self, name) is None
             if is_complete and is_null and name not in _OPTIONAL_WHEN_COMPLETE:
                 raise ValueError(f"{name} must not be null once complete")
-            if not is_complete and not is_null:
+            if not is_complete and not is_null and (self.is_shapley or name != "seed"):
                 raise ValueError(f"{name} must be null until complete")
         if self.status in {"failed", "skipped"} and self.reason is None:
             raise ValueError("reason must say why there is no explanation")

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Self
 import orjson
 
 from explainers.base import FloatArray, Level, Values
-from service.evidence import Lane, Parts, laid_out
+from service.evidence import Lane, Parts, Status, laid_out
 from service.explaining import ExplainedPart
 from service.registry import RegisteredModel
 from service.registry.card import CAVEAT
@@ -136,6 +136,15 @@ class Ranked:
         return cls(entries.tolist(), contributions.tolist())
 
 
+class Queued(NamedTuple):
+    """What a queued explanation says otherwise than an inline one: the method it was asked by, and
+    objects beside its values.
+    """
+
+    method: str
+    extras: Mapping[str, object]
+
+
 def encode_explanation(
     templates: AnswerTemplates,
     part: ExplainedPart,
@@ -143,13 +152,16 @@ def encode_explanation(
     top: Sequence[Sequence[Mapping[str, object]]],
     *,
     request_id: str,
-    lane: Lane = "inline",
+    queued: Queued | None = None,
 ) -> bytes:
-    """The complete explanation of one request: its rows of a batch, served outputs (N, C)."""
+    """The complete explanation of one request: its rows of a batch, served outputs (N, C).
+
+    queued: None for an inline one, whose method and engine are the version's.
+    """
     explanation = part.explanation
     assert explanation is not None
     errors, seeds = explanation.standard_errors, explanation.seeds
-    own = {
+    own: dict[str, object] = {
         "values": explanation.values[part.rows],
         "base_values": explanation.base_values[part.rows],
         "outputs": outputs,
@@ -164,14 +176,10 @@ def encode_explanation(
         "links": {"self": f"/explanations/{request_id}"},
     }
     head = templates.inline_head
-    if lane != "inline":
-        head = _head(
-            lane,
-            explanation.method,
-            explanation.engine,
-            spaces=templates.spaces,
-            is_exact=explanation.exact,
-        )
+    if queued is not None:
+        own |= queued.extras
+        facts = queued.method, explanation.engine
+        head = _head("queued", *facts, spaces=templates.spaces, is_exact=explanation.exact)
     return head + orjson.dumps(own, option=NUMPY)[1:]
 
 
@@ -203,7 +211,7 @@ def strongest(
 
 def encode_unexplained(
     model: KnownVersion,
-    status: Literal["failed", "skipped", "pending"],
+    status: Status,
     reason: str | None,
     *,
     lane: Lane | None,
@@ -237,6 +245,29 @@ def encode_unexplained(
             "links": {"self": f"/explanations/{request_id}"},
         }
     )
+
+
+def encode_other(  # noqa: PLR0913 (what it took stands beside what it is)
+    version: KnownVersion,
+    method: str,
+    extras: Mapping[str, object],
+    *,
+    request_id: str,
+    seeds: Sequence[int] | None,
+    model_evaluations: int,
+    duration_seconds: float,
+) -> bytes:
+    """A complete explanation that is no Shapley value: its own objects, the arrays null."""
+    nothing = encode_unexplained(
+        version, "complete", None, lane="queued", request_id=request_id, method=method
+    )
+    own = {
+        **extras,
+        "seed": seeds,
+        "model_evaluations": model_evaluations,
+        "duration_seconds": round(duration_seconds, 7),
+    }
+    return orjson.dumps(orjson.loads(nothing) | own, option=NUMPY)
 
 
 ANSWER_PARTS = ("model", "predictions", "warnings", "explanation")

@@ -1,28 +1,32 @@
 """One queued explanation, computed from a record's own pieces: what a worker's child runs."""
 
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 
-from explainers.base import Explainer, FloatArray, IntArray
+from explainers.base import Explainer, ExplainerError, IntArray
 from service import answers
 from service.answers import AnswerTemplates, Ranked, strongest
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
-from service.errors import UnknownError
-from service.explaining import Explained, ExplainedPart, explain_rows
+from service.errors import CommandError
+from service.explaining import Explained, ExplainedPart, Tally, explain_rows
 from service.logs import log, place_of
 from service.models.base import Served
+from service.ondemand import Extras, PairedExplainer, explain_otherwise, explainer_by
 from service.registry import RegisteredModel, Registry
 from service.registry.building import INLINE_ENGINES
 from service.serving import header_constants
 from service.settings import Settings
 from service.tasks import Finished, Task
 
+NOT_SHAPLEY = frozenset({"lime", "integrated_gradients"})
 VERSIONS_KEPT = 8
 ROWS_AT_ONCE = 64
 """Of exact engines; an explainer that calls the model has one row at a time, and says so."""
@@ -58,19 +62,15 @@ class Computer:
         Raises NotHereError as `compute_task` does.
         """
         model, templates = self._version(task)
-        explainer = model.explainer
-        assert explainer is not None
-        X, served = task.rows, task.served
-        explained = _in_steps(model, explainer, X, served, task, on_progress)
-        part = explained.part(slice(0, len(X)))
-        return _finished(model, templates, task, part)
+        compute = _otherwise if task.method in NOT_SHAPLEY else _values
+        return _finished(model, templates, task, compute(model, templates, task, on_progress))
 
     def _version(self, task: Task) -> tuple[RegisteredModel, AnswerTemplates]:
         key = (task.model, task.version)
         if key not in self._kept:
             try:
                 model = self.registry.load(*key, for_worker=True)
-            except (UnknownError, ValueError) as error:
+            except (CommandError, ValueError) as error:
                 raise NotHereError(f"{task.model}/{task.version}: {error}") from error
             self._kept[key] = (model, AnswerTemplates.of(model))
             while len(self._kept) > VERSIONS_KEPT:
@@ -82,15 +82,48 @@ class Computer:
         return model, templates
 
 
+class _Computed(NamedTuple):
+    """What a task gave: the bytes to store, why there is no explanation if so, and its facts."""
+
+    explanation: bytes
+    reason: str | None
+    tally: Tally
+    seeds: list[int] | None = None
+    engine: str | None = None
+    is_exact: bool | None = None
+
+
+def _values(
+    model: RegisteredModel, templates: AnswerTemplates, task: Task, on_progress: OnProgress
+) -> _Computed:
+    """Shapley values by the version's own explainer or the one asked for, and checked."""
+    try:
+        explainer = explainer_by(model, task.method)
+    except ExplainerError as error:
+        return _failed(model, task, str(error))
+    explained = _in_steps(model, explainer, task, on_progress)
+    part = explained.part(slice(0, len(task.fed)))
+    used, tally = part.explanation, part.tally()
+    if part.reason is not None or used is None:
+        return _failed(model, task, part.reason, tally)
+    extras = explainer.extras() if isinstance(explainer, PairedExplainer) else {}
+    try:
+        explanation = _complete(templates, task, part, extras)
+    except Exception as error:  # noqa: BLE001 - whatever cannot be written fails this task only
+        log.error("explanation_not_encoded", request_id=task.request_id, place=place_of(error))
+        return _failed(model, task, answers.NOT_ENCODED, tally)
+    seeds = None if used.seeds is None else used.seeds.tolist()
+    return _Computed(explanation, None, tally, seeds, used.engine, used.exact)
+
+
 def _in_steps(
     model: RegisteredModel,
-    explainer: Explainer,
-    X: FloatArray,
-    served: Served,
+    explainer: Explainer | PairedExplainer,
     task: Task,
     on_progress: OnProgress,
 ) -> Explained:
     """A few rows at a time, so that progress shows and a failure ends it early."""
+    X, served = task.rows, task.served
     step = ROWS_AT_ONCE if explainer.engine in INLINE_ENGINES else 1
     seeds: IntArray = np.array(task.seeds, dtype=np.int64)
     parts: list[Explained] = []
@@ -106,63 +139,7 @@ def _in_steps(
     return Explained.joined(parts)
 
 
-def _finished(
-    model: RegisteredModel, templates: AnswerTemplates, task: Task, part: ExplainedPart
-) -> Finished:
-    completed_at = datetime.now(UTC)
-    explanation, reason = _encoded(model, templates, task, part)
-    used = part.explanation
-    assert model.invariants is not None
-    return Finished(
-        status="complete" if reason is None else "failed",
-        reason=reason,
-        method=_method(model, task),
-        tally=part.tally(),
-        tolerance=model.invariants.tolerance,
-        completed_at=completed_at,
-        explanation=explanation,
-        provenance=answers.encode_provenance(
-            templates,
-            lane="queued",
-            received_at=task.received_at,
-            completed_at=completed_at,
-            principal=task.principal,
-            seeds=None if used is None or used.seeds is None else used.seeds.tolist(),
-            worker=task.worker,
-        ),
-        header=orjson.dumps(
-            header_constants(
-                model,
-                method=_method(model, task),
-                engine=None if used is None else used.engine,
-                is_exact=None if used is None else used.exact,
-            )
-        ),
-    )
-
-
-def _method(model: RegisteredModel, task: Task) -> str:
-    return task.method or model.manifest.explainer.method or "none"
-
-
-def _encoded(
-    model: RegisteredModel, templates: AnswerTemplates, task: Task, part: ExplainedPart
-) -> tuple[bytes, str | None]:
-    """The explanation's bytes, and why there is none if so."""
-    reason = part.reason
-    if reason is None and part.explanation is not None:
-        try:
-            return _complete(templates, task, part), None
-        except Exception as error:  # noqa: BLE001 - whatever cannot be written fails this task only
-            log.error("explanation_not_encoded", request_id=task.request_id, place=place_of(error))
-            reason = answers.NOT_ENCODED
-    failed = answers.encode_unexplained(
-        model, "failed", reason, lane="queued", request_id=task.request_id, method=task.method
-    )
-    return failed, reason
-
-
-def _complete(templates: AnswerTemplates, task: Task, part: ExplainedPart) -> bytes:
+def _complete(templates: AnswerTemplates, task: Task, part: ExplainedPart, extras: Extras) -> bytes:
     assert part.explanation is not None
     ranked = Ranked.of(part.explanation.values, task.top)
     names = templates.feature_names
@@ -173,5 +150,75 @@ def _complete(templates: AnswerTemplates, task: Task, part: ExplainedPart) -> by
         task.served.outputs,
         strongest(templates, ranked, part.rows, cells, task.top),
         request_id=task.request_id,
-        lane="queued",
+        queued=answers.Queued(task.method or part.explanation.method, extras),
+    )
+
+
+def _otherwise(
+    model: RegisteredModel, _: AnswerTemplates, task: Task, on_progress: OnProgress
+) -> _Computed:
+    """What is no Shapley value, in an object of its own; the arrays stay null."""
+    assert task.method is not None
+    seeds: IntArray = np.array(task.seeds, dtype=np.int64)
+    start, cpu = time.perf_counter(), time.process_time()
+
+    def tell(done: int) -> None:
+        on_progress({"rows_done": done, "rows": len(task.fed)})
+
+    try:
+        found = explain_otherwise(model, task.method, task.rows, seeds, tell)
+    except ExplainerError as error:
+        return _failed(model, task, str(error))
+    spent = time.process_time() - cpu
+    if not found.is_finite:
+        return _failed(model, task, "finite")
+    explanation = answers.encode_other(
+        model,
+        task.method,
+        found.extras,
+        request_id=task.request_id,
+        seeds=found.seeds,
+        model_evaluations=found.model_evaluations,
+        duration_seconds=time.perf_counter() - start,
+    )
+    tally = Tally([], None, True, spent, found.model_evaluations)  # noqa: FBT003 - is_explained
+    return _Computed(explanation, None, tally, found.seeds)
+
+
+def _failed(
+    model: RegisteredModel, task: Task, reason: str | None, tally: Tally | None = None
+) -> _Computed:
+    explanation = answers.encode_unexplained(
+        model, "failed", reason, lane="queued", request_id=task.request_id, method=task.method
+    )
+    nothing = Tally([], reason, False, 0.0, 0)  # noqa: FBT003 - is_explained
+    return _Computed(explanation, reason or "the explainer failed", tally or nothing)
+
+
+def _finished(
+    model: RegisteredModel, templates: AnswerTemplates, task: Task, computed: _Computed
+) -> Finished:
+    completed_at = datetime.now(UTC)
+    method = task.method or model.manifest.explainer.method or "none"
+    constants = header_constants(
+        model, method=method, engine=computed.engine, is_exact=computed.is_exact
+    )
+    return Finished(
+        status="complete" if computed.reason is None else "failed",
+        reason=computed.reason,
+        method=method,
+        tally=computed.tally,
+        tolerance=model.manifest.explainer.tolerance,
+        completed_at=completed_at,
+        explanation=computed.explanation,
+        provenance=answers.encode_provenance(
+            templates,
+            lane="queued",
+            received_at=task.received_at,
+            completed_at=completed_at,
+            principal=task.principal,
+            seeds=computed.seeds,
+            worker=task.worker,
+        ),
+        header=orjson.dumps(constants),
     )

@@ -4,11 +4,11 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from explainers.base import Explainer, Explanation, FloatArray, IntArray
+from explainers.base import ExplainerError, Explanation, FloatArray, IntArray
 from service.logs import log, place_of
 from service.metrics import ModelMetrics
 from service.models.base import Served
@@ -87,12 +87,20 @@ def _joined(parts: Sequence[Explanation]) -> Explanation:
     )
 
 
+class Explaining(Protocol):
+    """What explains rows: an Explainer, or something that keeps more of what it gives."""
+
+    def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
+        """Attribute each output of each row of X, (N, F)."""
+        ...
+
+
 def explain_rows(
     model: RegisteredModel,
     X: FloatArray,
     served: Served,
     *,
-    explainer: Explainer | None = None,
+    explainer: Explaining | None = None,
     seeds: IntArray | None = None,
 ) -> Explained | None:
     """Explain (N, F) raw rows and check every row against what the model served.
@@ -110,6 +118,8 @@ def explain_rows(
         computed = explainer.explain(X, seeds=seeds)
         checked = model.invariants.check(computed, served.outputs, served.scores)
         explanation, additivity, reasons = computed, checked.additivity, checked.reasons
+    except ExplainerError as error:
+        additivity, reasons = np.full(len(X), np.nan), (str(error),) * len(X)
     except Exception as error:  # noqa: BLE001 - the prediction must outlive whatever happens here
         log.error(
             "explainer_failed", model=model.name, version=model.version, place=place_of(error)

@@ -235,32 +235,15 @@ def _decision(
         explanation=explanation,
     )
     answer, ranges = answers.encode_answer(served.templates.model, ask.request_id, fragments)
-    lane = ask.plan.lane
-    provenance = answers.encode_provenance(
-        served.templates,
-        lane=lane,
-        received_at=ask.received_at,
-        completed_at=own.completed_at,
-        principal=ask.caller.principal,
-    )
-    extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
-    if lane == "queued":
-        extras["ask"] = answers.encode_ask(ask.top, ask.priority, ask.answer_by)
-    payload, parts = answers.encode_payload(
-        answer,
-        ranges,
-        Facts(
-            *(ask.instances, provenance, ask.fingerprint, ask.body.codes, own.outputs, own.scores),
-            extras=extras,
-        ),
-    )
+    facts = _facts(served, ask, own, ruling)
+    payload, parts = answers.encode_payload(answer, ranges, facts)
     event = DecisionEvent(
         template=served.header,
         request_id=ask.request_id,
         received_at=ask.received_at,
         completed_at=own.completed_at,
         status=status,
-        lane=lane,
+        lane=ask.plan.lane,
         payload=payload,
         parts=parts,
         tenant=ask.caller.tenant,
@@ -270,6 +253,24 @@ def _decision(
         subjects=ask.subjects,
     )
     return answer, event, len(explanation)
+
+
+def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | None) -> Facts:
+    """What the record says beside the answer."""
+    provenance = answers.encode_provenance(
+        served.templates,
+        lane=ask.plan.lane,
+        received_at=ask.received_at,
+        completed_at=own.completed_at,
+        principal=ask.caller.principal,
+    )
+    extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
+    if ask.plan.lane == "queued":
+        extras["ask"] = answers.encode_ask(ask.top, ask.priority, ask.answer_by)
+    return Facts(
+        *(ask.instances, provenance, ask.fingerprint, ask.body.codes, own.outputs, own.scores),
+        extras=extras,
+    )
 
 
 def _explanation(served: ServedModel, ask: Ask, own: _Own) -> tuple[Status | None, bytes]:

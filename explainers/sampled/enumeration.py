@@ -67,7 +67,7 @@ class EnumerationExplainer:
             evaluations += calls.evaluations
         return self._explanation(values, evaluations)
 
-    def interactions(self, X: FloatArray) -> Interactions:
+    def interactions(self, X: FloatArray, *, seeds: IntArray | None = None) -> Interactions:  # noqa: ARG002 (nothing is drawn)
         """Split the values of each row of X into main effects and pairs of columns.
 
         Raises ResultTooLargeError and TooManyColumnsError before the model is called.

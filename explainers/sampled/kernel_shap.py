@@ -94,7 +94,7 @@ class KernelExplainer:
             seeds=drawn,
         )
 
-    def interactions(self, X: FloatArray) -> Interactions:  # noqa: ARG002 (always refused)
+    def interactions(self, X: FloatArray, *, seeds: IntArray | None = None) -> Interactions:  # noqa: ARG002 (always refused)
         """Refused: UnsupportedModelError."""
         raise UnsupportedModelError("kernel SHAP estimates no interactions")
 

@@ -98,7 +98,7 @@ class TreeExplainer:
         """Attribute each output of each row of X, (N, F) raw columns in schema order."""
         return self._explanation(self._derivation(X))
 
-    def interactions(self, X: FloatArray) -> Interactions:
+    def interactions(self, X: FloatArray, *, seeds: IntArray | None = None) -> Interactions:  # noqa: ARG002 (nothing is drawn)
         """Split the values of each row of X, (N, F), into main effects and pairs of columns.
 
         The pairs are walked, in float64; the values they are taken from are those of `explain`.
