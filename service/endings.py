@@ -6,6 +6,9 @@ import orjson
 
 from service.evidence import Ending, FinalEvent, HeaderTemplate, Record, final_payload
 
+CANCELLED = "cancelled by "
+"""How the reason of an explanation begins that somebody called off."""
+
 
 def failed_final(
     record: Record,

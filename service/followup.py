@@ -13,7 +13,7 @@ from service import answers
 from service.answers import COPIED_PARTS, DEFAULT_TOP, Fragments
 from service.auth import Caller
 from service.delivery import Delivery, job_of
-from service.endings import failed_final
+from service.endings import CANCELLED, failed_final
 from service.errors import (
     AlreadyFinalError,
     CommandError,
@@ -111,7 +111,7 @@ class FollowUps:
             raise AlreadyFinalError
         event = failed_final(
             record,
-            f"cancelled by {caller.principal}",
+            CANCELLED + caller.principal,
             outcome="rejected",
             actor=caller.principal,
             auth_method=caller.auth_method,

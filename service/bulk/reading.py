@@ -51,11 +51,12 @@ class Table:
     n_rows: int
     ignored: tuple[str, ...]
     _names: tuple[str, ...]
+    _stamp: tuple[int, int]
 
     @classmethod
     def open(cls, path: Path, schema: ModelSchema) -> Self:
         """Read the header, count and digest, in one pass. Raises InvalidInputError."""
-        names = column_names(path)
+        names, stamp = column_names(path), _stamp(path)
         absent = [c.name for c in schema.columns if c.is_required and c.name not in names]
         if absent:
             raise InvalidInputError(
@@ -70,15 +71,22 @@ class Table:
             n_rows=_parquet(path).metadata.num_rows if _is_parquet(path) else max(0, lines - 1),
             ignored=tuple(name for name in names if name not in known),
             _names=tuple(names),
+            _stamp=stamp,
         )
 
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """All rows in order, `size` at a time. Raises InvalidInputError for a file out of order."""
+        """All rows in order, `size` at a time.
+
+        Raises InvalidInputError for a file out of order, and at the end for one that was changed
+        since its digest was taken.
+        """
         numbered = enumerate(self._rows(), start=1)
         while taken := list(islice(numbered, size)):
             rows = [(number, found) for number, found in taken if not isinstance(found, str)]
             broken = {number: found for number, found in taken if isinstance(found, str)}
             yield Chunk(rows, broken)
+        if _stamp(self.path) != self._stamp:
+            raise InvalidInputError(f"{self.path} was changed while it was read")
 
     def _rows(self) -> Iterator[Instance | str]:
         try:
@@ -105,6 +113,14 @@ class Table:
                 elif fields:
                     expected = len(self._names)
                     yield f"has {len(fields)} fields, the header has {expected}"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return status.st_mtime_ns, status.st_size
 
 
 def _is_parquet(path: Path) -> bool:

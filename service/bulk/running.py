@@ -16,6 +16,7 @@ from service.bulk.checking import Accepted, check
 from service.bulk.reading import Chunk, Table
 from service.bulk.writing import Columns, Explained, Failed, Output, facts_of, output
 from service.delivery import job_of
+from service.endings import CANCELLED
 from service.errors import CheckFailedError, PredictionError, UnavailableError
 from service.evidence import EvidenceError, EvidenceLog, Record
 from service.logs import log
@@ -36,6 +37,8 @@ RETRY_SECONDS = 2.0
 
 MOST_SPLITS = 256
 """A chunk that fails is halved to find the rows that are to blame; not for ever, if all are."""
+
+MODEL_FAILED = "the model failed on this row; the log says where"
 
 Found = Explained | Failed
 
@@ -68,8 +71,8 @@ class BulkReport:
 class Bulk:
     """One table for one version.
 
-    Request IDs follow from version, file and rows, so the evidence store knows what has been done;
-    they are keyed, so that nobody else can take them first.
+    Request IDs follow from version, policy, file and rows, so that the evidence store knows what
+    has been done; they are keyed, so that nobody else can take them first.
     """
 
     served: ServedModel
@@ -80,6 +83,7 @@ class Bulk:
     caller: Caller
     chunk_rows: int
     _splits: int = 0
+    _has_had_one: bool = False
 
     def __post_init__(self) -> None:
         explainer = self.served.model.manifest.explainer
@@ -162,10 +166,9 @@ class Bulk:
         """The rows' records; those of a chunk that fails are tried again in halves."""
         record = await self._record(accepted)
         count = len(accepted.numbers)
-        is_good = record is not None and record.status in {"complete", "skipped"}
-        if is_good or count == 1 or self._splits >= MOST_SPLITS:
+        if _is_settled(record) or count == 1 or self._splits >= MOST_SPLITS:
             if record is None:
-                return [Failed(accepted.numbers, "failed", PredictionError.title())]
+                return [Failed(accepted.numbers, "failed", MODEL_FAILED)]
             return [Explained(accepted.numbers, record)]
         self._splits += 1
         first, second = range(count // 2), range(count // 2, count)
@@ -188,7 +191,9 @@ class Bulk:
         return await self._final(record) if record.is_pending else record
 
     def _request_id(self, accepted: Accepted) -> str:
-        facts = [self.served.model.digest, self.table.digest, accepted.numbers]
+        policy = self.served.policy
+        version = None if policy is None else policy.version
+        facts = [self.served.model.digest, version, self.table.digest, accepted.numbers]
         return "bulk-" + self.keyring.digest(self.caller.tenant, "bulk", orjson.dumps(facts))[:40]
 
     def _prepare(self, accepted: Accepted, request_id: str) -> Prepared | None:
@@ -221,11 +226,30 @@ class Bulk:
                 except QueueError as error:
                     log.warning("job_not_queued", request_id=job.request_id, reason=str(error))
                     seconds = RETRY_SECONDS
-                await waiting.wait(seconds)
+                if not await waiting.wait(seconds):
+                    self._warn_of_silence()
                 again = await self.evidence.record(*job.key)
                 assert again is not None
                 record = again
+        self._has_had_one = True
         return record
+
+    def _warn_of_silence(self) -> None:
+        """Once, and only as long as nothing came at all: later a chunk may just take its time."""
+        if not self._has_had_one:
+            self._has_had_one = True
+            log.warning("no_explanation_yet", hint="is a worker running for this queue?")
+
+
+def _is_settled(record: Record | None) -> bool:
+    """Smaller chunks would end no better, or are not wanted."""
+    if record is None or record.status == "failed":
+        return record is not None and _reason(record).startswith(CANCELLED)
+    return True
+
+
+def _reason(record: Record) -> str:
+    return orjson.loads(record.part("explanation"))["reason"] or ""
 
 
 def _write(file: Output, columns: Columns, found: Sequence[Found], report: BulkReport) -> None:

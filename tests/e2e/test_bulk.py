@@ -1,7 +1,6 @@
 """`explaind explain` as a process: alone, interrupted, killed."""
 
 import asyncio
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,10 +12,11 @@ import orjson
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from bulk_runs import stored, working_queue
+from bulk_runs import stored
 from servers import COMMAND, explaind, wait_until
 from tables import breast_cancer
 
+from service.evidence import EvidenceStore
 from service.queue.embedded import running_url
 from service.registry import Registry
 from service.registry.work import Options
@@ -42,11 +42,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         y.map({0: "malignant", 1: "benign"}),
         options=Options(classes=("malignant", "benign"), background_rows=20),
     )
+    EvidenceStore.open(Settings.load({}, data_dir=folder).database_url).close()
     return folder
 
 
-def rows(seed: int, *, n: int = ROWS) -> pd.DataFrame:
-    return breast_cancer()[0].iloc[:, :COLUMNS].sample(n, random_state=seed)
+def rows(seed: int) -> pd.DataFrame:
+    return breast_cancer()[0].iloc[:, :COLUMNS].sample(ROWS, random_state=seed)
 
 
 def arguments(folder: Path, file: Path, out: Path) -> list[str]:
@@ -81,29 +82,34 @@ def ended_midway(folder: Path, command: list[str], end: signal.Signals) -> tuple
     return process.returncode, said
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.drill)]
+)
 def test_a_run_that_is_ended_goes_on_from_what_is_stored(
     folder: Path, tmp_path: Path, end: signal.Signals
 ) -> None:
+    """Nothing else runs: it brings queue and worker and takes them away."""
     file, out = tmp_path / "in.csv", tmp_path / "out.parquet"
-    rows(int(end)).to_csv(file, index=False)
+    rows(int(end)).assign(note="NA").to_csv(file, index=False)
     command = arguments(folder, file, out)
-    with working_queue(folder):
-        before = stored(folder, "explanation")
-        code, said = ended_midway(folder, command, end)
-        midway = stored(folder, "explanation")
-        assert not out.exists()
-        assert len(midway - before) < ROWS, "it was over before it was ended"
-        if end is signal.SIGINT:
-            assert code == 130
-            assert b"goes on from what is stored" in said
-            assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
-        done = explaind(*command, "--json")
+    before = stored(folder, "explanation")
+    code, said = ended_midway(folder, command, end)
+    midway = stored(folder, "explanation")
+    assert not out.exists()
+    assert len(midway - before) < ROWS, "it was over before it was ended"
+    if end is signal.SIGINT:
+        assert code == 130
+        assert b"goes on from what is stored" in said
+        assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+    done = explaind(*command, "--json")
     assert done.returncode == 0, done.stderr
     assert orjson.loads(done.stdout)["by_status"] == {"complete": ROWS}
+    assert "not read, because the model lacks them: note" in done.stderr
+    assert "%" in done.stderr
     assert midway <= stored(folder, "explanation")
     assert len(stored(folder, "explanation") - before) == ROWS
     assert_estimates(pq.read_table(out).to_pandas())
+    assert asyncio.run(running_url(Settings.load({}, data_dir=folder))) is None
 
 
 def assert_estimates(table: pd.DataFrame) -> None:
@@ -113,15 +119,3 @@ def assert_estimates(table: pd.DataFrame) -> None:
     assert (errors > 0).any()
     sums = table.filter(like="contribution:").sum(axis=1) + table["base_value"]
     assert np.allclose(sums, table["output"])
-
-
-def test_alone_it_brings_queue_and_worker_and_takes_them_away(folder: Path, tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    shutil.copytree(folder / "registry", data_dir / "registry")
-    rows(0, n=3).assign(note="NA").to_csv(tmp_path / "in.csv", index=False)
-    done = explaind(*arguments(data_dir, tmp_path / "in.csv", tmp_path / "out.parquet"))
-    assert done.returncode == 0, done.stderr
-    assert "not read, because the model lacks them: note" in done.stderr
-    assert "3 rows: 3 complete" in done.stderr
-    assert "%" in done.stderr
-    assert asyncio.run(running_url(Settings.load({}, data_dir=data_dir))) is None

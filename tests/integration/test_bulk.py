@@ -2,8 +2,10 @@
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,16 @@ from bulk_runs import explain, stored, working_queue
 from live_app import live_app
 from servers import explaind
 from tables import breast_cancer, instances_of
+from valkey import running_valkey
 
 from explainers.base import FloatArray
 from service.auth import LOCAL
 from service.bulk import Order, Table
 from service.bulk.running import Bulk
+from service.endings import failed_final
 from service.errors import CommandError
 from service.evidence import EvidenceLog
+from service.evidence.events import EPOCH
 from service.metrics import Metrics
 from service.models.base import NativeModel, Served
 from service.queue import JobQueue
@@ -33,6 +38,7 @@ from service.settings import Settings
 
 ROWS = 30
 MODEL = "breast_cancer"
+FAR = EPOCH + timedelta(days=40_000)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def frame() -> pd.DataFrame:
 
 
 def test_the_numbers_are_those_of_an_inline_answer(
-    folder: Path, frame: pd.DataFrame, tmp_path: Path
+    folder: Path, frame: pd.DataFrame, tmp_path: Path, queue: str
 ) -> None:
     frame.assign(note="NA").to_csv(tmp_path / "in.csv", index=False)
     frame.to_parquet(tmp_path / "in.parquet")
@@ -66,7 +72,7 @@ def test_the_numbers_are_those_of_an_inline_answer(
         tables[suffix] = pq.read_table(out)
     csv = tables["csv"].to_pandas().drop(columns="request_id")
     pd.testing.assert_frame_equal(csv, tables["parquet"].to_pandas().drop(columns="request_id"))
-    with live_app(folder) as live:
+    with live_app(folder, redis_url=queue) as live:
         answer = live.client().predict(instances_of(frame)).json()
     explanation = answer["explanation"]
     found = csv[[f"contribution:{name}" for name in frame.columns]].to_numpy()
@@ -149,6 +155,63 @@ def test_policy_keeps_rows_apart_that_it_does_not_let_explain(
     assert (table["output"].isna() == skipped).all()
 
 
+@asynccontextmanager
+async def opened(
+    folder: Path, queue: str, served: ServedModel, file: Path, *, chunk_rows: int
+) -> AsyncIterator[Bulk]:
+    """A run whose parts a test chooses."""
+    evidence = await EvidenceLog.open(Settings.load({}, data_dir=folder).database_url)
+    jobs = await JobQueue.open(queue)
+    try:
+        yield Bulk(
+            served=served,
+            table=Table.open(file, served.model.schema),
+            evidence=evidence,
+            queue=jobs,
+            keyring=Keyring(bytes(32)),
+            caller=LOCAL,
+            chunk_rows=chunk_rows,
+        )
+    finally:
+        await jobs.close()
+        await evidence.close()
+
+
+@pytest.mark.parametrize(
+    ("reason", "records"), [("cancelled by alice", 1), ("the explainer failed (Error)", 7)]
+)
+def test_a_chunk_that_fails_is_halved_unless_somebody_called_it_off(
+    tmp_path: Path, demo_registry: Path, frame: pd.DataFrame, reason: str, records: int
+) -> None:
+    frame.head(4).to_parquet(tmp_path / "in.parquet")
+    served = ServedModel.of(Registry(demo_registry).load(MODEL, 1), Metrics(), retention_days=1)
+
+    async def end_all(bulk: Bulk) -> None:
+        """In the place of a worker that can only fail."""
+        while True:
+            for found in await bulk.evidence.pending(since=EPOCH, until=FAR, limit=9):
+                record = await bulk.evidence.record(found.tenant, found.request_id)
+                assert record is not None
+                final = failed_final(record, reason, outcome="failed", actor="test")
+                await bulk.evidence.append_final(final)
+                await bulk.queue.announce_final(found.tenant, found.request_id)
+            await asyncio.sleep(0.02)
+
+    async def run(queue: str) -> dict[str, int]:
+        async with opened(tmp_path, queue, served, tmp_path / "in.parquet", chunk_rows=4) as bulk:
+            ending = asyncio.create_task(end_all(bulk))
+            try:
+                report = await bulk.explain_into(tmp_path / "out.parquet", lambda _: None)
+            finally:
+                ending.cancel()
+            return report.by_status
+
+    with running_valkey() as valkey:
+        assert asyncio.run(run(valkey.url)) == {"failed": 4}
+    assert len(stored(tmp_path, "decision")) == records
+    assert set(pq.read_table(tmp_path / "out.parquet")["reason"].to_pylist()) == {reason}
+
+
 class FragileModel:
     """The real model, but it raises for some rows."""
 
@@ -177,22 +240,8 @@ def test_a_row_the_model_fails_on_takes_no_other_with_it(
     out = tmp_path / "out.parquet"
 
     async def run() -> dict[str, int]:
-        evidence = await EvidenceLog.open(Settings.load({}, data_dir=folder).database_url)
-        jobs = await JobQueue.open(queue)
-        bulk = Bulk(
-            served=served,
-            table=Table.open(tmp_path / "in.parquet", model.schema),
-            evidence=evidence,
-            queue=jobs,
-            keyring=Keyring(bytes(32)),
-            caller=LOCAL,
-            chunk_rows=20,
-        )
-        try:
+        async with opened(folder, queue, served, tmp_path / "in.parquet", chunk_rows=20) as bulk:
             return (await bulk.explain_into(out, lambda _: None)).by_status
-        finally:
-            await jobs.close()
-            await evidence.close()
 
     assert asyncio.run(run()) == {"complete": ROWS - 2, "failed": 2}
     lines = pq.read_table(out).to_pylist()

@@ -18,6 +18,7 @@ COMMANDS = (
     ("serve",),
     ("worker",),
     ("demo",),
+    ("explain",),
     ("get",),
     ("review",),
     ("models",),

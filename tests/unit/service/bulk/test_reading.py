@@ -175,3 +175,13 @@ def test_a_file_that_is_not_there_or_breaks_off_is_refused(tmp_path: Path) -> No
     broken = table_of(tmp_path / "t.csv", HEADER + '1,1,NA,1,true,"x\n')
     with pytest.raises(InvalidInputError, match="unexpected end"):
         list(broken.chunks(5))
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    table = table_of(tmp_path / "t.csv", HEADER + "1,1,NA,1,true,x\n" * 3)
+    chunks = table.chunks(2)
+    next(chunks)
+    with table.path.open("a") as file:
+        file.write("2,1,NA,1,true,x\n")
+    with pytest.raises(InvalidInputError, match="was changed"):
+        list(chunks)
