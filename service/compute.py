@@ -142,10 +142,10 @@ class Child:
         function: str,
         *,
         limit_seconds: float,
-        niceness: int = NICENESS,
+        niceness: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Self:
-        """Return once `module:function` is imported there.
+        """Return once `module:function` is imported there. niceness: NICENESS by default.
 
         Raises ChildStartError, also when that takes longer than the limit.
         """
@@ -155,7 +155,7 @@ class Child:
             process = processes.launch(
                 [sys.executable, "-m", "service.compute", function, str(descriptor)],
                 at_parents_end=signal.SIGKILL,
-                niceness=niceness,
+                niceness=NICENESS if niceness is None else niceness,
                 pass_fds=[descriptor],
                 environment=environment,
             )

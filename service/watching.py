@@ -17,9 +17,12 @@ from service.queue import JobQueue, Notice
 POLL_SECONDS = 1.0
 """Between two looks into the store while nobody announces anything."""
 
-UNANNOUNCED_SECONDS = 5.0
-"""Between two looks while the queue announces: for what it may have missed, and to see that the
-service is stopping.
+WAKE_SECONDS = 5.0
+"""Between two signs of life while the queue announces, and to see that the service stops."""
+
+UNANNOUNCED_SECONDS = 15.0
+"""Between two looks of a follower meanwhile, for what nobody lived to announce: a thousand of them
+that looked at each sign of life would take a tenth of a processor.
 """
 
 Stopping = Callable[[], bool]
@@ -98,20 +101,30 @@ class Watch:
         deadline = monotonic() + seconds
         async with self._announced(record) as announcements:
             current = await self._again(record)
+            look_at = monotonic() + self._look_seconds
             while current.is_pending and monotonic() < deadline and not is_stopping():
                 notice = await _next(announcements, min(seconds, self._pause_seconds))
                 if notice is not None and notice.kind == "progress":
                     yield notice
-                else:
+                    continue
+                if notice is not None or monotonic() >= look_at:
                     current = await self._again(record)
-                    yield None
+                    look_at = monotonic() + self._look_seconds
+                yield None
         if not current.is_pending:
             yield current
 
     @property
+    def _is_told(self) -> bool:
+        return self.queue is not None and self.queue.is_available
+
+    @property
     def _pause_seconds(self) -> float:
-        is_told = self.queue is not None and self.queue.is_available
-        return UNANNOUNCED_SECONDS if is_told else POLL_SECONDS
+        return WAKE_SECONDS if self._is_told else POLL_SECONDS
+
+    @property
+    def _look_seconds(self) -> float:
+        return UNANNOUNCED_SECONDS if self._is_told else 0.0
 
     @asynccontextmanager
     async def _announced(self, record: Record) -> AsyncIterator[Announcements]:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.output import AsJson, DataDir, RegistryDir, print_json, say
+from service.cli.output import (
+    AsJson,
+    DatabaseUrl,
+    DataDir,
+    RedisUrl,
+    RegistryDir,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from service.bulk import BulkReport, Order, Progress, Table
@@ -28,8 +36,8 @@ def explain(
     tenant: Annotated[str, typer.Option(help="Tenant the records belong to.")] = "default",
     data_dir: DataDir = None,
     registry: RegistryDir = None,
-    database_url: Annotated[str | None, typer.Option(help="Evidence database.")] = None,
-    redis_url: Annotated[str | None, typer.Option(help="Queue of running workers.")] = None,
+    database_url: DatabaseUrl = None,
+    redis_url: RedisUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain every row of a file; started again after an interruption, it goes on."""

@@ -11,6 +11,9 @@ DataDir = Annotated[
     typer.Option(help="Data directory (default ./explaind-data, or EXPLAIND_DATA_DIR)."),
 ]
 RegistryDir = Annotated[Path | None, typer.Option("--registry", help="Registry directory.")]
+DatabaseUrl = Annotated[str | None, typer.Option(help="Evidence database.")]
+RedisUrl = Annotated[str | None, typer.Option(help="Queue: Redis or Valkey, 7 or newer.")]
+SecretFile = Annotated[Path | None, typer.Option(help="32 bytes that all replicas share.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

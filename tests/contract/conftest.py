@@ -66,6 +66,12 @@ def valkey() -> Iterator[Valkey]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue's server is asked ten times as often, so that tests wait less."""
+    monkeypatch.setattr("service.queue.client.PROBE_SECONDS", 0.1)
+
+
 @pytest.fixture
 async def queue(valkey: Valkey) -> AsyncIterator[JobQueue]:
     queue = await JobQueue.open(valkey.url)

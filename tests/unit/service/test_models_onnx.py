@@ -27,14 +27,15 @@ from service.models.onnx import OnnxModel, load_onnx  # noqa: E402
 X, CODES = load_wine(return_X_y=True)
 X = X[:, :5]
 NAMES = np.array(["barbera", "dolcetto", "nebbiolo"])[CODES]
-MLP = neural_network.MLPClassifier((6,), max_iter=9000, random_state=0)
+SCALED = make_pipeline(StandardScaler(), linear_model.LogisticRegression())
+MLP = neural_network.MLPClassifier((6,), solver="lbfgs", max_iter=2000, alpha=1.0, random_state=0)
 CLASSIFIERS: dict[str, Callable[[], Any]] = {
-    "logistic": lambda: linear_model.LogisticRegression(max_iter=9000),
+    "logistic": lambda: SCALED,
     "forest": lambda: ensemble.RandomForestClassifier(7, max_depth=4, random_state=0),
     "mlp": lambda: make_pipeline(StandardScaler(), MLP),
     "nearest": neighbors.KNeighborsClassifier,
     "stacking": lambda: ensemble.StackingClassifier(
-        [("a", linear_model.LogisticRegression(max_iter=9000)), ("b", MLP)], cv=3
+        [("a", SCALED), ("b", ensemble.RandomForestClassifier(5, random_state=0))], cv=3
     ),
 }
 

@@ -48,7 +48,9 @@ def fitted(model: Any, X: Any, y: Any) -> Any:
 
 
 CLASSIFIERS: dict[str, Callable[[], Any]] = {
-    "mlp": lambda: piped(neural_network.MLPClassifier((5,), max_iter=9000, random_state=0)),
+    "mlp": lambda: piped(
+        neural_network.MLPClassifier((5,), solver="lbfgs", max_iter=9000, random_state=0)
+    ),
     "svc": lambda: piped(svm.SVC(probability=True, random_state=0)),
     "nu svc": lambda: piped(svm.NuSVC(probability=True, random_state=0)),
     "calibrated svc": lambda: CalibratedClassifierCV(piped(svm.SVC()), cv=3),
