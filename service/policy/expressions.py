@@ -42,7 +42,6 @@ COMPARISONS: dict[type, str] = {
     ast.Gt: ">",
     ast.GtE: ">=",
 }
-ORDERINGS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 ARITHMETIC: dict[type, Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -228,10 +227,11 @@ class _Compiler:
         second = self.term(right)
         if first.kind != second.kind:
             raise ExpressionError(f"compares {first.kind} with {second.kind}", left)
-        if isinstance(op, ORDERINGS) and first.kind != "number":
+        if isinstance(op, (ast.Eq, ast.NotEq)):
+            _check_level(first, second.constant, right)
+            _check_level(second, first.constant, left)
+        elif first.kind != "number":
             raise ExpressionError(f"is {first.kind}; only numbers have an order", left)
-        _check_level(first, second.constant, right)
-        _check_level(second, first.constant, left)
         return compared(first, COMPARE[COMPARISONS[type(op)]], second)
 
     def _missing(self, run: Run, node: ast.expr, *, denied: bool) -> Run:

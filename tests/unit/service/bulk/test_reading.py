@@ -185,3 +185,25 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
         file.write("2,1,NA,1,true,x\n")
     with pytest.raises(InvalidInputError, match="was changed"):
         list(chunks)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_without_rows_has_no_chunks(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"t.{suffix}"
+    frame = pd.DataFrame({"amount": [], "grade": []})
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    table = Table.open(path, SCHEMA)
+    assert (table.n_rows, list(table.chunks(5))) == (0, [])
+
+
+def test_parquet_columns_may_have_any_name(tmp_path: Path) -> None:
+    path, name = tmp_path / "t.parquet", "a.b[0] / ~c"
+    schema = ModelSchema.from_json(
+        {"type": "object", "properties": {name: {"type": "number"}}, "required": [name]}
+    )
+    pq.write_table(pa.table({name: [1.0, None], "a": [2.0, 2.0]}), path)
+    (chunk,) = Table.open(path, schema).chunks(5)
+    found, refused = check(RowCodec(schema), chunk)
+    assert found is not None
+    assert found.body.rows == [(1.0,)]
+    assert refused == {2: f"{name}: must not be null"}

@@ -28,6 +28,7 @@ def holds(text: str, *, cells: tuple[object, ...] = ROW, vocabulary: Vocabulary 
         ('status == "0DM"', 'status != "0DM"'),
         ('status in ["0DM", "none"]', 'status not in ("0DM", "none")'),
         ("rating in [1, 2]", "rating in [1, 3]"),
+        ("rating > 1.5", "rating > 2.5"),
         ("amount not in [-1, 3]", "amount not in [-1, 1000]"),
         ("is_owner", "not is_owner"),
         ("is_owner == True", "is_owner == False"),
