@@ -106,6 +106,8 @@ def test_a_run_that_is_ended_goes_on_from_what_is_stored(
     assert orjson.loads(done.stdout)["by_status"] == {"complete": ROWS}
     assert "not read, because the model lacks them: note" in done.stderr
     assert "%" in done.stderr
+    assert "worker_started" not in done.stderr
+    assert "worker_started" in (folder / "worker.log").read_text()
     assert midway <= stored(folder, "explanation")
     assert len(stored(folder, "explanation") - before) == ROWS
     assert_estimates(pq.read_table(out).to_pandas())
