@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from polling import answering
 from valkey import Valkey, running_valkey
 
 from service.queue import JobQueue
@@ -74,6 +75,6 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def queue(valkey: Valkey) -> AsyncIterator[JobQueue]:
-    queue = await JobQueue.open(valkey.url)
+    queue = await answering(valkey.url)
     yield queue
     await queue.close()

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 from job_store import JobStore
 from jobs import job
-from polling import until
+from polling import answering, until
 from prometheus_client import CollectorRegistry
 from redis import Redis
 from servers import wait_until
 from workers import SUPPORT, is_gone
 
 from service.errors import UnavailableError
-from service.queue import JobQueue
 from service.queue import valkey as packaged
 from service.queue.embedded import Embedded
 from service.remote_metrics import JointRegistry
@@ -71,8 +70,7 @@ def owner(directory: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, An
 
 async def done(started: Embedded, store: JobStore, name: str) -> None:
     """A job goes through: server and worker work."""
-    queue = await JobQueue.open(started.redis_url)
-    await until(lambda: queue.is_available)
+    queue = await answering(started.redis_url)
     store.add(**{name: {}})
     await queue.submit(job(name))
     await until(lambda: name in store.ends(), seconds=20)
@@ -107,7 +105,7 @@ async def test_jobs_outlive_a_restart_in_the_same_directory(
     tmp_path: Path, store: JobStore
 ) -> None:
     async with embedded(tmp_path, embedded_workers=0) as started:
-        queue = await JobQueue.open(started.redis_url)
+        queue = await answering(started.redis_url)
         store.add(waiting={})
         await queue.submit(job("waiting"))
         await queue.close()
@@ -155,7 +153,7 @@ async def test_a_damaged_file_is_set_aside_and_said(
     tmp_path: Path, store: JobStore, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with embedded(tmp_path, embedded_workers=0) as started:
-        queue = await JobQueue.open(started.redis_url)
+        queue = await answering(started.redis_url)
         await queue.submit(job("lost"))
         await queue.close()
     for file in (tmp_path / "queue" / "appendonlydir").iterdir():
@@ -168,15 +166,15 @@ async def test_a_damaged_file_is_set_aside_and_said(
 
 async def test_a_truncated_file_repairs_itself(tmp_path: Path) -> None:
     async with embedded(tmp_path, embedded_workers=0) as started:
-        queue = await JobQueue.open(started.redis_url)
+        queue = await answering(started.redis_url)
         for name in ("kept", "cut"):
             await queue.submit(job(name))
         await queue.close()
     (file,) = (tmp_path / "queue" / "appendonlydir").glob("*.incr.aof")
     file.write_bytes(file.read_bytes()[:-20])
     async with embedded(tmp_path, embedded_workers=0) as started:
-        queue = await JobQueue.open(started.redis_url)
-        assert queue.depth == 1
+        queue = await answering(started.redis_url)
+        await until(lambda: queue.depth == 1)
         await queue.close()
 
 
@@ -205,7 +203,6 @@ async def test_a_long_temporary_directory_is_not_used(
     long.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(long))
     async with embedded(tmp_path, embedded_workers=0) as started:
-        queue = await JobQueue.open(started.redis_url)
-        assert queue.is_available
+        queue = await answering(started.redis_url)
         await queue.close()
     assert not list(long.iterdir())

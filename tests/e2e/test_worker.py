@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from jobs import job
-from polling import until
+from polling import answering, until
 from servers import wait_until
 from valkey import Valkey, running_valkey
 from workers import LEASE_SECONDS, TIME_LIMIT_SECONDS, Workshop, is_gone, workshop
@@ -32,7 +32,7 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 async def queue(valkey: Valkey) -> AsyncIterator[JobQueue]:
-    queue = await JobQueue.open(valkey.url)
+    queue = await answering(valkey.url)
     yield queue
     await queue.close()
 
