@@ -113,6 +113,7 @@ def job_of(
     *,
     priority: answers.Priority,
     method: str | None = None,
+    trace_id: str | None = None,
 ) -> Job:
     """The job of a pending decision; it names the record and carries nothing of it."""
     return Job(
@@ -124,6 +125,7 @@ def job_of(
         priority=priority,
         method=method,
         received_us=round(event.received_at.timestamp() * 1e6),
+        trace_id=trace_id,
     )
 
 
