@@ -102,7 +102,7 @@ def _values(
     except ExplainerError as error:
         return _failed(model, task, str(error))
     explained = _in_steps(model, explainer, task, on_progress)
-    part = explained.part(slice(0, len(task.fed)))
+    part = explained.part(slice(0, len(explained.reasons)))  # fewer than asked if one failed
     used, tally = part.explanation, part.tally()
     if part.reason is not None or used is None:
         return _failed(model, task, part.reason, tally)
@@ -209,6 +209,7 @@ def _finished(
         method=method,
         tally=computed.tally,
         tolerance=model.manifest.explainer.tolerance,
+        rows=len(task.fed),
         completed_at=completed_at,
         explanation=computed.explanation,
         provenance=answers.encode_provenance(

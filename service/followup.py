@@ -35,6 +35,7 @@ from service.evidence import (
 )
 from service.methods import refusal
 from service.metrics import ROLE
+from service.policy import forbidden_by
 from service.queue import QueueError
 from service.registry.described import KnownVersion, describe_version
 from service.registry.libraries import service_version
@@ -75,13 +76,14 @@ class FollowUps:
         """Store a pending record of its own for a past prediction, then queue it.
 
         Raises NotFoundError for a record the caller may not read, InvalidRequestError where the
-        method cannot explain its model, ConflictError for an ID that names another request,
+        method cannot explain its model or policy allows no explanation, ConflictError for an ID that names another request,
         QueueLimitError, StoreAwayError.
         """
         fingerprint = self._fingerprint(call)
         if call.is_id_chosen and (first := await self._stored(call)) is not None:
             return _replay(first, call, fingerprint)
         parent = await self.watch.find(call.caller, call.parent_request_id)
+        _check_policy(parent.decision)
         version = await self._version(parent.decision)
         reason = refusal(version, call.method)
         if reason is not None:
@@ -156,6 +158,15 @@ class FollowUps:
         if version.digest != digest:
             raise _invalid("/request_id", GONE, "version_gone")
         return version
+
+
+def _check_policy(parent: StoredDecision) -> None:
+    """InvalidRequestError where the policy at the time of the prediction allowed no explanation."""
+    if "policy" not in parent.parts:
+        return
+    ruling = orjson.loads(parent.part("policy"))
+    if not ruling["allowed"]:
+        raise _invalid("/request_id", forbidden_by(ruling["rule"]), "policy_forbids")
 
 
 def _invalid(pointer: str, detail: str, code: str) -> InvalidRequestError:

@@ -142,17 +142,21 @@ class Edge:
             context.request_id = check_request_id(chosen)
             context.chosen_by_client = True
         if len(context.headers) < len(scope["headers"]):
-            _refuse_repeated(scope)
+            context.headers = _combined(scope)
         if self.checks_host and not LOOPBACK_HOST.fullmatch(context.header(b"host") or ""):
             raise MisdirectedError("without API keys only this machine's own names are served")
 
 
-def _refuse_repeated(scope: Scope) -> None:
-    """Which of two values counts differs between proxies, so neither does."""
-    names = [name for name, _ in scope["headers"]]
-    for name in SINGLE_HEADERS:
-        if names.count(name) > 1:
+def _combined(scope: Scope) -> dict[bytes, bytes]:
+    """Headers given several times as the one list they are (RFC 9110, section 5.3). BadHeaderError
+    for one that is no list: which of its values counts differs between proxies, so none does.
+    """
+    combined: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in combined and name in SINGLE_HEADERS:
             raise BadHeaderError(f"{name.decode()} must be given once")
+        combined[name] = combined[name] + b", " + value if name in combined else value
+    return combined
 
 
 def check_request_id(value: str) -> str:

@@ -7,7 +7,8 @@ import orjson
 
 from service.evidence import ListedDecision, Page, Record
 
-REVIEW_DAYS = 30
+REVIEW_PERIOD = timedelta(days=30)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def record_document(record: Record) -> bytes:
@@ -43,9 +44,9 @@ def review_document(
 
 
 def review_period(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
-    """The time a review looks back on: the last REVIEW_DAYS where nothing else is said."""
+    """The time a review looks back on: the last REVIEW_PERIOD where nothing else is said."""
     end = until or datetime.now(UTC)
-    return since or end - timedelta(days=REVIEW_DAYS), end
+    return since or EARLIEST + max(timedelta(0), end - EARLIEST - REVIEW_PERIOD), end
 
 
 def _summary(item: ListedDecision) -> dict[str, object]:

@@ -65,7 +65,8 @@ class Task:
 class Finished:
     """A task's end: the bytes to store, and plain facts for the metrics.
 
-    header: HeaderConstants as JSON, which name the version and the method used.
+    header: HeaderConstants as JSON, which name the version and the method used. rows: how many
+    instances were to be explained.
     """
 
     status: Literal["complete", "failed"]
@@ -73,6 +74,7 @@ class Finished:
     method: str
     tally: Tally
     tolerance: float
+    rows: int
     completed_at: datetime
     explanation: bytes
     provenance: bytes
@@ -86,6 +88,7 @@ class Finished:
             "method": self.method,
             "tally": [*self.tally],
             "tolerance": self.tolerance,
+            "rows": self.rows,
             "completed_at": self.completed_at,
         }
         first = orjson.dumps(facts, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -173,8 +176,7 @@ def count_finished(
     is_counted False: its outcome was known before (a timeout), so only its cost counts.
     """
     count(metrics, finished.tally, lane="queued", tolerance=finished.tolerance)
-    rows = max(1, len(finished.tally.additivity))
-    metrics.payload_size["queued"].observe(len(finished.explanation) / rows)
+    metrics.payload_size["queued"].observe(len(finished.explanation) / finished.rows)
     if not is_counted:
         return
     is_complete = finished.status == "complete"

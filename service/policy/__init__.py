@@ -1,7 +1,7 @@
 """Policy as data: which predictions are explained unasked, which never, and what is decided."""
 
 from service.policy.binding import bind
-from service.policy.deciding import KeyOf, ModelPolicy, PolicyDecision
+from service.policy.deciding import KeyOf, ModelPolicy, PolicyDecision, forbidden_by
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
 from service.policy.terms import Vocabulary
@@ -15,4 +15,5 @@ __all__ = [
     "PolicyFollower",
     "Vocabulary",
     "bind",
+    "forbidden_by",
 ]

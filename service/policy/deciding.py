@@ -16,6 +16,11 @@ RESOLUTION = 2**53
 """Draws are multiples of 1 / this: every one is exact as a float."""
 
 
+def forbidden_by(rule: str | None) -> str:
+    """Why there is no explanation."""
+    return f"the policy's rule {rule!r} allows no explanation"
+
+
 class PolicyDecision(NamedTuple):
     """What the policy says of one request's explanation and predictions.
 
@@ -48,7 +53,7 @@ class PolicyDecision(NamedTuple):
         """The reason for an asked explanation that is not made."""
         if self.allowed or not self.asked:
             return None
-        return f"the policy's rule {self.rule!r} allows no explanation"
+        return forbidden_by(self.rule)
 
     def to_json(self) -> dict[str, object]:
         """What the record says of it."""

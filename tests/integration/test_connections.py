@@ -32,6 +32,16 @@ def test_a_header_given_twice_is_400(live: LiveApp, name: str) -> None:
         assert_problem(read_reply(connection, method="GET"), 400, "bad_header")
 
 
+def test_a_list_given_in_several_headers_is_one_list(live: LiveApp, rows: list[Instance]) -> None:
+    """As RFC 9110 has it, of If-None-Match as of Prefer."""
+    path = live.client().predict(rows[:1]).json()["explanation"]["links"]["self"]
+    tag = live.client().get(path).headers["etag"]
+    lines = f'If-None-Match: {tag}\r\nIf-None-Match: "another"\r\n'
+    with live.connect() as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\n".encode() + HOST + lines.encode() + b"\r\n")
+        assert read_reply(connection, method="GET").status == 304
+
+
 def test_header_bytes_that_are_not_latin_are_harmless(live: LiveApp) -> None:
     line = b"Accept: \xff\xfe\xe2\x82\xac\r\nIf-None-Match: \xf0\x9f\r\nAuthorization: \xff\r\n"
     with live.connect() as connection:

@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 import pytest
 from live_app import LiveApp, live_app
-from servers import Client, wait_until
+from problems import assert_problem
+from servers import JSON, Client, Reply, wait_until
 from tables import breast_cancer, instances_of
 from valkey import Valkey, running_valkey
 
@@ -82,6 +83,11 @@ def predict(client: Client, *instances: Instance, explain: bool = False, **heade
     return client.predict(list(instances), query=query, headers=headers).json()
 
 
+def explained_again(client: Client, request_id: str) -> Reply:
+    body = orjson.dumps({"request_id": request_id})
+    return client.request("POST", "/explanations", body, JSON)
+
+
 def listed(client: Client, **query: str) -> Sequence[Any]:
     text = "&".join(f"{name}={value}" for name, value in query.items())
     items: Sequence[Any] = client.get(f"/explanations?{text}").json()["items"]
@@ -105,6 +111,20 @@ def test_what_policy_never_explains_is_skipped_and_not_wanted(
     assert counted(client, "explain_explanations_wanted_total") == wanted
     assert predict(client, instance, explain=True)["explanation"]["status"] == "complete"
     assert counted(client, "explain_explanations_wanted_total") == wanted + 1
+
+
+def test_what_policy_never_explains_is_not_explained_later_either(
+    client: Client, instance: Instance
+) -> None:
+    small = {**instance, "mean radius": 9.0}
+    never = [predict(client, small, explain=explain)["request_id"] for explain in (True, False)]
+    for request_id in never:
+        reply = explained_again(client, request_id)
+        problem = assert_problem(reply, 422, "invalid_content")
+        assert problem["errors"][0]["code"] == "policy_forbids"
+        assert "'small'" in problem["errors"][0]["detail"]
+    allowed = predict(client, instance)["request_id"]
+    assert explained_again(client, allowed).status == 202
 
 
 def test_in_one_batch_policy_leaves_gaps(client: Client, live: LiveApp, instance: Instance) -> None:

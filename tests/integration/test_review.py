@@ -50,6 +50,9 @@ def test_what_is_not_there_is_said(settings: Settings) -> None:
         assert_problem(client.get("/models/nobody/review"), 404, "not_found")
         bad = client.get("/models/breast_cancer/review?since=yesterday")
         assert_problem(bad, 422, "invalid_content")
+        for until in ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00%2B14:00"):
+            oldest = client.get(f"/models/breast_cancer/review?until={until}")
+            assert (oldest.status, oldest.json()["items"]) == (200, [])
     done = explaind("review", "nobody", "--data-dir", str(settings.data_dir))
     assert done.returncode == 3
     assert "no model named 'nobody'" in done.stderr

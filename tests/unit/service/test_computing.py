@@ -148,6 +148,31 @@ def test_outputs_that_were_not_served_fail_the_explanation(
     assert bound.invariant_failures["additivity"]._value.get() == 2
 
 
+def test_sizes_are_counted_per_instance_also_without_values(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    task = task_of(pending(served, store, rows=4), KEYRING, worker="worker-1")
+    finished = computed(demo_registry, replace(task, method="lime"))
+    assert finished.status == "complete"
+    metrics = Metrics()
+    bound = metrics.bind("breast_cancer", finished.method)
+    count_finished(bound, finished, seconds=1.0, is_counted=True)
+    assert bound.payload_size["queued"]._sum.get() == len(finished.explanation) / 4
+
+
+def test_what_fails_early_costs_what_it_took(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    """A model that is called explains row by row; of a hundred rows only the first was computed."""
+    task = task_of(pending(served, store, rows=100), KEYRING, worker="worker-1")
+    wrong = replace(task, method="permutation", outputs=[[9.0] for _ in task.outputs])
+    finished = computed(demo_registry, wrong)
+    one = computed(demo_registry, replace(wrong, fed=wrong.fed[:1], instances=wrong.instances[:1]))
+    assert (finished.status, finished.reason) == ("failed", "additivity")
+    assert len(finished.tally.additivity) == 1
+    assert finished.tally.cpu_seconds < 20 * max(one.tally.cpu_seconds, 0.001)
+
+
 def test_a_second_final_changes_nothing(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
