@@ -12,7 +12,7 @@ import pytest
 from live_app import LiveApp, live_app
 from servers import Client, wait_until
 from tables import breast_cancer, instances_of
-from valkey import Valkey, running_valkey
+from valkey_server import Valkey, running_valkey
 
 Instance = dict[str, Any]
 RULES = """
