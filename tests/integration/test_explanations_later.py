@@ -15,7 +15,7 @@ from later import NO_INLINE, Worker, jobs_in, read_events
 from live_app import LiveApp, live_app
 from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
-from valkey import running_valkey, stopped_valkey
+from valkey_server import running_valkey, stopped_valkey
 
 Instance = dict[str, Any]
 
