@@ -10,6 +10,7 @@ import orjson
 import pytest
 from called_families import CALLED, LARGER_CALLED
 from live_app import LiveApp, live_app
+from prometheus_client.parser import text_string_to_metric_families
 from servers import JSON, Client, wait_until
 from tables import instances_of
 
@@ -191,3 +192,29 @@ def test_the_latency_of_a_queued_explanation_leads_to_its_trace(
         return any('lane="queued"' in line and 'model="pca"' in line for line in lines)
 
     wait_until(is_shown)
+
+
+WORKERS = {
+    "explain_queue_wait_seconds": ("histogram", "queue"),
+    "explain_job_duration_seconds": ("histogram", "queue"),
+    "explain_jobs": ("counter", "outcome queue"),
+    "explain_worker_last_heartbeat_timestamp_seconds": ("gauge", "queue"),
+}
+
+
+def test_the_page_has_the_series_of_the_services_own_worker(
+    client: Client, instances: Instances
+) -> None:
+    explained(client, "pca", instances["pca"][:1])
+
+    def found() -> dict[str, tuple[str, str]]:
+        page = client.get("/metrics").body.decode()
+        return {
+            family.name: (
+                family.type,
+                " ".join(sorted({name for s in family.samples for name in s.labels} - {"le"})),
+            )
+            for family in text_string_to_metric_families(page)
+        }
+
+    wait_until(lambda: found().items() >= WORKERS.items())
