@@ -19,6 +19,9 @@ SETTLE_SECONDS = 2.0
 
 POLL_SECONDS = 0.05
 
+LEFT_SECONDS = 5.0
+"""The outbox queues again what the queue did not take, but not before (`outbox.GRACE`)."""
+
 
 @dataclass(slots=True, eq=False)
 class Delivery:
@@ -43,24 +46,30 @@ class Delivery:
         """Pending explanations wait in the evidence store."""
         return self.queue is not None and not self.queue.is_available
 
-    async def submit(self, job: Job) -> None:
-        """Queue a job whose record is durable."""
+    async def submit(self, job: Job) -> bool:
+        """Queue a job whose record is durable; False: it is left to the outbox."""
         if self.queue is None:
-            return
+            return False
         try:
             await self.queue.submit(job)
         except QueueError as error:
             self.metrics.errors.labels(job.model, "queue", type(error).__name__).inc()
             log.warning("explanation_left_pending", request_id=job.request_id, reason=str(error))
+            return False
+        return True
 
     async def deliver(self, event: DecisionEvent, job: Job, seconds: float) -> bytes | None:
-        """Queue a job and return the answer with its explanation, if it is final in time."""
+        """Queue a job and return the answer with its explanation, if it is final in time.
+
+        What the queue did not take is waited for only as far as the outbox may help in time.
+        """
         if seconds <= 0 or self.queue is None:
             await self.submit(job)
             return None
         deadline = monotonic() + seconds
         async with self.queue.notices.waiting(job.tenant, job.request_id) as waiting:
-            await self.submit(job)
+            if not await self.submit(job) and seconds <= LEFT_SECONDS:
+                return None
             if not await waiting.wait(deadline - monotonic()):
                 return None
         try:

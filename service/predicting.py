@@ -104,7 +104,7 @@ class PredictService:
     )
     _batchers: dict[ServedModel, Batcher] = field(default_factory=dict)
     _in_flight: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
-    _unasked: set[asyncio.Task[None]] = field(default_factory=set)
+    _unasked: set[asyncio.Task[bool]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.evidence.call_when_idle(self._after_commit)
