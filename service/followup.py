@@ -76,8 +76,8 @@ class FollowUps:
         """Store a pending record of its own for a past prediction, then queue it.
 
         Raises NotFoundError for a record the caller may not read, InvalidRequestError where the
-        method cannot explain its model or policy allows no explanation, ConflictError for an ID that names another request,
-        QueueLimitError, StoreAwayError.
+        method cannot explain its model or policy allows no explanation, ConflictError for an ID
+        that names another request, QueueLimitError, StoreAwayError.
         """
         fingerprint = self._fingerprint(call)
         if call.is_id_chosen and (first := await self._stored(call)) is not None:
