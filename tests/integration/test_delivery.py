@@ -11,7 +11,7 @@ from later import Worker
 from live_app import LiveApp, live_app
 from servers import wait_until
 from tables import breast_cancer, instances_of
-from valkey import Valkey, running_valkey
+from valkey_server import Valkey, running_valkey
 
 from service.queue.notices import GAP
 
