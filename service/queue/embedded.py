@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 from redis.exceptions import RedisError
 
@@ -244,7 +245,7 @@ async def _locked(file: Path) -> int:
 
 
 def _url(sockets: Path) -> str:
-    return f"unix://{sockets / 'valkey'}"
+    return f"unix://{quote(str(sockets / 'valkey'))}"
 
 
 def _socket_directory(directory: Path) -> Path:
@@ -256,9 +257,19 @@ def _socket_directory(directory: Path) -> Path:
         before = Path(note.read_text())
         if before.name.startswith(PREFIX) and before.is_absolute():
             shutil.rmtree(before, ignore_errors=True)
-    made = Path(tempfile.mkdtemp(prefix=PREFIX))
-    if len(str(made / "metrics").encode()) > LONGEST_SOCKET_PATH:
-        made.rmdir()
-        made = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+    made = _short_directory(directory)
     note.write_text(str(made))
     return made
+
+
+def _short_directory(directory: Path) -> Path:
+    """In the temporary folder, in /tmp, or in the data directory: where a socket's path is short
+    enough and can be made. Raises UnavailableError where none is.
+    """
+    for parent in (None, "/tmp", directory):  # noqa: S108 - made private by mkdtemp
+        with contextlib.suppress(OSError):
+            made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+            if len(str(made / "metrics").encode()) <= LONGEST_SOCKET_PATH:
+                return made
+            made.rmdir()
+    raise UnavailableError("no directory for the queue's sockets can be made: set TMPDIR")
