@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+IDLE_SECONDS = 2.0
 COMMAND = (sys.executable, "-m", "service")
 START_SECONDS = 60.0
 JSON = {"Content-Type": "application/json"}
@@ -31,11 +32,12 @@ class Reply:
 
 @dataclass
 class Client:
-    """One keep-alive connection."""
+    """One keep-alive connection, opened again after a pause in which servers may close it."""
 
     url: str
     key: str | None = None
     connection: http.client.HTTPConnection = field(init=False)
+    used_at: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -51,8 +53,11 @@ class Client:
         sent = dict(headers or {})
         if self.key is not None:
             sent.setdefault("Authorization", f"Bearer {self.key}")
+        if time.monotonic() - self.used_at > IDLE_SECONDS:
+            self.connection.close()
         self.connection.request(method, path, body, sent)
         response = self.connection.getresponse()
+        self.used_at = time.monotonic()
         found = {name.lower(): value for name, value in response.getheaders()}
         return Reply(response.status, found, response.read())
 
