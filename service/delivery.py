@@ -99,6 +99,7 @@ def job_of(
     *,
     priority: answers.Priority,
     method: str | None = None,
+    trace_id: str | None = None,
 ) -> Job:
     """The job of a pending decision; it names the record and carries nothing of it."""
     return Job(
@@ -109,6 +110,7 @@ def job_of(
         digest=digest,
         priority=priority,
         method=method,
+        trace_id=trace_id,
         received_us=round(event.received_at.timestamp() * 1e6),
     )
 

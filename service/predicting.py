@@ -253,15 +253,17 @@ class PredictService:
         explaining = prepared.explained.duration_seconds if prepared.explained else 0.0
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
         if prepared.unasked is not None:
-            self._submit_unasked(served, prepared.unasked)
+            self._submit_unasked(served, prepared.unasked, ask.trace_id)
         if prepared.plan.lane == "queued":
             return await self._deliver(served, ask, prepared, timings)
         return PredictReply(prepared.answer, is_replay=False, timings=timings, plan=prepared.plan)
 
-    def _submit_unasked(self, served: ServedModel, event: DecisionEvent) -> None:
+    def _submit_unasked(
+        self, served: ServedModel, event: DecisionEvent, trace_id: str | None
+    ) -> None:
         """Queue what policy wants explained; nobody waits for it."""
         served.metrics.wanted["queued"].inc()
-        job = job_of(event, served.model.digest, priority="low")
+        job = job_of(event, served.model.digest, priority="low", trace_id=trace_id)
         task = asyncio.create_task(self.delivery.submit(job))
         self._unasked.add(task)
         task.add_done_callback(self._unasked.discard)
@@ -274,7 +276,8 @@ class PredictService:
         wait = 0.0
         if ask.answer_by is not None:
             wait = (ask.answer_by - datetime.now(UTC)).total_seconds() - SAY_SECONDS
-        job = job_of(prepared.event, served.model.digest, priority=ask.priority)
+        digest = served.model.digest
+        job = job_of(prepared.event, digest, priority=ask.priority, trace_id=ask.trace_id)
         answer = await self.delivery.deliver(prepared.event, job, wait)
         parsed, predicted, _, stored = timings
         return PredictReply(
