@@ -12,7 +12,7 @@ from service.answers import Fragments
 from service.evidence import DecisionEvent, EvidenceError, EvidenceLog, Record, StoredDecision
 from service.logs import log
 from service.metrics import Metrics
-from service.queue import Job, JobQueue, QueueError
+from service.queue import Job, JobQueue, QueueError, Waiting
 
 SETTLE_SECONDS = 2.0
 """How long a repetition waits for the first answer's fate, and no longer than that answer waits."""
@@ -43,36 +43,50 @@ class Delivery:
         """Pending explanations wait in the evidence store."""
         return self.queue is not None and not self.queue.is_available
 
-    async def submit(self, job: Job) -> None:
-        """Queue a job whose record is durable."""
+    async def submit(self, job: Job) -> bool:
+        """Queue a job whose record is durable; False when the queue does not take it now."""
         if self.queue is None:
-            return
+            return False
         try:
             await self.queue.submit(job)
         except QueueError as error:
             self.metrics.errors.labels(job.model, "queue", type(error).__name__).inc()
             log.warning("explanation_left_pending", request_id=job.request_id, reason=str(error))
+            return False
+        return True
 
     async def deliver(self, event: DecisionEvent, job: Job, seconds: float) -> bytes | None:
-        """Queue a job and return the answer with its explanation, if it is final in time."""
+        """Queue a job and return the answer with its explanation, if it is final in time.
+
+        A job that the queue does not take is not waited for.
+        """
         if seconds <= 0 or self.queue is None:
             await self.submit(job)
             return None
         deadline = monotonic() + seconds
         async with self.queue.notices.waiting(job.tenant, job.request_id) as waiting:
-            await self.submit(job)
-            if not await waiting.wait(deadline - monotonic()):
+            if not await self.submit(job):
                 return None
-        try:
-            record = await self.evidence.record(job.tenant, job.request_id)
-            if record is None or record.final is None:
+            try:
+                record = await self._final(job, waiting, deadline)
+                if record is None:
+                    return None
+                # A repetition must get these bytes again, so that they went out is stored first.
+                await self.evidence.mark_answered(event)
+            except EvidenceError as error:
+                reason = str(error)
+                log.warning("explanation_not_delivered", request_id=job.request_id, reason=reason)
                 return None
-            # A repetition must get these bytes again, so that they went out is stored first.
-            await self.evidence.mark_answered(event)
-        except EvidenceError as error:
-            log.warning("explanation_not_delivered", request_id=job.request_id, reason=str(error))
-            return None
         return final_answer(record)
+
+    async def _final(self, job: Job, waiting: Waiting, deadline: float) -> Record | None:
+        """The record once it is final, None if it is not by the deadline."""
+        while await waiting.wait(deadline - monotonic()):
+            # Perhaps announcements were only missed: then there is more to wait for.
+            record = await self.evidence.record(job.tenant, job.request_id)
+            if record is not None and record.final is not None:
+                return record
+        return None
 
     async def first_answer(self, record: Record) -> bytes | None:
         """The bytes the first answer to a stored request had; None while it still waits."""
@@ -110,8 +124,8 @@ def job_of(
         digest=digest,
         priority=priority,
         method=method,
-        trace_id=trace_id,
         received_us=round(event.received_at.timestamp() * 1e6),
+        trace_id=trace_id,
     )
 
 

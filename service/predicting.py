@@ -104,7 +104,7 @@ class PredictService:
     )
     _batchers: dict[ServedModel, Batcher] = field(default_factory=dict)
     _in_flight: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
-    _unasked: set[asyncio.Task[None]] = field(default_factory=set)
+    _unasked: set[asyncio.Task[bool]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.evidence.call_when_idle(self._after_commit)
@@ -276,8 +276,8 @@ class PredictService:
         wait = 0.0
         if ask.answer_by is not None:
             wait = (ask.answer_by - datetime.now(UTC)).total_seconds() - SAY_SECONDS
-        digest = served.model.digest
-        job = job_of(prepared.event, digest, priority=ask.priority, trace_id=ask.trace_id)
+        digest, trace_id = served.model.digest, ask.trace_id
+        job = job_of(prepared.event, digest, priority=ask.priority, trace_id=trace_id)
         answer = await self.delivery.deliver(prepared.event, job, wait)
         parsed, predicted, _, stored = timings
         return PredictReply(

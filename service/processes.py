@@ -21,12 +21,13 @@ def launch(
     niceness: int = 0,
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
+    stderr: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own, so that Ctrl-C reaches the parent alone.
 
     at_parents_end: sent when the calling *thread* ends, on Linux; call this from the thread that
-    lives as long as the process. environment: added to this process's own. Cost: about 15 ms until
-    the command runs.
+    lives as long as the process. environment: added to this process's own. stderr: a descriptor,
+    this process's own if None. Cost: about 15 ms until the command runs.
     """
     become = [sys.executable, "-I", "-S", __file__]
     facts = [str(os.getpid()), str(int(at_parents_end)), str(niceness)]
@@ -34,6 +35,7 @@ def launch(
         [*become, *facts, *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        stderr=stderr,
         pass_fds=pass_fds,
         env={**os.environ, **(environment or {})},
         start_new_session=True,

@@ -163,9 +163,15 @@ def final_event(record: Record, finished: Finished) -> FinalEvent:
 
 
 def count_finished(
-    metrics: ModelMetrics, finished: Finished, *, seconds: float, is_counted: bool
+    metrics: ModelMetrics,
+    finished: Finished,
+    *,
+    seconds: float,
+    is_counted: bool,
+    exemplar: dict[str, str] | None = None,
 ) -> None:
-    """What whoever stored a final explanation counts. seconds: since it was asked for.
+    """What whoever stored a final explanation counts. seconds: since it was asked for. exemplar:
+    what leads from its bucket to the request.
 
     is_counted False: its outcome was known before (a timeout), so only its cost counts.
     """
@@ -176,4 +182,4 @@ def count_finished(
     is_complete = finished.status == "complete"
     metrics.explanations["queued", "stored" if is_complete else "failed"].inc()
     if is_complete:
-        metrics.duration["queued"].observe(seconds)
+        metrics.duration["queued"].observe(seconds, exemplar)

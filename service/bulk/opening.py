@@ -20,6 +20,7 @@ from service.serving import ServedModel
 from service.settings import Settings
 
 DEFAULT_CHUNK_ROWS = 200
+WORKER_LOG = "worker.log"
 PATIENCE_SECONDS = 5.0
 """With the queue's server: nobody waits for an answer here."""
 
@@ -118,7 +119,9 @@ async def queue_url(settings: Settings) -> AsyncIterator[str]:
     if url is not None:
         yield url
         return
-    embedded = await Embedded.start(settings)
+    # Its log would run through the progress bar.
+    own = settings.model_copy(update={"embedded_workers": max(1, settings.embedded_workers)})
+    embedded = await Embedded.start(own, worker_log=settings.data_dir / WORKER_LOG)
     try:
         yield embedded.redis_url
     finally:

@@ -216,7 +216,7 @@ class EvidenceStore:
         """The `size` explained requests of lowest rank received in [since, until), lowest first.
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
-        at every call, and a smaller one is the beginning of a larger one. Cost: 6 us for each
+        at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each
         explanation of that time. Raises StoreUnavailableError.
         """
         with translated_errors():

@@ -106,7 +106,7 @@ class ModelPolicy:
     ) -> PolicyDecision:
         """Decide on one request: N rows as the client sent them, and (N, K) served scores.
 
-        A rule matches when its condition holds for any of the rows. Cost: 2 us and 0.05 to 0.15 us
+        A rule matches when its condition holds for any of the rows. Cost: 3 us and 0.05 to 0.15 us
         for each part of a condition and row.
         """
         served: list[list[float]] = scores.tolist()

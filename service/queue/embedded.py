@@ -60,10 +60,17 @@ class Embedded:
         self.metrics = RemoteMetrics(self._metrics_socket)
 
     @classmethod
-    async def start(cls, settings: Settings, *, worker: Sequence[str] | None = None) -> Self:
+    async def start(
+        cls,
+        settings: Settings,
+        *,
+        worker: Sequence[str] | None = None,
+        worker_log: Path | None = None,
+    ) -> Self:
         """Return once the server answers; the worker starts meanwhile.
 
-        worker: what to run instead of `explaind worker`, with its options. Raises UnavailableError
+        worker: what to run instead of `explaind worker`, with its options. worker_log: where it
+        logs, if not where this process does. Raises UnavailableError
         when another process uses this data directory, where no server is packaged for this
         platform, or when it does not start.
         """
@@ -74,7 +81,7 @@ class Embedded:
         try:
             await embedded._begin("server", embedded._start_server)
             if settings.embedded_workers:
-                start = embedded._worker_starter(settings, worker or WORKER)
+                start = embedded._worker_starter(settings, worker or WORKER, worker_log)
                 await embedded._begin("worker", start)
                 embedded._tasks.append(asyncio.create_task(embedded._follow_metrics()))
         except BaseException:
@@ -121,7 +128,9 @@ class Embedded:
             await asyncio.sleep(METRICS_SECONDS)
             await self.metrics.refresh()
 
-    def _worker_starter(self, settings: Settings, command: Sequence[str]) -> Start:
+    def _worker_starter(
+        self, settings: Settings, command: Sequence[str], log_file: Path | None
+    ) -> Start:
         options = [
             *("--concurrency", str(settings.embedded_workers)),
             *("--metrics-socket", str(self._metrics_socket)),
@@ -129,9 +138,14 @@ class Embedded:
         environment = {**settings.environment(), "EXPLAIND_REDIS_URL": self.redis_url}
 
         async def start() -> subprocess.Popen[bytes]:
-            return processes.launch(
-                [*command, *options], at_parents_end=signal.SIGTERM, environment=environment
-            )
+            with contextlib.ExitStack() as opened:
+                log_to = None if log_file is None else opened.enter_context(log_file.open("ab"))
+                return processes.launch(
+                    [*command, *options],
+                    at_parents_end=signal.SIGTERM,
+                    environment=environment,
+                    stderr=None if log_to is None else log_to.fileno(),
+                )
 
         return start
 

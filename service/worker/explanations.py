@@ -61,13 +61,13 @@ class ExplanationWork:
             (record.decision.tenant, record.decision.request_id): record
             for record in await self._evidence.records([job.key for job in jobs])
         }
-        return [self._assignment(records.get(job.key)) for job in jobs]
+        return [self._assignment(job, records.get(job.key)) for job in jobs]
 
     async def close(self) -> None:
         """Let in-flight results reach the disk."""
         await self._evidence.close()
 
-    def _assignment(self, record: Record | None) -> "ExplanationAssignment | Absent":
+    def _assignment(self, job: Job, record: Record | None) -> "ExplanationAssignment | Absent":
         if record is None:
             return Absent.UNKNOWN
         if not record.is_pending:
@@ -78,7 +78,7 @@ class ExplanationWork:
             request_id = record.decision.request_id
             log.error("record_not_understood", request_id=request_id, place=place_of(error))
             return Absent.UNKNOWN
-        return ExplanationAssignment(self._evidence, record, task.to_bytes(), self._metrics_of)
+        return ExplanationAssignment(self._evidence, job, record, task.to_bytes(), self._metrics_of)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +86,7 @@ class ExplanationAssignment:
     """One pending record, and its task as the child gets it."""
 
     evidence: EvidenceLog
+    job: Job
     record: Record
     task: bytes
     metrics_of: Callable[[str, str], ModelMetrics]
@@ -119,4 +120,8 @@ class ExplanationAssignment:
         finished = Finished.from_bytes(ending.body)
         seconds = (datetime.now(UTC) - event.received_at).total_seconds()
         metrics = self.metrics_of(model, finished.method)
-        count_finished(metrics, finished, seconds=seconds, is_counted=is_counted)
+        job = self.job
+        exemplar = {"request_id": job.request_id}
+        if job.trace_id is not None:
+            exemplar["trace_id"] = job.trace_id
+        count_finished(metrics, finished, seconds=seconds, is_counted=is_counted, exemplar=exemplar)

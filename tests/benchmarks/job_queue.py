@@ -34,7 +34,7 @@ from targets import Target, verdict
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "support"))
 
-from valkey import Valkey, running_valkey  # noqa: E402 - from the folder just added
+from valkey_server import Valkey, running_valkey  # noqa: E402 - from the folder just added
 
 GUESSED_RATES = {"explaind": 8000, "rq": 300, "taskiq-redis": 2000}
 LONGEST_SECONDS = 120.0

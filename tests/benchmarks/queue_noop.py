@@ -4,8 +4,8 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -58,6 +58,7 @@ class NoOpAssignment:
 class NoOpWork:
     results: Results
     function: str = "queue_noop:compute"
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     async def fetch(self, jobs: Sequence[Any]) -> list[Any]:
         return [NoOpAssignment(self.results, job.request_id) for job in jobs]

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from polling import answering
-from valkey import Valkey, running_valkey
+from valkey_server import Valkey, running_valkey
 
 from service.queue import JobQueue
 

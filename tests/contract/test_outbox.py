@@ -12,7 +12,7 @@ import pytest
 from decisions import change, final, pending
 from later import jobs_in
 from polling import until
-from valkey import Valkey
+from valkey_server import Valkey
 
 from service.evidence import DecisionEvent, EvidenceLog, laid_out
 from service.metrics import Metrics

@@ -9,7 +9,7 @@ from itertools import chain
 import pytest
 from jobs import job
 from polling import until
-from valkey import Valkey
+from valkey_server import Valkey
 
 from service.queue import Claim, JobClaims, JobQueue, QueueAwayError, StreamState
 from service.queue.server import GROUP, INDEX, PARKED, STREAMS

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jobs import job
 from polling import until
-from valkey import Valkey, stopped_valkey
+from valkey_server import Valkey, stopped_valkey
 
 from service.errors import UsageError
 from service.queue import Job, JobQueue, QueueAwayError, QueueFullError

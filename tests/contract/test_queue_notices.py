@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from polling import until
-from valkey import Valkey
+from valkey_server import Valkey
 
 from service.queue import JobQueue, Notice
 from service.queue.notices import encode_notices

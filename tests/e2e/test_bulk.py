@@ -1,6 +1,7 @@
 """`explaind explain` as a process: alone, interrupted, killed."""
 
 import asyncio
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ from service.registry.work import Options
 from service.settings import Settings
 
 ROWS = 12
+SOON = {"EXPLAIND_LEASE_SECONDS": "2"}
+"""After it, what a killed run's worker had taken is run again."""
+
 COLUMNS = 13
 """One more than is enumerated: explanations are estimates, and take a while."""
 
@@ -58,7 +62,10 @@ def arguments(folder: Path, file: Path, out: Path) -> list[str]:
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [*COMMAND, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        [*COMMAND, *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **SOON},
     )
     try:
         yield process
@@ -101,11 +108,13 @@ def test_a_run_that_is_ended_goes_on_from_what_is_stored(
         assert code == 130
         assert b"goes on from what is stored" in said
         assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
-    done = explaind(*command, "--json")
+    done = explaind(*command, "--json", env=SOON)
     assert done.returncode == 0, done.stderr
     assert orjson.loads(done.stdout)["by_status"] == {"complete": ROWS}
     assert "not read, because the model lacks them: note" in done.stderr
     assert "%" in done.stderr
+    assert "worker_started" not in done.stderr
+    assert "worker_started" in (folder / "worker.log").read_text()
     assert midway <= stored(folder, "explanation")
     assert len(stored(folder, "explanation") - before) == ROWS
     assert_estimates(pq.read_table(out).to_pandas())

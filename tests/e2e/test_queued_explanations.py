@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from servers import COMMAND, JSON, Client, explaind, running_server, wait_until
 from tables import breast_cancer, instances_of
-from valkey import Valkey, running_valkey
+from valkey_server import Valkey, running_valkey
 
 PENDING = "?explain=true"
 

@@ -14,7 +14,7 @@ import pytest
 from jobs import job
 from polling import answering, until
 from servers import wait_until
-from valkey import Valkey, running_valkey
+from valkey_server import Valkey, running_valkey
 from workers import LEASE_SECONDS, TIME_LIMIT_SECONDS, Workshop, is_gone, workshop
 
 from service.queue import JobQueue, QueueAwayError

@@ -18,7 +18,7 @@ from bulk_runs import explain, stored, working_queue
 from live_app import live_app
 from servers import explaind
 from tables import breast_cancer, instances_of
-from valkey import running_valkey
+from valkey_server import running_valkey
 
 from explainers.base import FloatArray
 from service.auth import LOCAL

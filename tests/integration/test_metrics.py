@@ -54,6 +54,8 @@ FAMILIES = {
     "explain_audit_reads": ("counter", "backend outcome"),
     "explain_audit_write_duration_seconds": ("histogram", "backend"),
     "explain_audit_backlog_records": ("gauge", "backend"),
+    "explain_queue_jobs": ("gauge", "queue state"),
+    "explain_queue_oldest_job_age_seconds": ("gauge", "queue"),
     "explain_build_info": ("gauge", "python_version version"),
     "explain_model_info": ("gauge", "alias digest method model version"),
 }

@@ -13,7 +13,7 @@ from live_app import LiveApp, live_app
 from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
 from tables import breast_cancer, instances_of
-from valkey import Valkey, running_valkey
+from valkey_server import Valkey, running_valkey
 
 Instance = dict[str, Any]
 RULES = """

@@ -10,7 +10,8 @@ import orjson
 import pytest
 from called_families import CALLED, LARGER_CALLED
 from live_app import LiveApp, live_app
-from servers import JSON, Client
+from prometheus_client.parser import text_string_to_metric_families
+from servers import JSON, Client, wait_until
 from tables import instances_of
 
 from service.registry import Registry
@@ -177,3 +178,43 @@ def test_many_concurrent_clients_get_what_one_gets(live: LiveApp, instances: Ins
     scale = float(os.environ.get("EXPLAIND_DRILL_SCALE", "1"))
     requests = int(REQUESTS * scale)
     assert many_clients(live, instances["pca"], clients=CLIENTS, requests=requests) == 0
+
+
+def test_the_latency_of_a_queued_explanation_leads_to_its_trace(
+    client: Client, instances: Instances
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    explained(client, "pca", instances["pca"][:1], traceparent=f"00-{trace}-00f067aa0ba902b7-01")
+
+    def is_shown() -> bool:
+        page = client.get("/metrics", Accept="application/openmetrics-text").body.decode()
+        lines = (line for line in page.splitlines() if trace in line)
+        return any('lane="queued"' in line and 'model="pca"' in line for line in lines)
+
+    wait_until(is_shown)
+
+
+WORKERS = {
+    "explain_queue_wait_seconds": ("histogram", "queue"),
+    "explain_job_duration_seconds": ("histogram", "queue"),
+    "explain_jobs": ("counter", "outcome queue"),
+    "explain_worker_last_heartbeat_timestamp_seconds": ("gauge", "queue"),
+}
+
+
+def test_the_page_has_the_series_of_the_services_own_worker(
+    client: Client, instances: Instances
+) -> None:
+    explained(client, "pca", instances["pca"][:1])
+
+    def found() -> dict[str, tuple[str, str]]:
+        page = client.get("/metrics").body.decode()
+        return {
+            family.name: (
+                family.type,
+                " ".join(sorted({name for s in family.samples for name in s.labels} - {"le"})),
+            )
+            for family in text_string_to_metric_families(page)
+        }
+
+    wait_until(lambda: found().items() >= WORKERS.items())

@@ -1,6 +1,6 @@
 """Expressions over cells that are all there mean what Python's mean."""
 
-from hypothesis import given, reject
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from policies import CLASSIFIER, row
 
@@ -42,6 +42,7 @@ CONDITION = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     text=CONDITION,
     amount=st.floats(-3, 3, allow_nan=False),

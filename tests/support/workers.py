@@ -13,7 +13,7 @@ from typing import Any
 from job_store import JobStore
 from jobs import job
 from servers import wait_until
-from valkey import Valkey
+from valkey_server import Valkey
 
 from service.queue import JobQueue
 

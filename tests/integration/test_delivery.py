@@ -1,0 +1,84 @@
+"""An answer that waits for its explanation: what it waits for, and what it does not."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from later import Worker
+from live_app import LiveApp, live_app
+from servers import wait_until
+from tables import breast_cancer, instances_of
+from valkey_server import Valkey, running_valkey
+
+from service.queue.notices import GAP
+
+ROW = instances_of(breast_cancer()[0].iloc[:1])
+WAIT = {"Prefer": "wait=20"}
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def live(data_dir: Path, valkey: Valkey) -> Iterator[LiveApp]:
+    settings: dict[str, Any] = {"inline_budget_seconds": 1e-9, "redis_url": valkey.url}
+    with live_app(data_dir, **settings) as live:
+        wait_until(lambda: not live.runtime.delivery.is_queue_away)
+        yield live
+
+
+def asked(live: LiveApp, request_id: str, found: list[Any]) -> threading.Thread:
+    def ask() -> None:
+        reply = live.client().predict(ROW, headers={**WAIT, "X-Request-ID": request_id})
+        found.append((reply.json()["explanation"]["status"], reply.headers))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    key = ("default", request_id)
+    queue = live.runtime.delivery.queue
+    assert queue is not None
+    wait_until(lambda: key in queue.notices._waiting and queue.depth >= 0)
+    wait_until(lambda: live.runtime.delivery.evidence.backlog() == 0)
+    return thread
+
+
+def test_missed_announcements_do_not_end_the_wait(live: LiveApp, valkey: Valkey) -> None:
+    found: list[Any] = []
+    thread = asked(live, "request-one", found)
+    queue = live.runtime.delivery.queue
+    assert queue is not None
+    told = threading.Event()
+
+    def tell() -> None:
+        queue.notices._tell_all(GAP)
+        told.set()
+
+    queue.notices._listener.get_loop().call_soon_threadsafe(tell)
+    told.wait()
+    with valkey.client() as redis:
+        wait_until(lambda: redis.xlen("explaind:jobs:high") == 1)
+        Worker(live, redis).complete("request-one")
+        thread.join()
+    ((status, headers),) = found
+    assert status == "complete"
+    assert headers["preference-applied"] == "wait=20"
+    assert "location" not in headers
+
+
+def test_what_the_queue_does_not_take_is_not_waited_for(live: LiveApp, valkey: Valkey) -> None:
+    client = live.client()
+    valkey.freeze()
+    started = time.perf_counter()
+    replies = [client.predict(ROW, headers=WAIT) for _ in range(3)]
+    seconds = time.perf_counter() - started
+    valkey.thaw()
+    assert {reply.json()["explanation"]["status"] for reply in replies} == {"pending"}
+    assert all(reply.headers["location"] for reply in replies)
+    assert seconds < 10, "they waited for a result that could not come"
+    assert client.get("/readyz").status == 200
