@@ -54,6 +54,7 @@ class AgainCall(NamedTuple):
     request_id: str
     is_id_chosen: bool
     caller: Caller
+    trace_id: str | None = None
 
 
 class AgainReply(NamedTuple):
@@ -99,8 +100,15 @@ class FollowUps:
             return _replay(await self._stored(call), call, fingerprint)
         metrics = self.delivery.metrics
         metrics.wanted.labels(event.template.model, ROLE, "queued").inc()
-        job = job_of(event, version.digest, priority="high", method=call.method)
-        await self.delivery.submit(job)
+        await self.delivery.submit(
+            job_of(
+                event,
+                version.digest,
+                priority="high",
+                method=call.method,
+                trace_id=call.trace_id,
+            )
+        )
         return AgainReply(_accepted(event, "pending"), is_replay=False)
 
     async def cancel(self, caller: Caller, request_id: str) -> bytes:

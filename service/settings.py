@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +18,10 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 def sqlite_url(file: Path) -> str:
     """The SQLAlchemy URL of a database file, whatever characters its path has."""
     return f"sqlite:///{quote(str(file))}"
+
+
+Seconds = Annotated[float, Field(le=366 * 86_400, allow_inf_nan=False)]
+"""No longer than a year, so that it can be added to any time."""
 
 
 class Settings(BaseModel):
@@ -41,7 +45,7 @@ class Settings(BaseModel):
         "127.0.0.1", description="Address to listen on; others need an API-keys file."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    inline_budget_seconds: float = Field(
+    inline_budget_seconds: Seconds = Field(
         0.1,
         gt=0,
         description="Calibrated cost up to which an explanation is computed before the answer; "
@@ -70,16 +74,16 @@ class Settings(BaseModel):
         1, ge=0, description="Workers `serve` starts when it starts its own queue; 0 for none."
     )
     max_queue: int = Field(10_000, gt=0, description="Most unfinished explanations in the queue.")
-    wait_seconds: float = Field(
+    wait_seconds: Seconds = Field(
         0.15, ge=0, description="How long an answer waits for a queued explanation."
     )
-    lease_seconds: float = Field(
+    lease_seconds: Seconds = Field(
         15.0, gt=0, description="After how long without a sign of its worker a job is run again."
     )
-    job_time_limit_seconds: float = Field(
+    job_time_limit_seconds: Seconds = Field(
         30.0, gt=0, description="How long a job may run without progress before it is killed."
     )
-    explanation_deadline_seconds: float = Field(
+    explanation_deadline_seconds: Seconds = Field(
         300.0, gt=0, description="After how long a pending explanation counts as late."
     )
 

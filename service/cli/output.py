@@ -14,6 +14,12 @@ RegistryDir = Annotated[Path | None, typer.Option("--registry", help="Registry d
 DatabaseUrl = Annotated[str | None, typer.Option(help="Evidence database.")]
 RedisUrl = Annotated[str | None, typer.Option(help="Queue: Redis or Valkey, 7 or newer.")]
 SecretFile = Annotated[Path | None, typer.Option(help="32 bytes that all replicas share.")]
+LeaseSeconds = Annotated[
+    float | None, typer.Option(help="Without a sign for so long, a worker's jobs run elsewhere.")
+]
+JobTimeLimitSeconds = Annotated[
+    float | None, typer.Option(help="Longest time without progress before a job is killed.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

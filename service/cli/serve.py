@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from service.cli.output import DatabaseUrl, DataDir, RedisUrl, RegistryDir, SecretFile, say
+from service.cli.output import (
+    DatabaseUrl,
+    DataDir,
+    JobTimeLimitSeconds,
+    LeaseSeconds,
+    RedisUrl,
+    RegistryDir,
+    SecretFile,
+    say,
+)
 
 
 def serve(
@@ -30,6 +39,11 @@ def serve(
     wait_seconds: Annotated[
         float | None, typer.Option(help="How long an answer waits for a queued explanation.")
     ] = None,
+    explanation_deadline_seconds: Annotated[
+        float | None, typer.Option(help="After how long a pending explanation counts as late.")
+    ] = None,
+    lease_seconds: LeaseSeconds = None,
+    job_time_limit_seconds: JobTimeLimitSeconds = None,
     max_queue: Annotated[int | None, typer.Option(help="Most unfinished explanations.")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances a request.")] = None,

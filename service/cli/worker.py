@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from service.cli.output import DatabaseUrl, DataDir, RedisUrl, RegistryDir, SecretFile
+from service.cli.output import (
+    DatabaseUrl,
+    DataDir,
+    JobTimeLimitSeconds,
+    LeaseSeconds,
+    RedisUrl,
+    RegistryDir,
+    SecretFile,
+)
 
 
 def worker(
@@ -22,12 +30,8 @@ def worker(
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
     secret_file: SecretFile = None,
-    lease_seconds: Annotated[
-        float | None, typer.Option(help="Without a sign for so long, its jobs run again elsewhere.")
-    ] = None,
-    job_time_limit_seconds: Annotated[
-        float | None, typer.Option(help="Longest time without progress before a job is killed.")
-    ] = None,
+    lease_seconds: LeaseSeconds = None,
+    job_time_limit_seconds: JobTimeLimitSeconds = None,
 ) -> None:
     """Compute queued explanations until SIGTERM or Ctrl-C; jobs not finished are handed back."""
     flags = dict(locals())  # but for the first four, options are named as the settings are

@@ -71,7 +71,12 @@ async def explain_again(
         raise InvalidRequestError("see errors", errors=error.errors) from None
     reply = await runtime.follow_ups.explain_again(
         AgainCall(
-            wanted.request_id, wanted.method, context.request_id, context.chosen_by_client, caller
+            wanted.request_id,
+            wanted.method,
+            context.request_id,
+            context.chosen_by_client,
+            caller,
+            context.trace_id,
         )
     )
     headers = {"Location": f"/explanations/{context.request_id}", "Cache-Control": "no-store"}

@@ -40,6 +40,11 @@ def test_every_setting_is_documented_and_no_other() -> None:
     assert documented == {PREFIX + name.upper() for name in Settings.names()}
 
 
+def test_every_setting_is_a_flag_of_serve() -> None:
+    serve: Any = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    assert {parameter.name for parameter in serve.params} == set(Settings.names())
+
+
 def test_every_command_shown_exists_with_its_options() -> None:
     root = get_command(app)
     lines = re.findall(r"^\$ explaind (.*)$", README, re.MULTILINE)

@@ -251,6 +251,17 @@ def test_the_method_asked_for_is_recorded_and_queued(site: Site, rows: list[Inst
         assert methods == [None, "permutation"]
 
 
+def test_the_trace_of_a_call_goes_with_its_job(site: Site, rows: list[Instance]) -> None:
+    client, trace = site.app.client(), "0af76519" * 4
+    traced = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+    client.predict(rows[:1], headers={"X-Request-ID": "traced-00001", **traced})
+    again = {"request_id": "traced-00001"}
+    assert post(client, "/explanations", again, **traced, **{"X-Request-ID": "traced-00002"})
+    if site.worker.redis is not None:
+        jobs = jobs_in(site.worker.redis)
+        assert {jobs[name]["trace_id"] for name in ("traced-00001", "traced-00002")} == {trace}
+
+
 def test_the_same_id_explains_once(site: Site, rows: list[Instance]) -> None:
     client = site.app.client()
     site.pending(rows[:1], "again-00001")

@@ -46,7 +46,18 @@ def test_directories_and_urls_come_from_their_own_settings() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "70000"), ("PORT", "http"), ("MAX_INSTANCES", "0"), ("RETENTION_DAYS", "-1")],
+    [
+        ("PORT", "70000"),
+        ("PORT", "http"),
+        ("MAX_INSTANCES", "0"),
+        ("RETENTION_DAYS", "-1"),
+        ("WAIT_SECONDS", "inf"),
+        ("WAIT_SECONDS", "1e14"),
+        ("LEASE_SECONDS", "nan"),
+        ("JOB_TIME_LIMIT_SECONDS", "inf"),
+        ("EXPLANATION_DEADLINE_SECONDS", "inf"),
+        ("EXPLANATION_DEADLINE_SECONDS", "1e14"),
+    ],
 )
 def test_a_bad_value_is_refused_by_the_variables_name(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=f"EXPLAIND_{name}"):
