@@ -181,8 +181,8 @@ class Child:
 
     def send(self, tasks: Sequence[bytes]) -> None:
         """Hand over tasks; each gets its replies in turn."""
-        for task in tasks:
-            self._transport.writelines([_HEAD.pack(0, len(task)), task])
+        frames = [part for task in tasks for part in (_HEAD.pack(0, len(task)), task)]
+        self._transport.write(b"".join(frames))
 
     async def receive(self, limit_seconds: float) -> Reply:
         """The next reply about the first task without a result.

@@ -67,12 +67,16 @@ class JobClaims:
         self._hand_back = register(scripts.HAND_BACK)
         self._leave = register(scripts.LEAVE)
 
-    async def claim(self, most: int, *, block_seconds: float = BLOCK_SECONDS) -> list[Claim]:
-        """Up to so many new jobs, of high priority if there are any; waits for the first one."""
+    async def claim(self, most: int, *, block_seconds: float | None = BLOCK_SECONDS) -> list[Claim]:
+        """Up to so many new jobs, of high priority if there are any; waits for the first one.
+
+        block_seconds None: does not wait.
+        """
         claims = await self._read(most, {STREAMS["high"]: ">"}, block_ms=None)
         if not claims:
             both = dict.fromkeys(STREAMS.values(), ">")
-            claims = await self._read(most, both, block_ms=int(1000 * block_seconds))
+            block_ms = None if block_seconds is None else int(1000 * block_seconds)
+            claims = await self._read(most, both, block_ms=block_ms)
         return claims
 
     async def reclaim(self) -> Claim | None:

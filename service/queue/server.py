@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -65,11 +66,11 @@ def translated() -> Iterator[None]:
         raise QueueAwayError(f"the queue's server: {type(error).__name__}: {error}") from error
 
 
-async def end(*tasks: asyncio.Task[None]) -> None:
+async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks that use the server until they have ended: redis-py loses a cancellation that
     meets one of its timeouts.
     """
-    left = set(tasks)
+    left: set[asyncio.Task[Any]] = set(tasks)
     while left:
         for task in left:
             task.cancel()

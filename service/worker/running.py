@@ -19,7 +19,8 @@ from service.queue_metrics import JobMetrics
 from service.settings import Settings
 from service.worker.concluding import Concluder
 from service.worker.exposing import exposed
-from service.worker.lane import Lane, Limits
+from service.worker.intake import Limits
+from service.worker.lane import Lane
 from service.worker.work import Work
 
 RENEWALS_PER_LEASE = 4
