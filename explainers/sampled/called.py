@@ -81,6 +81,27 @@ class CalledModel:
         )
 
 
+class CalledExplainer:
+    """What the explainers have in common that know nothing of a model but its calls."""
+
+    def __init__(self, model: CalledModel, *, tolerance: float) -> None:
+        self.tolerance = tolerance
+        self.output_scale: FloatArray = model.scale
+        self._model = model
+
+    def stored_tables(self) -> bytes | None:
+        """None: nothing is compiled."""
+        return None
+
+    def outputs(self, X: FloatArray) -> FloatArray:
+        """(N, C) of the model itself, called with one row at a time."""
+        return self._model.outputs(X)
+
+    def warm_up(self) -> None:
+        """Call the model once, with rows of the shape of every later call."""
+        self._model.warm_up()
+
+
 def checked_seeds(seeds: IntArray | None, n_rows: int) -> IntArray:
     """(N,) seeds, all 0 where none are given; ValueError unless each row has one below 2^53."""
     if seeds is None:

@@ -16,7 +16,6 @@ SAMPLING_SECONDS = 10.0
 """What estimates of a row may take, unless the first planned size takes longer."""
 
 CalledMethod = Literal["exact", "permutation", "kernel"]
-CalledExplainer = EnumerationExplainer | PermutationExplainer | KernelExplainer
 
 
 def choose_method(
@@ -57,7 +56,7 @@ def build_by_method(
     naming: Naming,
     tolerance: float,
     config: PermutationConfig | None = None,
-) -> CalledExplainer:
+) -> EnumerationExplainer | PermutationExplainer | KernelExplainer:
     """The explainer of a method by its name; of enumeration the config has the rows of a call.
 
     Cost: B model rows. Raises UnsupportedModelError when sampling is beyond its budget.

@@ -15,7 +15,7 @@ from explainers.base import (
     room_for_pairs,
 )
 from explainers.exact import coalitions_at_once, enumerate_interactions, enumerate_shapley, play
-from explainers.sampled.called import CalledModel
+from explainers.sampled.called import CalledExplainer, CalledModel
 from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls, rows_called
 from explainers.sampled.walks import differing
 
@@ -23,7 +23,7 @@ MOST_COLUMNS = 12
 """Of one row that are enumerated: 4,096 coalitions."""
 
 
-class EnumerationExplainer:
+class EnumerationExplainer(CalledExplainer):
     """Every coalition of a row's varying columns, evaluated on every background row.
 
     A column varies if some background row differs from the row in it; the others get exactly 0.
@@ -44,9 +44,8 @@ class EnumerationExplainer:
         tolerance: float,
         rows_per_call: int = ROWS_PER_CALL,
     ) -> None:
-        self.tolerance = tolerance
-        self._model = CalledModel(evaluate, background, naming, rows_per_call)
-        self.output_scale: FloatArray = self._model.scale
+        model = CalledModel(evaluate, background, naming, rows_per_call)
+        super().__init__(model, tolerance=tolerance)
 
     def cost(self, n_rows: int = 1) -> int:
         """Model rows that n_rows take: an upper bound, for rows all of whose columns vary."""
@@ -96,18 +95,6 @@ class EnumerationExplainer:
             tolerance=self.tolerance,
             rows_per_call=self._model.rows_per_call,
         )
-
-    def stored_tables(self) -> bytes | None:
-        """None: nothing is compiled."""
-        return None
-
-    def outputs(self, X: FloatArray) -> FloatArray:
-        """(N, C) of the model itself, called with one row at a time."""
-        return self._model.outputs(X)
-
-    def warm_up(self) -> None:
-        """Call the model once, with rows of the shape of every later call."""
-        self._model.warm_up()
 
     @property
     def _value_shape(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from explainers.base import (
     Naming,
     UnsupportedModelError,
 )
-from explainers.sampled.called import CalledModel, checked_seeds
+from explainers.sampled.called import CalledExplainer, CalledModel, checked_seeds
 from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls
 from explainers.sampled.strata import NORMAL_QUANTILE, student_quantile
 
@@ -42,7 +42,7 @@ class KernelConfig:
             raise ValueError(f"two replicates at least, coalitions and rows from 1: {self}")
 
 
-class KernelExplainer:
+class KernelExplainer(CalledExplainer):
     """The weighted regression whose solution is the Shapley values, by `shap.KernelExplainer`.
 
     A new one for every estimate: one shared by threads returns wrong numbers. The estimate is
@@ -65,10 +65,9 @@ class KernelExplainer:
         tolerance: float,
         config: KernelConfig | None = None,
     ) -> None:
-        self.tolerance = tolerance
         self.config = config or KernelConfig()
-        self._model = CalledModel(evaluate, background, naming, self.config.rows_per_call)
-        self.output_scale: FloatArray = self._model.scale
+        model = CalledModel(evaluate, background, naming, self.config.rows_per_call)
+        super().__init__(model, tolerance=tolerance)
 
     def explain(self, X: FloatArray, *, seeds: IntArray | None = None) -> Explanation:
         """Attribute each output of each row of X, (N, F) raw columns in schema order.
@@ -111,19 +110,11 @@ class KernelExplainer:
             config=self.config,
         )
 
-    def stored_tables(self) -> bytes | None:
-        """None: nothing is compiled."""
-        return None
-
-    def outputs(self, X: FloatArray) -> FloatArray:
-        """(N, C) of the model itself, called with one row at a time."""
-        return self._model.outputs(X)
-
     def warm_up(self) -> None:
         """Import shap, and call the model once."""
         import shap  # noqa: F401 (takes seconds)
 
-        self._model.warm_up()
+        super().warm_up()
 
     def _estimated(
         self, x: FloatArray, seed: int, calls: ModelCalls

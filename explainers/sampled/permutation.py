@@ -17,7 +17,7 @@ from explainers.base import (
     Values,
     room_for_pairs,
 )
-from explainers.sampled.called import CalledModel, checked_seeds
+from explainers.sampled.called import CalledExplainer, CalledModel, checked_seeds
 from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls, rows_called
 from explainers.sampled.pairs import PairWalks
 from explainers.sampled.strata import LEAST_PAIRS, StratifiedMean
@@ -72,7 +72,7 @@ class Stage:
     model_rows: int
 
 
-class PermutationExplainer:
+class PermutationExplainer(CalledExplainer):
     """Each column's gain, averaged over drawn orders, from the background rows to the row.
 
     A pass starts from every background row once, and walks to the explained row in a drawn order
@@ -99,7 +99,6 @@ class PermutationExplainer:
         tolerance: float,
         config: PermutationConfig | None = None,
     ) -> None:
-        self.tolerance = tolerance
         self.config = config or PermutationConfig()
         n_rows, n_columns = background.rows.shape
         self._stages = self.config.stages(n_columns, n_rows)
@@ -109,8 +108,8 @@ class PermutationExplainer:
                 f"take more than the {self.config.budget_rows} model rows allowed for a row: take "
                 "fewer background rows, or allow more"
             )
-        self._model = CalledModel(evaluate, background, naming, self.config.rows_per_call)
-        self.output_scale: FloatArray = self._model.scale
+        model = CalledModel(evaluate, background, naming, self.config.rows_per_call)
+        super().__init__(model, tolerance=tolerance)
 
     def cost(self, n_rows: int = 1) -> tuple[int, int]:
         """Model rows that n_rows take at most: stopping at the first planned size, and at the last.
@@ -179,18 +178,6 @@ class PermutationExplainer:
             tolerance=self.tolerance,
             config=self.config,
         )
-
-    def stored_tables(self) -> bytes | None:
-        """None: nothing is compiled."""
-        return None
-
-    def outputs(self, X: FloatArray) -> FloatArray:
-        """(N, C) of the model itself, called with one row at a time."""
-        return self._model.outputs(X)
-
-    def warm_up(self) -> None:
-        """Call the model once, with rows of the shape of every later call."""
-        self._model.warm_up()
 
     def _pair_walks(self, x: FloatArray) -> PairWalks:
         walks = PairWalks(x, self._model.background.rows, self._stages[0].passes)
