@@ -240,7 +240,7 @@ def test_the_method_asked_for_is_recorded_and_queued(site: Site, rows: list[Inst
     client = site.app.client()
     site.pending(rows[:1], "by-method-01")
     again = {"request_id": "by-method-01", "method": "permutation"}
-    headers = {"X-Request-ID": "by-method-02"}
+    headers = {"X-Request-ID": "by-method-02", "traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
     assert post(client, "/explanations", again, **headers).status == 202
     record = site.worker.record("by-method-02")
     assert json.loads(record.decision.part("ask"))["method"] == "permutation"
@@ -249,17 +249,7 @@ def test_the_method_asked_for_is_recorded_and_queued(site: Site, rows: list[Inst
         jobs = jobs_in(site.worker.redis)
         methods = [jobs[name]["method"] for name in ("by-method-01", "by-method-02")]
         assert methods == [None, "permutation"]
-
-
-def test_the_trace_of_a_call_goes_with_its_job(site: Site, rows: list[Instance]) -> None:
-    client, trace = site.app.client(), "0af76519" * 4
-    traced = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
-    client.predict(rows[:1], headers={"X-Request-ID": "traced-00001", **traced})
-    again = {"request_id": "traced-00001"}
-    assert post(client, "/explanations", again, **traced, **{"X-Request-ID": "traced-00002"})
-    if site.worker.redis is not None:
-        jobs = jobs_in(site.worker.redis)
-        assert {jobs[name]["trace_id"] for name in ("traced-00001", "traced-00002")} == {trace}
+        assert jobs["by-method-02"]["trace_id"] == "ab" * 16
 
 
 def test_the_same_id_explains_once(site: Site, rows: list[Instance]) -> None:

@@ -124,7 +124,10 @@ def test_what_policy_never_explains_is_not_explained_later_either(
         assert problem["errors"][0]["code"] == "policy_forbids"
         assert "'small'" in problem["errors"][0]["detail"]
     allowed = predict(client, instance)["request_id"]
-    assert explained_again(client, allowed).status == 202
+    again = explained_again(client, allowed)
+    assert again.status == 202
+    cancelled = client.request("POST", again.headers["location"] + "/cancel", b"", JSON)
+    assert cancelled.status == 202  # nothing is left pending here
 
 
 def test_in_one_batch_policy_leaves_gaps(client: Client, live: LiveApp, instance: Instance) -> None:
