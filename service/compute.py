@@ -1,12 +1,14 @@
 """The killable child that computes: C code that hangs or aborts takes nothing else with it.
 
-One child works through the tasks it is sent, in order. Messages are frames of JSON and bytes over
+One child works through the tasks it is sent, in order, and while it has none it gets ready for
+what may come. Messages are frames of JSON and bytes over
 a socket pair; nothing is unpickled.
 """
 
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import struct
@@ -22,16 +24,27 @@ from typing import Any, Self
 import orjson
 
 from service import processes
-from service.logs import configure_logs, place_of
+from service.logs import configure_logs, log, place_of
 
 NICENESS = 10
 PROGRESS_SECONDS = 0.05
+SETTLING_SECONDS = 0.2
+"""Without a task for so long, a child gets ready: a task that is on its way goes first."""
+
+LOOK_SECONDS = 5.0
+"""Between two looks for what there may be to get ready."""
+
 _HEAD = struct.Struct(">II")
 
 OnProgress = Callable[[Mapping[str, object]], None]
 ComputeJob = Callable[[bytes, OnProgress], bytes]
 """What a child does with one task. It tells its progress as facts JSON can hold; what it raises is
 an outcome of this task alone.
+"""
+
+Prepare = Callable[[], bool]
+"""What a child does without a task, if the module of its function has it as `prepare`: one piece
+of what tasks will need. False: there is nothing left at the moment.
 """
 
 
@@ -228,22 +241,59 @@ def _ending(code: int) -> str:
     return f"the computing process was ended by {name}"
 
 
+class _Incoming:
+    """Bytes from the parent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._received = bytearray()
+
+    def read(self, size: int) -> bytes:
+        """So many bytes. Raises EOFError when the parent has hung up."""
+        while len(self._received) < size:
+            more = self._connection.recv(1 << 16)
+            if not more:
+                raise EOFError
+            self._received += more
+        taken = bytes(self._received[:size])
+        del self._received[:size]
+        return taken
+
+    def comes_within(self, seconds: float) -> bool:
+        """Whether there is something to read, or an end, by then."""
+        return bool(self._received) or bool(select.select([self._connection], [], [], seconds)[0])
+
+
 class _Serving:
     """The child's side."""
 
-    def __init__(self, function: ComputeJob, connection: socket.socket) -> None:
+    def __init__(
+        self, function: ComputeJob, prepare: Prepare | None, connection: socket.socket
+    ) -> None:
         self._function = function
+        self._prepare = prepare
         self._connection = connection
         self._told = 0.0
 
     def run(self) -> None:
-        """Answer task after task until the parent hangs up."""
+        """Answer task after task until the parent hangs up: then EOFError."""
         self._send({"ready": os.getpid()})
-        with self._connection.makefile("rb") as incoming:
-            while sizes := incoming.read(_HEAD.size):
-                head_size, task_size = _HEAD.unpack(sizes)
-                incoming.read(head_size)
-                self._answer(incoming.read(task_size))
+        incoming = _Incoming(self._connection)
+        while True:
+            if self._prepare is not None:
+                self._prepare_until_asked(incoming, self._prepare)
+            head_size, task_size = _HEAD.unpack(incoming.read(_HEAD.size))
+            incoming.read(head_size)
+            self._answer(incoming.read(task_size))
+
+    def _prepare_until_asked(self, incoming: _Incoming, prepare: Prepare) -> None:
+        pause = SETTLING_SECONDS
+        while not incoming.comes_within(pause):
+            try:
+                pause = 0.0 if prepare() else LOOK_SECONDS
+            except Exception as error:  # noqa: BLE001 - a task that needs it will say so
+                log.error("not_prepared", kind=type(error).__name__, place=place_of(error))
+                pause = LOOK_SECONDS
 
     def _answer(self, task: bytes) -> None:
         self._told = started = time.perf_counter()
@@ -272,12 +322,14 @@ def main(function: str, descriptor: int) -> None:
     """Compute for the parent at the other end of that socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logs()
-    module, _, name = function.partition(":")
-    compute: ComputeJob = getattr(import_module(module), name)
+    name, _, attribute = function.partition(":")
+    module = import_module(name)
+    compute: ComputeJob = getattr(module, attribute)
+    prepare: Prepare | None = getattr(module, "prepare", None)
     with socket.socket(fileno=descriptor) as connection:
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - what it starts has no part in this
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            _Serving(compute, connection).run()
+        with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+            _Serving(compute, prepare, connection).run()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ def compute_task(task: bytes, tell: OnProgress) -> bytes:
     return _computer().compute(Task.from_bytes(task), tell).to_bytes()
 
 
+def prepare() -> bool:
+    """What the child does without a task: `Computer.prepare`."""
+    return _computer().prepare()
+
+
 @lru_cache(maxsize=1)
 def _computer() -> "Computer":
     settings = Settings.load()
@@ -55,6 +60,25 @@ class Computer:
     _kept: OrderedDict[tuple[str, int], tuple[RegisteredModel, AnswerTemplates]] = field(
         default_factory=OrderedDict
     )
+    _prepared: set[tuple[str, int]] = field(default_factory=set)
+
+    def prepare(self) -> bool:
+        """Load one serving version that was not tried before; False when there is none.
+
+        The first job of a version would wait for that, and for the imports and kernels it needs:
+        up to ten seconds.
+        """
+        for name in self.registry.layout.names()[:VERSIONS_KEPT]:
+            version = self.registry.layout.serving(name)
+            if version is None or (name, version) in self._prepared:
+                continue
+            self._prepared.add((name, version))
+            try:
+                self._loaded(name, version)
+            except NotHereError as error:
+                log.warning("model_not_prepared", model=name, version=version, reason=str(error))
+            return True
+        return False
 
     def compute(self, task: Task, on_progress: OnProgress) -> Finished:
         """Explain and encode; a failing explainer is a result with its reason.
@@ -66,20 +90,23 @@ class Computer:
         return _finished(model, templates, task, compute(model, templates, task, on_progress))
 
     def _version(self, task: Task) -> tuple[RegisteredModel, AnswerTemplates]:
-        key = (task.model, task.version)
+        model, templates = self._loaded(task.model, task.version)
+        if model.digest != task.digest:
+            raise NotHereError(f"{task.model}/{task.version} is not {task.digest} here")
+        return model, templates
+
+    def _loaded(self, name: str, version: int) -> tuple[RegisteredModel, AnswerTemplates]:
+        key = (name, version)
         if key not in self._kept:
             try:
                 model = self.registry.load(*key, for_worker=True)
             except (CommandError, ValueError) as error:
-                raise NotHereError(f"{task.model}/{task.version}: {error}") from error
+                raise NotHereError(f"{name}/{version}: {error}") from error
             self._kept[key] = (model, AnswerTemplates.of(model))
             while len(self._kept) > VERSIONS_KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        model, templates = self._kept[key]
-        if model.digest != task.digest:
-            raise NotHereError(f"{task.model}/{task.version} is not {task.digest} here")
-        return model, templates
+        return self._kept[key]
 
 
 class _Computed(NamedTuple):

@@ -1,14 +1,17 @@
 """The computing child, seen from its parent."""
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from preparing_jobs import PIECES
 from workers import SUPPORT, is_gone
 
 from service.compute import (
+    SETTLING_SECONDS,
     Child,
     ChildLostError,
     ChildStartError,
@@ -72,3 +75,21 @@ def open_files(pid: int) -> list[str]:
 async def test_a_child_is_nice_and_inherits_nothing_but_its_socket(child: Child) -> None:
     assert os.getpriority(os.PRIO_PROCESS, child.pid) == 10
     assert sum(link.startswith("socket:") for link in open_files(child.pid)) == 1
+
+
+async def test_a_child_without_a_task_gets_ready_and_a_task_goes_before_that() -> None:
+    child = await Child.start("preparing_jobs:compute", limit_seconds=LIMIT_SECONDS)
+    child.send([b""])
+    ready = [await answered(child)]
+    while ready[-1] < PIECES:
+        await asyncio.sleep(1.5 * SETTLING_SECONDS)
+        child.send([b""])
+        ready.append(await answered(child))
+    await child.kill()
+    assert ready[0] == 0
+
+
+async def answered(child: Child) -> int:
+    reply = await child.receive(LIMIT_SECONDS)
+    assert isinstance(reply, Finished)
+    return int(reply.body)

@@ -1,5 +1,6 @@
 """A task is a stored record's pieces; what comes back is what the inline lane would have said."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -121,6 +122,38 @@ def test_seeds_are_those_of_the_instances_alone(served: ServedModel, store: Evid
     assert len(set(task.seeds)) == 3
     assert all(0 <= seed < 1 << 53 for seed in task.seeds)
     assert KEYRING.seed("other", task.digest, instances[0]) != task.seeds[0]
+
+
+def test_serving_versions_are_loaded_before_a_job_asks_for_them(
+    served: ServedModel,
+    store: EvidenceStore,
+    demo_registry: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = task_of(pending(served, store), KEYRING, worker="worker-1")
+    computer = Computer(Registry(demo_registry))
+    assert computer.prepare()
+    assert not computer.prepare()
+    monkeypatch.setattr(Registry, "load", no_loading)
+    assert computer.compute(task, quiet).status == "complete"
+    with pytest.raises(RuntimeError):
+        Computer(Registry(demo_registry)).compute(task, quiet)
+
+
+def no_loading(*_: object, **__: object) -> None:
+    raise RuntimeError
+
+
+def test_a_damaged_version_is_tried_once_and_keeps_no_other_from_being_loaded(
+    demo_registry: Path, tmp_path: Path
+) -> None:
+    registry = Registry(tmp_path)
+    for name in ("breast_cancer", "a_damaged_one"):
+        shutil.copytree(demo_registry / "breast_cancer", tmp_path / name)
+    for file in registry.layout.folder("a_damaged_one", 1).iterdir():
+        file.write_bytes(b"no longer what it was")
+    computer = Computer(registry)
+    assert [computer.prepare() for _ in range(3)] == [True, True, False]
 
 
 @pytest.mark.parametrize("change", [{"version": 9}, {"digest": "sha256:0"}, {"model": "nobody"}])
