@@ -18,6 +18,8 @@ from tables import breast_cancer
 from valkey_server import Valkey, running_valkey, stopped_valkey
 from workers import WorkerProcess, is_gone
 
+from service.queue.server import INDEX
+
 SCALE = float(os.environ.get("EXPLAIND_DRILL_SCALE", "1"))
 LEASE_SECONDS = 2.0
 RECOVERY_SECONDS = LEASE_SECONDS + 2.0
@@ -112,12 +114,21 @@ def test_a_worker_is_killed_over_its_job_and_the_queue_is_emptied(
         with stopped(worker.children[0]):
             wait_until(lambda: worker.process.pid in stack.held())
             kill_mid_job(stack, worker)
-        with valkey.client() as client:
-            client.flushall()
-        sent = len(load.sent)
-        wait_until(lambda: len(load.sent) > sent + 20)
+        empty(stack, load)
     outcomes = assert_each_ended_once(stack, load)
     assert set(outcomes) == {"stored"}
+
+
+def empty(stack: Stack, load: Load) -> None:
+    """With jobs in it that wait and that run."""
+    assert stack.valkey is not None
+    with ExitStack() as opened, stack.valkey.client() as client:
+        for worker in stack.workers.values():
+            for child in worker.children:
+                opened.enter_context(stopped(child))
+        wait_until(lambda: client.hlen(INDEX) >= 10)
+        client.flushall()
+    go_on(load)
 
 
 @contextmanager
@@ -154,36 +165,33 @@ def test_workers_killed_over_their_jobs_many_times_lose_nothing(
     assert np.median(recovered) < RECOVERY_SECONDS
 
 
-def freeze(valkey: Valkey, load: Load) -> None:
+def freeze(stack: Stack, load: Load) -> None:
+    assert stack.valkey is not None
     wait_until(lambda: len(load.sent) >= NORMAL_REQUESTS, seconds=60)
     normal = load.since(0)
-    valkey.freeze()
+    stack.valkey.freeze()
     time.sleep(max(5.0, FROZEN_SECONDS * SCALE))
     frozen = load.since(len(normal))
-    valkey.thaw()
+    stack.valkey.thaw()
     for name, seconds in (("normal", normal), ("frozen", frozen)):
         p50, p99 = 1000 * np.quantile(seconds, [0.5, 0.99])
         print(f"{name}: {len(seconds)} predictions, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
     assert np.quantile(frozen, 0.99) <= 1.5 * np.quantile(normal, 0.99) + 0.15
 
 
-def kill_and_start(valkey: Valkey, load: Load) -> None:
+def kill_and_start(stack: Stack, load: Load) -> None:
+    assert stack.valkey is not None
     for _ in range(2):
-        valkey.kill()
+        stack.valkey.kill()
         go_on(load)
-        valkey.start()
+        stack.valkey.start()
         go_on(load)
 
 
-def empty(valkey: Valkey, load: Load) -> None:
-    with valkey.client() as client:
-        for _ in range(3):
-            client.flushall()
-            go_on(load)
-
-
-def fill(valkey: Valkey, load: Load) -> None:
-    with valkey.client() as client:
+def fill(stack: Stack, load: Load) -> None:
+    """Over what it holds, and emptied when it can take nothing in."""
+    assert stack.valkey is not None
+    with stack.valkey.client() as client:
         client.config_set("maxmemory", "1")
         go_on(load)
         client.flushall()
@@ -199,12 +207,11 @@ def go_on(load: Load) -> None:
 @pytest.mark.drill
 @pytest.mark.parametrize("fault", [freeze, kill_and_start, empty, fill])
 def test_a_failing_queue_costs_no_prediction_and_no_explanation(
-    lasting: Stack, fault: Callable[[Valkey, Load], None]
+    lasting: Stack, fault: Callable[[Stack, Load], None]
 ) -> None:
-    assert lasting.valkey is not None
     with lasting.load(clients=4, pause_seconds=0.02) as load:
         go_on(load)
-        fault(lasting.valkey, load)
+        fault(lasting, load)
         go_on(load)
     ended = time.monotonic()
     outcomes = assert_each_ended_once(lasting, load)
@@ -255,11 +262,10 @@ def test_what_an_api_left_pending_is_queued_by_the_next(
 def test_a_job_that_stops_or_ends_its_child_twice_is_given_up_with_its_reason(
     start: StartStack, network: Subject, valkey: Valkey
 ) -> None:
-    """Once is no harm."""
-    limit = 6
+    """Once is no harm. The limit holds for a child's first task too, which loads the model."""
+    limit = 15
     stack = start(network, valkey, workers=1, JOB_TIME_LIMIT_SECONDS=limit)
     cases = {
-        (signal.SIGSTOP, 1): None,
         (signal.SIGSEGV, 1): None,
         (signal.SIGSEGV, 2): "the computing process was ended by SIGSEGV, twice",
         (signal.SIGKILL, 2): "the computing process was ended by SIGKILL, twice",
@@ -277,7 +283,7 @@ def test_a_job_that_stops_or_ends_its_child_twice_is_given_up_with_its_reason(
         assert explanation["status"] == ("complete" if reason is None else "failed")
         assert explanation["reason"] == reason
     outcomes = assert_each_ended_once(stack, *loads)
-    assert outcomes == {"stored": 2, "dead": 3}
+    assert outcomes == {"stored": 1, "dead": 3}
     assert_counted_once(stack)
 
 
