@@ -86,7 +86,8 @@ class FollowUps:
         parent = await self.watch.find(call.caller, call.parent_request_id)
         _check_policy(parent.decision)
         version = await self._version(parent.decision)
-        reason = refusal(version, call.method)
+        n_rows = len(orjson.loads(parent.decision.part("outputs")))
+        reason = refusal(version, call.method, n_rows)
         if reason is not None:
             raise _invalid("/method", reason, "method_not_possible")
         if self.delivery.is_full:

@@ -138,6 +138,13 @@ def load_sklearn(
     raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
     encoded = RawColumns(stored.names, stored.levels)
     is_taken = _library_takes(steps, _library_call(estimator, final), encoded)
+    for column in range(n_columns):
+        is_coded = raw.levels[column] is not None and column not in trace.encodings
+        if is_coded and not is_taken(column, 0.0):
+            raise ModelLoadError(
+                f"column {raw.names[column]!r}: the model reads no codes of levels; a pipeline that "
+                "encodes them must be the outermost estimator"
+            )
     return SklearnModel(
         steps=steps,
         final=final,

@@ -16,8 +16,8 @@ from service.models.sklearn_trees import averaged_step, boosted_step
 
 THRESHOLDS = frozenset({"FixedThresholdClassifier", "TunedThresholdClassifierCV"})
 CALIBRATE = (
-    "wrap it: CalibratedClassifierCV(FrozenEstimator(model)).fit(X, y), with rows it was not "
-    "trained on"
+    "wrap it, as the last step of its pipeline: CalibratedClassifierCV(FrozenEstimator(step))"
+    ".fit(X, y), with rows it was not trained on"
 )
 
 

@@ -12,6 +12,7 @@ from mixed_pipelines import loaded
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn import ensemble, linear_model, tree
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_iris
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -54,6 +55,18 @@ def test_names_and_categories_that_do_not_fit_are_refused(
     X, y = load_iris(return_X_y=True)
     with pytest.raises(ModelLoadError, match=message):
         loaded(LOGISTIC.fit(X, y), **options)
+
+
+def test_a_pipeline_that_encodes_must_be_the_outermost_estimator() -> None:
+    """The steps of an inner one are not ours to run, and its text not to be fed as codes."""
+    frame = pd.DataFrame({"clinic": ["north", "south"] * 15, "age": range(30)})
+    inner = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LOGISTIC)
+    model = CalibratedClassifierCV(inner, cv=2).fit(frame, [0, 1, 1] * 10)
+    with pytest.raises(ModelLoadError, match=r"'clinic'.* must be the outermost"):
+        loaded(model, categories={"clinic": ("north", "south")})
+    numbers = frame.assign(clinic=frame["clinic"] == "north").astype(float)
+    coded = CalibratedClassifierCV(LOGISTIC, cv=2).fit(numbers, [0, 1, 1] * 10)
+    loaded(coded, categories={"clinic": ("south", "north")})
 
 
 def test_categories_that_contradict_the_encoder_are_refused() -> None:
