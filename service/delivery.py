@@ -20,7 +20,7 @@ SETTLE_SECONDS = 2.0
 POLL_SECONDS = 0.05
 
 LEFT_SECONDS = 5.0
-"""The outbox queues again what the queue did not take, but not before (`outbox.GRACE`)."""
+"""What the queue did not take is left to the outbox, which queues it no sooner than that."""
 
 
 @dataclass(slots=True, eq=False)
