@@ -142,8 +142,8 @@ def load_sklearn(
         is_coded = raw.levels[column] is not None and column not in trace.encodings
         if is_coded and not is_taken(column, 0.0):
             raise ModelLoadError(
-                f"column {raw.names[column]!r}: the model reads no codes of levels; a pipeline that "
-                "encodes them must be the outermost estimator"
+                f"column {raw.names[column]!r}: the model reads no codes of levels; a pipeline "
+                "that encodes them must be the outermost estimator"
             )
     return SklearnModel(
         steps=steps,
