@@ -138,13 +138,7 @@ def load_sklearn(
     raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
     encoded = RawColumns(stored.names, stored.levels)
     is_taken = _library_takes(steps, _library_call(estimator, final), encoded)
-    for column in range(n_columns):
-        is_coded = raw.levels[column] is not None and column not in trace.encodings
-        if is_coded and not is_taken(column, 0.0):
-            raise ModelLoadError(
-                f"column {raw.names[column]!r}: the model reads no codes of levels; a pipeline "
-                "that encodes them must be the outermost estimator"
-            )
+    _check_codes(trace, raw, is_taken)
     return SklearnModel(
         steps=steps,
         final=final,
@@ -157,6 +151,17 @@ def load_sklearn(
         encoded=encoded,
         classes=_classes(model),
     )
+
+
+def _check_codes(trace: StepTrace, raw: RawColumns, is_taken: Callable[[int, float], bool]) -> None:
+    """ModelLoadError where levels would reach as codes what takes none: text encoded inside."""
+    for column, levels in enumerate(raw.levels):
+        is_coded = levels is not None and column not in trace.encodings
+        if is_coded and not is_taken(column, 0.0):
+            raise ModelLoadError(
+                f"column {raw.names[column]!r}: the model reads no codes of levels; a pipeline "
+                "that encodes them must be the outermost estimator"
+            )
 
 
 def _stored_columns(trace: StepTrace, names: tuple[str, ...]) -> StoredColumns:
