@@ -132,9 +132,8 @@ def load_sklearn(
     n_columns = int(model.n_features_in_)
     trace = StepTrace() if steps is None else trace_steps(steps, n_columns)
     own_names = input_names(model)
-    stored = _stored_columns(
-        trace, chosen_names(own_names, given=names, default=_numbered(n_columns))
-    )
+    called = chosen_names(own_names, given=names, default=_numbered(n_columns))
+    stored = _stored_columns(trace, called)
     raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
     encoded = RawColumns(stored.names, stored.levels)
     is_taken = _library_takes(steps, _library_call(estimator, final), encoded)
