@@ -129,22 +129,15 @@ def load_sklearn(
     final = final_step(estimator)
     if isinstance(final, HistogramTrees):
         steps = _joined(steps, final.preprocessor)
-    n_columns = int(model.n_features_in_)
+    n_columns, own_names = int(model.n_features_in_), input_names(model)
     trace = StepTrace() if steps is None else trace_steps(steps, n_columns)
-    own_names = input_names(model)
     stored = _stored_columns(
         trace, chosen_names(own_names, given=names, default=_numbered(n_columns))
     )
     raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
     encoded = RawColumns(stored.names, stored.levels)
     is_taken = _library_takes(steps, _library_call(estimator, final), encoded)
-    for column in range(n_columns):
-        is_coded = raw.levels[column] is not None and column not in trace.encodings
-        if is_coded and not is_taken(column, 0.0):
-            raise ModelLoadError(
-                f"column {raw.names[column]!r}: the model reads no codes of levels; a pipeline that "
-                "encodes them must be the outermost estimator"
-            )
+    _refuse_inner_encoders(trace, raw, is_taken)
     return SklearnModel(
         steps=steps,
         final=final,
@@ -157,6 +150,19 @@ def load_sklearn(
         encoded=encoded,
         classes=_classes(model),
     )
+
+
+def _refuse_inner_encoders(
+    trace: StepTrace, raw: RawColumns, is_taken: Callable[[int, float], bool]
+) -> None:
+    """Levels no step of ours encodes reach the estimator as codes: it must take them."""
+    for column, levels in enumerate(raw.levels):
+        is_code = levels is not None and column not in trace.encodings
+        if is_code and not is_taken(column, 0.0):
+            raise ModelLoadError(
+                f"column {raw.names[column]!r}: the model reads no codes of levels; a pipeline "
+                "that encodes them must be the outermost estimator"
+            )
 
 
 def _stored_columns(trace: StepTrace, names: tuple[str, ...]) -> StoredColumns:
