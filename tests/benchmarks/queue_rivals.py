@@ -42,7 +42,10 @@ class Ours:
         from service.queue import JobQueue
 
         self._client = AsyncRedis.from_url(self._url)
-        self._queue = await JobQueue.open(self._url, max_queue=1_000_000)
+        # Patient as the others: a busy machine must not end the filling of the queue.
+        self._queue = await JobQueue.open(
+            self._url, max_queue=1_000_000, request_timeout_seconds=2.0
+        )
         await self._queue.notices.subscribed()
 
     async def enqueue(self, number: int) -> Any:

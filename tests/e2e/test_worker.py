@@ -3,11 +3,13 @@ ends exactly once, and for a reason.
 """
 
 import asyncio
+import json
 import os
 import random
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +193,28 @@ async def test_a_worker_finishes_its_job_while_the_server_is_frozen_or_killed(
     await until(lambda: unfinished(valkey) == 0)
     assert shop.store.attempts() == 2
     assert worker.process.poll() is None
+
+
+async def test_a_batch_cut_short_by_an_error_gives_no_job_the_result_of_another(
+    queue: JobQueue, shop: Workshop, valkey: Valkey
+) -> None:
+    """The server is away when a job in the middle is to be passed on."""
+    light = {f"light_{n}": {"n": -n} for n in range(60)}
+    last = {f"last_{n}": {"n": n} for n in range(30)}
+    slow = {"do": "sleep", "seconds": 0.7}
+    shop.store.add(**light, slow=slow, passed={"do": "not_here"}, **last)
+    for name in (*light, "slow", "passed", *last):
+        recent = replace(job(name.replace("_", "-")), received_us=time.time_ns() // 1000)
+        await queue.submit(recent)
+    worker = shop.start_worker()
+    shop.wait_for("light-59")
+    await until(lambda: shop.store.attempts() >= 62 + len(last))
+    valkey.kill()
+    wait_until(lambda: "worker_waits" in worker.log.read_text())
+    valkey.start()
+    ends = shop.wait_for(*(name.replace("_", "-") for name in last))
+    for name, task in last.items():
+        assert ends[name.replace("_", "-")] == ("finished", json.dumps(task))
 
 
 async def test_a_worker_waits_for_a_server_that_is_down_at_start_and_outlives_an_emptied_one(

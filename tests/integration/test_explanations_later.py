@@ -369,10 +369,12 @@ def test_what_was_asked_while_the_queue_was_away_is_queued_once_it_is_there(
     tmp_path: Path, demo_registry: Path, rows: list[Instance]
 ) -> None:
     with stopped_valkey() as valkey:
-        settings = {"redis_url": valkey.url, **NO_INLINE}
+        settings = {"redis_url": valkey.url, **NO_INLINE, "wait_seconds": 4}
         with live_app(tmp_path, registry=demo_registry, **settings) as app:
+            started = time.monotonic()
             reply = app.client().predict(rows[:1], headers={"X-Request-ID": "outboxed-001"})
             assert reply.json()["explanation"]["status"] == "pending"
+            assert time.monotonic() - started < 2  # nothing can come, so it is not waited for
             valkey.start()
             with valkey.client() as redis:
                 wait_until(lambda: "outboxed-001" in jobs_in(redis), seconds=15)

@@ -184,14 +184,20 @@ class Stack:
         assert self.valkey is not None
         held: dict[int, list[str]] = defaultdict(list)
         with self.valkey.client() as client:
-            for stream in STREAMS.values():
-                if not client.exists(stream):
-                    continue
+            for stream in filter(client.exists, STREAMS.values()):
                 for entry in client.xpending_range(stream, GROUP, "-", "+", 1000):
-                    parts = entry["consumer"].decode().split("-")
-                    if len(parts) > 1:  # not those handed back
-                        held[int(parts[-2])].append(entry["message_id"].decode())
+                    worker = process_of(entry["consumer"])
+                    if worker is not None:
+                        held[worker].append(entry["message_id"].decode())
         return held
+
+    def ready(self) -> set[int]:
+        """Process IDs of the workers that run and have asked for work."""
+        assert self.valkey is not None
+        running = {w.process.pid for w in self.workers.values() if w.process.poll() is None}
+        with self.valkey.client() as client:
+            consumers = client.xinfo_consumers(STREAMS["high"], GROUP)
+        return running & {process_of(consumer["name"]) for consumer in consumers}
 
     def busy_worker(self, *, seconds: float = 20.0) -> WorkerProcess:
         """A worker that holds a job and has a child for it."""
@@ -265,6 +271,12 @@ class Stack:
                     elif sample.name == ENDED and sample.value:
                         ended[sample.labels["outcome"]] += int(sample.value)
         return wanted, ended
+
+
+def process_of(consumer: bytes) -> int | None:
+    """The worker of that name; None for the one that holds what was handed back."""
+    parts = consumer.decode().split("-")
+    return int(parts[-2]) if len(parts) > 2 else None
 
 
 def assert_each_ended_once(stack: Stack, *loads: Load, seconds: float = 60.0) -> Counter[str]:

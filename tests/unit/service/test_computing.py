@@ -112,7 +112,7 @@ def test_progress_is_told_up_to_the_last_row(
     told: list[Mapping[str, object]] = []
     task = task_of(pending(served, store, rows=150), KEYRING, worker="worker-1")
     Computer(Registry(demo_registry)).compute(task, told.append)
-    assert told == [{"rows_done": done, "rows": 150} for done in (64, 128, 150)]
+    assert told == [{"rows_done": done, "rows": 150} for done in (0, 64, 128, 150)]
 
 
 def test_seeds_are_those_of_the_instances_alone(served: ServedModel, store: EvidenceStore) -> None:
