@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
-from service.delivery import LEFT_SECONDS
 from service.endings import failed_final
 from service.evidence import EvidenceError, EvidenceLog, PendingRequest
 from service.evidence.events import EPOCH, microseconds
@@ -22,7 +21,7 @@ TURN_SECONDS = 1.0
 MOST_SHARE = 0.1
 """Of the time spent in sweeps: with a large backlog they come further apart than a second."""
 
-GRACE = timedelta(seconds=LEFT_SECONDS)
+GRACE = timedelta(seconds=5)
 """A younger decision's own request is still about to queue it."""
 
 LATE_COMMIT = timedelta(seconds=60)

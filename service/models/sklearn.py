@@ -131,13 +131,13 @@ def load_sklearn(
         steps = _joined(steps, final.preprocessor)
     n_columns, own_names = int(model.n_features_in_), input_names(model)
     trace = StepTrace() if steps is None else trace_steps(steps, n_columns)
-    stored = _stored_columns(
-        trace, chosen_names(own_names, given=names, default=_numbered(n_columns))
-    )
+    own_names = input_names(model)
+    called = chosen_names(own_names, given=names, default=_numbered(n_columns))
+    stored = _stored_columns(trace, called)
     raw = input_columns(stored, categories=categories or {}, unknown="refuse").raw
     encoded = RawColumns(stored.names, stored.levels)
     is_taken = _library_takes(steps, _library_call(estimator, final), encoded)
-    _refuse_inner_encoders(trace, raw, is_taken)
+    _check_codes(trace, raw, is_taken)
     return SklearnModel(
         steps=steps,
         final=final,
@@ -152,13 +152,11 @@ def load_sklearn(
     )
 
 
-def _refuse_inner_encoders(
-    trace: StepTrace, raw: RawColumns, is_taken: Callable[[int, float], bool]
-) -> None:
-    """Levels no step of ours encodes reach the estimator as codes: it must take them."""
+def _check_codes(trace: StepTrace, raw: RawColumns, is_taken: Callable[[int, float], bool]) -> None:
+    """ModelLoadError where levels would reach as codes what takes none: text encoded inside."""
     for column, levels in enumerate(raw.levels):
-        is_code = levels is not None and column not in trace.encodings
-        if is_code and not is_taken(column, 0.0):
+        is_coded = levels is not None and column not in trace.encodings
+        if is_coded and not is_taken(column, 0.0):
             raise ModelLoadError(
                 f"column {raw.names[column]!r}: the model reads no codes of levels; a pipeline "
                 "that encodes them must be the outermost estimator"
