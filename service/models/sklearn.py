@@ -129,7 +129,7 @@ def load_sklearn(
     final = final_step(estimator)
     if isinstance(final, HistogramTrees):
         steps = _joined(steps, final.preprocessor)
-    n_columns, own_names = int(model.n_features_in_), input_names(model)
+    n_columns = int(model.n_features_in_)
     trace = StepTrace() if steps is None else trace_steps(steps, n_columns)
     own_names = input_names(model)
     called = chosen_names(own_names, given=names, default=_numbered(n_columns))
