@@ -153,9 +153,9 @@ def test_workers_killed_over_their_jobs_many_times_lose_nothing(
     times = max(3, int(50 * SCALE))
     stack = start(network, valkey, workers=3)
     recovered = []
-    with stack.load(clients=1, pause_seconds=0.5) as load:
+    with stack.load(clients=1, pause_seconds=1.5) as load:
         for _ in range(times):
-            wait_until(lambda: stack.ready() - stack.held().keys(), seconds=60)
+            wait_until(lambda: stack.ready() - stack.held().keys(), seconds=120)
             worker = stack.busy_worker(seconds=60)
             recovered.append(kill_mid_job(stack, worker))
             stack.start_worker()
