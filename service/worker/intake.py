@@ -93,8 +93,8 @@ class Intake:
         """How long a job took: what a batch is made by."""
         self._mean_seconds += _NEWEST_SHARE * (seconds - self._mean_seconds)
 
-    def conclude(self, item: Item, ending: Finished | GivenUp) -> None:
-        """A job has ended; its lease is the concluder's from now on."""
+    def conclude(self, item: Item, ending: Finished | GivenUp | None) -> None:
+        """A job has ended; its lease is the concluder's from now on. None: its record is final."""
         self._concluder.conclude(item.claim, item.assignment, ending)
         del self.held[item.claim.entry]
 

@@ -1,6 +1,7 @@
 """One child and what it is given to do."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
@@ -14,12 +15,20 @@ from service.compute import (
     Raised,
     Reply,
 )
+from service.evidence import StoreBusyError, StoreUnavailableError
 from service.logs import log
 from service.queue import Claim, JobClaims, QueueAwayError
 from service.queue_metrics import JobMetrics
 from service.worker.concluding import Backoff, Concluder
 from service.worker.intake import Intake, Item, Limits, facts_of
-from service.worker.work import GivenUp, Work
+from service.worker.work import Absent, GivenUp, Work
+
+LOOK_SECONDS = 2.0
+"""Between two looks at the record of a job that takes long."""
+
+
+class _CalledOffError(Exception):
+    """Nobody wants the result of the current job any more."""
 
 
 class Lane:
@@ -119,19 +128,35 @@ class Lane:
         except ChildLostError as error:
             self._child = None
             return n, str(error)
+        except _CalledOffError:
+            log.info("job_called_off", **facts_of(item.claim))
+            await self._kill_child()
+            self._intake.conclude(item, None)
+            return n + 1, None
         except BaseException:
             await self._kill_child()  # the next turn must not hear of what it has yet to do
             raise
         return len(turn), None
 
     async def _reply(self, child: Child, item: Item) -> Reply:
+        look_at = time.monotonic() + LOOK_SECONDS
         while True:
             reply = await child.receive(self._limits.job_time_limit_seconds)
             if not isinstance(reply, Progress):
                 return reply
+            if time.monotonic() >= look_at:
+                if await self._is_called_off(item):
+                    raise _CalledOffError
+                look_at = time.monotonic() + LOOK_SECONDS
             if self._announcing is None or self._announcing.done():
                 announce = self._announce(item.claim, reply.facts)
                 self._announcing = asyncio.create_task(announce)
+
+    async def _is_called_off(self, item: Item) -> bool:
+        """Whether the record became final meanwhile: cancelled, given up, or done elsewhere."""
+        with suppress(StoreUnavailableError, StoreBusyError):
+            return await self._work.fetch([item.claim.job]) == [Absent.FINAL]
+        return False
 
     async def _announce(self, claim: Claim, facts: Mapping[str, object]) -> None:
         with suppress(QueueAwayError):

@@ -1,6 +1,5 @@
 """Records whose explanation comes later: read, waited for, followed, made again, called off."""
 
-import http.client
 import json
 import threading
 import time
@@ -8,10 +7,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
-from later import NO_INLINE, Worker, jobs_in, read_events
+from later import NO_INLINE, Stream, Worker, jobs_in, read_events
 from live_app import LiveApp, live_app
 from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
@@ -121,23 +120,6 @@ def test_a_wait_ends_with_a_pending_record(site: Site, rows: list[Instance]) -> 
     assert reply.headers["preference-applied"] == "wait=1"
     assert "retry-after" in reply.headers
     assert "preference-applied" not in site.app.client().get(path).headers
-
-
-class Stream:
-    """One connection that follows a record."""
-
-    def __init__(self, app: LiveApp, path: str) -> None:
-        host, port = app.url.removeprefix("http://").split(":")
-        self.connection = http.client.HTTPConnection(host, int(port), timeout=20)
-        self.connection.request("GET", path + "/events")
-        self.response = self.connection.getresponse()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.response.close()
-        self.connection.close()
 
 
 def test_the_events_end_with_the_explanation(site: Site, rows: list[Instance]) -> None:

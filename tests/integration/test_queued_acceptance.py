@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import pytest
 from called_families import CALLED, LARGER_CALLED
+from later import Stream
 from live_app import LiveApp, live_app
 from prometheus_client.parser import text_string_to_metric_families
 from servers import JSON, Client, wait_until
@@ -149,6 +150,23 @@ def test_a_past_prediction_is_explained_by_any_method(
         pairs = np.array(explanation["interactions"]["values"])
         assert np.allclose(pairs.sum(axis=2), explanation["values"], atol=1e-9)
     assert record["predictions"] == first["predictions"]
+
+
+def test_a_job_called_off_makes_way_for_the_next(
+    live: LiveApp, client: Client, instances: Instances
+) -> None:
+    rows = (instances["pca"] * 25)[:1000]
+    long = explained(client, "pca", rows, Prefer="respond-async")
+    place = long["explanation"]["links"]["self"]
+    with Stream(live, place) as stream:
+        while b"event: progress" not in stream.response.readline():
+            pass
+    cancelled = client.request("POST", place + "/cancel", b"", dict(JSON))
+    assert cancelled.status == 202, cancelled.body
+    after = explained(client, "pca", rows[:1])["explanation"]
+    assert after["status"] == "complete", "the cancelled job kept the only worker"
+    record = client.get(place).json()["explanation"]
+    assert (record["status"], record["reason"]) == ("failed", "cancelled by local")
 
 
 def many_clients(live: LiveApp, rows: list[dict[str, Any]], *, clients: int, requests: int) -> int:

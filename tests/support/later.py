@@ -1,9 +1,10 @@
 """Explanations that come later: what a worker does to a record, without its process."""
 
+import http.client
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from live_app import LiveApp
 from redis import Redis
@@ -48,6 +49,23 @@ class Worker:
             record = store.record(tenant, request_id)
         assert record is not None
         return record
+
+
+class Stream:
+    """One connection that follows a record."""
+
+    def __init__(self, app: LiveApp, path: str) -> None:
+        host, port = app.url.removeprefix("http://").split(":")
+        self.connection = http.client.HTTPConnection(host, int(port), timeout=20)
+        self.connection.request("GET", path + "/events")
+        self.response = self.connection.getresponse()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.response.close()
+        self.connection.close()
 
 
 def read_events(stream: Any) -> list[tuple[str, Any]]:
