@@ -259,7 +259,11 @@ def test_served_values_equal_shap_where_shap_is_right(serve: Serve, name: str) -
     scope="session",
     params=[
         *CALLED,
-        *(pytest.param(name, marks=pytest.mark.extra_data) for name in LARGER_CALLED),
+        # Registered and explained in test_queued_acceptance in every run.
+        *(
+            pytest.param(name, marks=[pytest.mark.extra_data, pytest.mark.drill])
+            for name in LARGER_CALLED
+        ),
     ],
 )
 def called(request: pytest.FixtureRequest, serve: Serve) -> Case:
