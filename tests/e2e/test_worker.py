@@ -95,9 +95,11 @@ async def test_a_killed_workers_job_is_done_by_another_within_the_lease_and_two_
     queue: JobQueue, shop: Workshop
 ) -> None:
     first = shop.start_worker()
-    await shop.submit(queue, long={"do": "advance", "steps": 60, "seconds": 0.05})
+    await shop.submit(queue, long={"do": "advance", "steps": 120, "seconds": 0.05})
     wait_until(lambda: shop.store.attempts() == 1)
-    shop.start_worker().wait_until_started()
+    second = shop.start_worker()
+    second.wait_until_started()
+    wait_until(lambda: second.children)
     children = first.children
     assert children
     first.kill()
