@@ -69,8 +69,7 @@ class PredictReply(NamedTuple):
     """The answer's bytes; a replay is the first answer's, with no counter moved.
 
     timings: seconds of each of PHASES; of nothing in a replay. is_pending: the explanation comes
-    later; is_queued: it was computed by a worker, so that a preference to wait was heeded. plan:
-    what became of the explanation, after policy.
+    later; is_queued: it was computed by a worker, so that a preference to wait was heeded.
     """
 
     body: bytes
@@ -78,7 +77,6 @@ class PredictReply(NamedTuple):
     timings: tuple[float, ...] = ()
     is_pending: bool = False
     is_queued: bool = False
-    plan: Plan = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +130,7 @@ class PredictService:
         parsed = perf_counter() - started
         if call.is_id_chosen:
             return await self._answer_once(served, ask, started, parsed)
-        if served.policy is None:
-            _count_wanted(served, ask.plan)
-            return await self._answer(served, ask, started, parsed)
-        reply = await self._answer(served, ask, started, parsed)
-        _count_wanted(served, reply.plan)
-        return reply
+        return await self._answer(served, ask, started, parsed)
 
     def _ask(self, served: ServedModel, call: PredictCall, received_at: datetime) -> Ask:
         model = served.model
@@ -207,25 +200,16 @@ class PredictService:
     ) -> PredictReply:
         """Answer under an ID the client chose: the first answer again if there is one.
 
-        Nothing is looked up before: the store refuses a second record. So `wanted` is counted
-        with the outcome here, because a repetition moves no counter.
+        Nothing is looked up before: the store refuses a second record.
         """
         key = (ask.caller.tenant, ask.request_id)
         await self._await_twin(key)
         done = self._in_flight[key] = asyncio.Event()
-        is_new, plan = True, ask.plan
         try:
-            reply = await self._answer(served, ask, started, parsed)
-            is_new, plan = not reply.is_replay, reply.plan
-        except ConflictError:
-            is_new = False
-            raise
+            return await self._answer(served, ask, started, parsed)
         finally:
             del self._in_flight[key]
             done.set()
-            if is_new:
-                _count_wanted(served, plan)
-        return reply
 
     async def _await_twin(self, key: tuple[str, str]) -> None:
         """Wait for the same ID in flight in this process; InProgressError when it takes long."""
@@ -256,7 +240,7 @@ class PredictService:
             self._submit_unasked(served, prepared.unasked, ask.trace_id)
         if prepared.plan.lane == "queued":
             return await self._deliver(served, ask, prepared, timings)
-        return PredictReply(prepared.answer, is_replay=False, timings=timings, plan=prepared.plan)
+        return PredictReply(prepared.answer, is_replay=False, timings=timings)
 
     def _submit_unasked(
         self, served: ServedModel, event: DecisionEvent, trace_id: str | None
@@ -286,7 +270,6 @@ class PredictService:
             timings=(parsed, predicted, perf_counter() - started, stored),
             is_pending=answer is None,
             is_queued=True,
-            plan=prepared.plan,
         )
 
     async def _replay(self, ask: Ask) -> PredictReply:
@@ -326,6 +309,7 @@ class PredictService:
 
 
 def _count_wanted(served: ServedModel, plan: Plan) -> None:
+    """Once the record is durable, before anybody waits for a worker: a repetition wants nothing."""
     if plan.counted_in is not None:
         served.metrics.wanted[plan.counted_in].inc()
 
@@ -333,6 +317,7 @@ def _count_wanted(served: ServedModel, plan: Plan) -> None:
 def _count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:
     metrics = served.metrics
     metrics.predictions["error"].inc()
+    _count_wanted(served, ask.plan)
     if ask.plan.counted_in is not None:
         metrics.explanations[ask.plan.counted_in, "failed"].inc()
     if isinstance(error, ServiceError):
@@ -358,6 +343,7 @@ def _count_success(
 ) -> None:
     metrics, explained = served.metrics, prepared.explained
     metrics.predictions["ok"].inc()
+    _count_wanted(served, prepared.plan)
     if prepared.plan.lane is None:
         if prepared.plan.counted_in is not None:
             metrics.explanations[prepared.plan.counted_in, "rejected"].inc()
