@@ -46,11 +46,20 @@ AGAIN: dict[str, Any] = {
         },
     },
 }
+EVENT = {
+    "type": "object",
+    "description": "One server-sent event; its data is JSON: what is known of the progress, or "
+    "the explanation (null where the record has none)",
+    "properties": {
+        "event": {"enum": ["progress", "complete", "failed", "skipped"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-sent events: progress, and last complete or failed, whose data is "
-        "the explanation",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        "description": "Server-sent events: progress, and last complete, failed or skipped",
+        "content": {EVENT_STREAM: {"schema": EVENT}},
     }
 }
 

@@ -39,6 +39,17 @@ class Limits:
     deadline_seconds: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """What all lanes of a worker work with."""
+
+    work: Work
+    claims: JobClaims
+    concluder: Concluder
+    metrics: JobMetrics
+    limits: Limits
+
+
 @dataclass(slots=True, eq=False)
 class Item:
     """A job to compute. has_crashed: its child ended under it."""
@@ -55,19 +66,8 @@ class Intake:
     that turns out heavy, nothing waits that another worker could do.
     """
 
-    def __init__(
-        self,
-        work: Work,
-        claims: JobClaims,
-        concluder: Concluder,
-        metrics: JobMetrics,
-        limits: Limits,
-    ) -> None:
-        self._work = work
-        self._claims = claims
-        self._concluder = concluder
-        self._metrics = metrics
-        self._limits = limits
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
         self.held: dict[str, Claim] = {}
         self._ahead: asyncio.Task[list[Item]] | None = None
         self._is_wanted = asyncio.Event()
@@ -95,26 +95,28 @@ class Intake:
 
     def conclude(self, item: Item, ending: Finished | GivenUp | None) -> None:
         """A job has ended; its lease is the concluder's from now on. None: its record is final."""
-        self._concluder.conclude(item.claim, item.assignment, ending)
+        self._shared.concluder.conclude(item.claim, item.assignment, ending)
         del self.held[item.claim.entry]
 
     async def pass_on(self, claim: Claim, assignment: Assignment | None, reason: str) -> None:
         """To another worker, or to this one later; given up when nobody could by the deadline."""
         age = time.time() - claim.job.received_us / 1e6
-        is_late = age > self._limits.deadline_seconds
+        is_late = age > self._shared.limits.deadline_seconds
         log.warning("job_passed_on", reason=reason, is_late=is_late, **facts_of(claim))
         del self.held[claim.entry]
         if is_late:
             ending = None if assignment is None else GivenUp("failed", f"no worker: {reason}")
-            self._concluder.conclude(claim, assignment, ending)
+            self._shared.concluder.conclude(claim, assignment, ending)
         else:
-            self._metrics.count(claim.job.priority, "handed_back")
-            await self._claims.hand_back([claim], backoff_seconds=self._limits.lease_seconds)
+            self._shared.metrics.count(claim.job.priority, "handed_back")
+            await self._shared.claims.hand_back(
+                [claim], backoff_seconds=self._shared.limits.lease_seconds
+            )
 
     async def hand_back(self) -> None:
         """Everything held; none of it was begun. Raises QueueAwayError."""
         await self._end_ahead()
-        await self._claims.hand_back(self.held.values())
+        await self._shared.claims.hand_back(self.held.values())
 
     async def drop(self) -> None:
         """Everything held is renewed no longer: its leases run out."""
@@ -129,7 +131,7 @@ class Intake:
                 log.warning("nothing_taken_ahead", reason=str(error))
 
     async def _keep_ahead(self) -> list[Item]:
-        claims = await self._claims.claim(self._most, block_seconds=None)
+        claims = await self._shared.claims.claim(self._most, block_seconds=None)
         items = await self._prepared(claims)
         try:
             async with asyncio.timeout(LONGEST_KEPT_SECONDS):
@@ -142,17 +144,17 @@ class Intake:
     async def _return(self, claims: Sequence[Claim]) -> None:
         self._may_go_ahead = False
         try:
-            await self._claims.hand_back(claims)
+            await self._shared.claims.hand_back(claims)
         finally:
             self._let_go(claims)
 
     async def _claimed(self) -> list[Claim]:
         if time.monotonic() >= self._reclaim_at:
-            claim = await self._claims.reclaim()
+            claim = await self._shared.claims.reclaim()
             if claim is not None:
                 return [claim]
             self._reclaim_at = time.monotonic() + RECLAIM_SECONDS
-        return await self._claims.claim(self._most)
+        return await self._shared.claims.claim(self._most)
 
     @property
     def _most(self) -> int:
@@ -167,7 +169,7 @@ class Intake:
         self.held |= {claim.entry: claim for claim in claims}
         now = time.time()
         for claim in claims:
-            self._metrics.waited(claim.job.priority, now - claim.queued_ms / 1000)
+            self._shared.metrics.waited(claim.job.priority, now - claim.queued_ms / 1000)
         try:
             items = await self._items(claims)
         except BaseException:
@@ -179,7 +181,7 @@ class Intake:
         items = []
         for claim, found in zip(claims, await self._fetch(claims), strict=True):
             if found is Absent.FINAL:
-                self._concluder.conclude(claim, None, None)
+                self._shared.concluder.conclude(claim, None, None)
                 del self.held[claim.entry]
             elif found is Absent.UNKNOWN:
                 await self.pass_on(claim, None, "the evidence store has no such record")
@@ -196,7 +198,7 @@ class Intake:
         backoff = Backoff()
         while True:
             try:
-                return await self._work.fetch([claim.job for claim in claims])
+                return await self._shared.work.fetch([claim.job for claim in claims])
             except (StoreUnavailableError, StoreBusyError) as error:
                 log.warning("records_not_fetched", jobs=len(claims), reason=str(error))
                 await backoff.pause()

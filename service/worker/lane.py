@@ -17,11 +17,10 @@ from service.compute import (
 )
 from service.evidence import StoreBusyError, StoreUnavailableError
 from service.logs import log
-from service.queue import Claim, JobClaims, QueueAwayError
-from service.queue_metrics import JobMetrics
-from service.worker.concluding import Backoff, Concluder
-from service.worker.intake import Intake, Item, Limits, facts_of
-from service.worker.work import Absent, GivenUp, Work
+from service.queue import Claim, QueueAwayError
+from service.worker.concluding import Backoff
+from service.worker.intake import Intake, Item, Shared, facts_of
+from service.worker.work import Absent, GivenUp
 
 LOOK_SECONDS = 2.0
 """Between two looks at the record of a job that takes long."""
@@ -38,20 +37,9 @@ class Lane:
     up. So are jobs that were delivered too often: whatever held them ended each time.
     """
 
-    def __init__(
-        self,
-        work: Work,
-        claims: JobClaims,
-        concluder: Concluder,
-        metrics: JobMetrics,
-        limits: Limits,
-    ) -> None:
-        self._work = work
-        self._claims = claims
-        self._concluder = concluder
-        self._metrics = metrics
-        self._limits = limits
-        self._intake = Intake(work, claims, concluder, metrics, limits)
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._intake = Intake(shared)
         self._child: Child | None = None
         self._announcing: asyncio.Task[None] | None = None
         self._is_stopping = False
@@ -88,7 +76,7 @@ class Lane:
             await self._kill_child()
 
     async def _turn(self) -> None:
-        await self._concluder.room()
+        await self._shared.concluder.room()
         if self._child is None:
             self._child = await self._start_child()
         try:
@@ -141,7 +129,7 @@ class Lane:
     async def _reply(self, child: Child, item: Item) -> Reply:
         look_at = time.monotonic() + LOOK_SECONDS
         while True:
-            reply = await child.receive(self._limits.job_time_limit_seconds)
+            reply = await child.receive(self._shared.limits.job_time_limit_seconds)
             if not isinstance(reply, Progress):
                 return reply
             if time.monotonic() >= look_at:
@@ -155,17 +143,17 @@ class Lane:
     async def _is_called_off(self, item: Item) -> bool:
         """Whether the record became final meanwhile: cancelled, given up, or done elsewhere."""
         with suppress(StoreUnavailableError, StoreBusyError):
-            return await self._work.fetch([item.claim.job]) == [Absent.FINAL]
+            return await self._shared.work.fetch([item.claim.job]) == [Absent.FINAL]
         return False
 
     async def _announce(self, claim: Claim, facts: Mapping[str, object]) -> None:
         with suppress(QueueAwayError):
-            await self._claims.announce_progress(claim.job.key, facts)
+            await self._shared.claims.announce_progress(claim.job.key, facts)
 
     async def _end(self, item: Item, reply: Reply) -> None:
         match reply:
             case Finished():
-                self._metrics.computed(item.claim.job.priority, reply.seconds)
+                self._shared.metrics.computed(item.claim.job.priority, reply.seconds)
                 self._intake.computed(reply.seconds)
                 self._intake.conclude(item, reply)
             case Raised(kind, place):
@@ -176,9 +164,11 @@ class Lane:
                 await self._intake.pass_on(item.claim, item.assignment, reason)
 
     async def _start_child(self) -> Child:
-        limit = self._limits.job_time_limit_seconds
+        limit = self._shared.limits.job_time_limit_seconds
         return await Child.start(
-            self._work.function, limit_seconds=limit, environment=self._work.environment
+            self._shared.work.function,
+            limit_seconds=limit,
+            environment=self._shared.work.environment,
         )
 
     async def _kill_child(self) -> None:

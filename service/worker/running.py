@@ -19,7 +19,7 @@ from service.queue_metrics import JobMetrics
 from service.settings import Settings
 from service.worker.concluding import Concluder
 from service.worker.exposing import exposed
-from service.worker.intake import Limits
+from service.worker.intake import Limits, Shared
 from service.worker.lane import Lane
 from service.worker.work import Work
 
@@ -50,9 +50,8 @@ class Worker:
         self._metrics = metrics
         self._limits = limits
         self._concluder = Concluder(claims, metrics)
-        self._lanes = [
-            Lane(work, claims, self._concluder, metrics, limits) for _ in range(concurrency)
-        ]
+        shared = Shared(work, claims, self._concluder, metrics, limits)
+        self._lanes = [Lane(shared) for _ in range(concurrency)]
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:

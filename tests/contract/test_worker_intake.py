@@ -16,7 +16,7 @@ from service.queue import Claim, JobClaims, JobQueue
 from service.queue_metrics import JobMetrics
 from service.worker import intake
 from service.worker.concluding import Concluder
-from service.worker.intake import MOST_JOBS, Intake, Limits
+from service.worker.intake import MOST_JOBS, Intake, Limits, Shared
 
 LEASE_SECONDS = 60.0
 LIGHT = 0.0001
@@ -50,7 +50,7 @@ async def lane(queue: JobQueue, own: JobClaims, tmp_path: Path) -> AsyncIterator
     store, metrics = JobStore(tmp_path / "jobs.db"), JobMetrics(CollectorRegistry())
     store.create()
     limits = Limits(LEASE_SECONDS, LEASE_SECONDS, LEASE_SECONDS)
-    lane = Intake(StoredWork(store), own, Concluder(own, metrics), metrics, limits)
+    lane = Intake(Shared(StoredWork(store), own, Concluder(own, metrics), metrics, limits))
     assert await lane.take() == []
     names = [f"job_{n:03}" for n in range(JOBS)]
     store.add(**{name: {} for name in names})
