@@ -340,10 +340,24 @@ def join_payload(answer: bytes, ranges: Parts, pieces: Mapping[str, bytes]) -> t
 
 
 def encode_ask(
-    top: int, priority: Priority, answer_by: datetime | None, *, method: str | None = None
+    top: int,
+    priority: Priority,
+    answer_by: datetime | None,
+    *,
+    method: str | None = None,
+    is_counted: bool = True,
 ) -> bytes:
-    """What a worker needs to know of a queued explanation beside the record's other parts."""
-    ask = {"top": top, "method": method, "priority": priority, "answer_by": answer_by}
+    """What must be known of a queued explanation beside the record's other parts.
+
+    is_counted False: that it is wanted is counted with its end, as nobody scrapes who asked.
+    """
+    ask = {
+        "top": top,
+        "method": method,
+        "priority": priority,
+        "answer_by": answer_by,
+        "is_counted": is_counted,
+    }
     return orjson.dumps(ask, option=orjson.OPT_UTC_Z)
 
 

@@ -34,6 +34,13 @@ SETTLING_SECONDS = 0.2
 LOOK_SECONDS = 5.0
 """Between two looks for what there may be to get ready."""
 
+SINGLE_THREADED = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+"""A child is one processor's work: the last bits of a matrix product depend on the number of
+threads, and several children with a thread for each processor would wait for each other.
+"""
+
 _HEAD = struct.Struct(">II")
 
 OnProgress = Callable[[Mapping[str, object]], None]
@@ -170,7 +177,7 @@ class Child:
                 at_parents_end=signal.SIGKILL,
                 niceness=NICENESS if niceness is None else niceness,
                 pass_fds=[descriptor],
-                environment=environment,
+                environment=SINGLE_THREADED | dict(environment or {}),
             )
         loop = asyncio.get_running_loop()
         transport, frames = await loop.create_connection(_Frames, sock=ours)

@@ -230,7 +230,11 @@ def _finished(
     completed_at = datetime.now(UTC)
     method = task.method or model.manifest.explainer.method or "none"
     constants = header_constants(
-        model, method=method, engine=computed.engine, is_exact=computed.is_exact
+        model,
+        method=method,
+        engine=computed.engine,
+        is_exact=computed.is_exact,
+        policy_version=task.policy_version,
     )
     return Finished(
         status="complete" if computed.reason is None else "failed",

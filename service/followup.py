@@ -134,8 +134,9 @@ class FollowUps:
         if not outcome.stored:
             raise AlreadyFinalError
         if outcome.counted:
-            explanations = self.delivery.metrics.explanations
-            explanations.labels(event.template.model, ROLE, "queued", event.outcome).inc()
+            self.delivery.metrics.ended(
+                event.template.model, event.outcome, was_counted=record.was_counted
+            )
         if self.delivery.queue is not None:
             with suppress(QueueError):  # who waits looks into the store in a few seconds
                 await self.delivery.queue.announce_final(caller.tenant, request_id)

@@ -206,6 +206,14 @@ class Metrics:
             *("model", "version", "alias", "method", "digest"),
         )
 
+    def ended(self, model: str, outcome: str, *, was_counted: bool) -> None:
+        """Count how the wish for a queued explanation ended, and the wish itself where whoever had
+        it is not scraped.
+        """
+        if not was_counted:
+            self.wanted.labels(model, ROLE, "queued").inc()
+        self.explanations.labels(model, ROLE, "queued", outcome).inc()
+
     def bind(self, model: str, method: str) -> ModelMetrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:

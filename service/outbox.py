@@ -14,7 +14,7 @@ from service.endings import failed_final
 from service.evidence import EvidenceError, EvidenceLog, PendingRequest
 from service.evidence.events import EPOCH, microseconds
 from service.logs import log, place_of
-from service.metrics import ROLE, Metrics
+from service.metrics import Metrics
 from service.queue import Job, JobQueue, QueueError
 
 TURN_SECONDS = 1.0
@@ -75,13 +75,14 @@ class Outbox:
         last minute.
         """
         now = datetime.now(UTC)
+        grace = min(GRACE, self.deadline)  # what is late is to be counted then
         if monotonic() < self._deep_at:
-            oldest = await self._sweep(self._since, now - GRACE, now)
+            oldest = await self._sweep(self._since, now - grace, now)
         else:
             oldest = await self._sweep(self._deep_since, now + FAR, now)
             self._deep_at = monotonic() + DEEP_SECONDS
             self._deep_since = now - GIVE_UP - GIVE_UP
-        self._since = min(oldest, now - GRACE - LATE_COMMIT)
+        self._since = min(oldest, now - grace - LATE_COMMIT)
 
     async def _sweep(self, since: datetime, until: datetime, now: datetime) -> datetime:
         """Deal with what is pending in [since, until); the first that still is, or until."""
@@ -135,7 +136,7 @@ class Outbox:
             self._count(pending, "timeout")
 
     def _count(self, pending: PendingRequest, outcome: str) -> None:
-        self.metrics.explanations.labels(pending.model, ROLE, "queued", outcome).inc()
+        self.metrics.ended(pending.model, outcome, was_counted=pending.was_counted)
 
     async def _submit(self, left: Sequence[PendingRequest]) -> int | None:
         """How many the queue did not have; None when it takes no more, until the next sweep."""

@@ -46,6 +46,9 @@ class Ask(NamedTuple):
     parent_request_id: str | None = None
     """Of an explanation nobody asked for: the prediction's."""
 
+    is_scraped: bool = True
+    """The process that asks counts it, and its metrics are read."""
+
     @property
     def is_inline(self) -> bool:
         """Its explanation is computed here and now."""
@@ -266,7 +269,9 @@ def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | No
     )
     extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
     if ask.plan.lane == "queued":
-        extras["ask"] = answers.encode_ask(ask.top, ask.priority, ask.answer_by)
+        extras["ask"] = answers.encode_ask(
+            ask.top, ask.priority, ask.answer_by, is_counted=ask.is_scraped
+        )
     return Facts(
         *(ask.instances, provenance, ask.fingerprint, ask.body.codes, own.outputs, own.scores),
         extras=extras,

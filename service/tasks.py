@@ -38,6 +38,7 @@ class Task:
     received_at: datetime
     principal: str
     worker: str
+    policy_version: str | None
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -138,6 +139,7 @@ def task_of(record: Record, keyring: Keyring, *, worker: str) -> Task:
         received_at=decision.received_at,
         principal=decision.actor,
         worker=worker,
+        policy_version=orjson.loads(decision.header)["policy_version"],
     )
 
 
@@ -162,24 +164,7 @@ def final_event(record: Record, finished: Finished) -> FinalEvent:
     )
 
 
-def count_finished(
-    metrics: ModelMetrics,
-    finished: Finished,
-    *,
-    seconds: float,
-    is_counted: bool,
-    exemplar: dict[str, str] | None = None,
-) -> None:
-    """What whoever stored a final explanation counts. seconds: since it was asked for. exemplar:
-    what leads from its bucket to the request.
-
-    is_counted False: its outcome was known before (a timeout), so only its cost counts.
-    """
+def count_finished(metrics: ModelMetrics, finished: Finished) -> None:
+    """What whoever stored a final explanation counts beside its outcome: checks, size and cost."""
     count(metrics, finished.tally, lane="queued", tolerance=finished.tolerance)
     metrics.payload_size["queued"].observe(len(finished.explanation) / finished.rows)
-    if not is_counted:
-        return
-    is_complete = finished.status == "complete"
-    metrics.explanations["queued", "stored" if is_complete else "failed"].inc()
-    if is_complete:
-        metrics.duration["queued"].observe(seconds, exemplar)

@@ -210,6 +210,7 @@ class Bulk:
             subjects=None,
             plan=QUEUED,
             priority="low",
+            is_scraped=False,
         )
         (prepared,) = run(self.served, [ask])
         return None if isinstance(prepared, PredictionError) else prepared

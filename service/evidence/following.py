@@ -34,7 +34,7 @@ _later = events.alias("later")
 class PendingRequest:
     """A decision whose explanation is still to come, with what its job needs.
 
-    timed_out: it has been counted as too late.
+    timed_out: it has been counted as too late; was_counted: that it is wanted has been counted.
     """
 
     tenant: str
@@ -46,6 +46,7 @@ class PendingRequest:
     received_at: datetime
     priority: Priority
     method: str | None
+    was_counted: bool
     timed_out: bool
     header: bytes
 
@@ -141,6 +142,7 @@ def pending_of(row: Row[tuple[object, ...]]) -> PendingRequest:
         received_at=EPOCH + timedelta(microseconds=row.received_us),
         priority="low" if ask.get("priority") == "low" else "high",
         method=ask.get("method"),
+        was_counted=ask.get("is_counted", True),
         timed_out=row.outcome is not None,
         header=row.header,
     )

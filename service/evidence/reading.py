@@ -92,6 +92,12 @@ class Record:
         """Its explanation is still to come."""
         return self.status == "pending"
 
+    @property
+    def was_counted(self) -> bool:
+        """That its explanation is wanted has been counted where it was asked for."""
+        ask = self.decision.part("ask") if "ask" in self.decision.parts else b"{}"
+        return bool(orjson.loads(ask).get("is_counted", True))
+
     def part(self, name: str) -> bytes:
         """The final event's bytes where it has them, else the decision's; KeyError for neither."""
         if self.final is not None and name in self.final.parts:

@@ -65,6 +65,7 @@ class JobQueue:
     def __init__(self, url: str, *, max_queue: int, request_timeout_seconds: float) -> None:
         self._client = connect(url, timeout_seconds=SERVERS_SHARE * request_timeout_seconds)
         self._submit = self._client.register_script(scripts.SUBMIT)
+        self._ask_held = self._client.register_script(scripts.HELD)
         self._ask_state = self._client.register_script(scripts.STATE)
         self._max_queue = max_queue
         self._timeout = request_timeout_seconds
@@ -144,11 +145,11 @@ class JobQueue:
         try:
             with translated():
                 async with asyncio.timeout(SERVERS_SHARE * self._timeout):
-                    places = await self._client.hmget(INDEX, [field_of(job.key) for job in jobs])
+                    held = await self._ask_held(_SUBMIT_KEYS, [field_of(job.key) for job in jobs])
         except QueueAwayError as error:
             self._open_breaker(error)
             raise
-        return [job for job, place in zip(jobs, places, strict=True) if place is None]
+        return [job for job, is_held in zip(jobs, held, strict=True) if not is_held]
 
     async def announce_final(self, tenant: str, request_id: str) -> None:
         """Tell whoever waits that a final explanation is stored (a cancellation, say).

@@ -4,21 +4,26 @@ Entries are never deleted before a worker has had them: the group's lag would be
 with it what autoscalers watch.
 """
 
-SUBMIT = """
+_PRESENT = """
+-- Whether the job of a place in the index is still in its stream: somebody may have emptied the
+-- stream alone, and then its field is no job any more.
+local function is_there(place)
+  local id = string.sub(place, 3)
+  return #redis.call('XRANGE', KEYS[tonumber(string.sub(place, 1, 1))], id, id) > 0
+end
+"""
+
+SUBMIT = (
+    _PRESENT
+    + """
 -- KEYS: index, high, low. ARGV: limit; then for each job the number of its stream's key, its field
--- and its body. Answers 1 queued, 0 there already, -1 full. A field whose entry is gone (somebody
--- emptied the stream alone) is no job any more.
+-- and its body. Answers 1 queued, 0 there already, -1 full.
 local answers = {}
 local size = redis.call('HLEN', KEYS[1])
 for i = 2, #ARGV, 3 do
   local field = ARGV[i + 1]
   local place = redis.call('HGET', KEYS[1], field)
-  local is_there = false
-  if place then
-    local id = string.sub(place, 3)
-    is_there = #redis.call('XRANGE', KEYS[tonumber(string.sub(place, 1, 1))], id, id) > 0
-  end
-  if is_there then
+  if place and is_there(place) then
     answers[#answers + 1] = 0
   elseif not place and size >= tonumber(ARGV[1]) then
     answers[#answers + 1] = -1
@@ -31,6 +36,19 @@ for i = 2, #ARGV, 3 do
 end
 return answers
 """
+)
+
+HELD = (
+    _PRESENT
+    + """
+-- KEYS: as SUBMIT. ARGV: fields of jobs. Answers 1 for each that is queued or running, else 0.
+local answers = {}
+for i, place in ipairs(redis.call('HMGET', KEYS[1], unpack(ARGV))) do
+  answers[i] = (place and is_there(place)) and 1 or 0
+end
+return answers
+"""
+)
 
 STATE = """
 -- KEYS: index, facts, then the streams. ARGV: group, the name that holds jobs handed back.

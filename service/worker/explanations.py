@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Self
 
-import orjson
 from prometheus_client import CollectorRegistry
 
 from service.endings import failed_final
@@ -41,6 +40,7 @@ class ExplanationWork:
         self._evidence = evidence
         self._keyring = keyring
         self._worker = worker
+        self._metrics = metrics
         self._metrics_of = lru_cache(MODELS_BOUND)(metrics.bind)
 
     @classmethod
@@ -78,7 +78,10 @@ class ExplanationWork:
             request_id = record.decision.request_id
             log.error("record_not_understood", request_id=request_id, place=place_of(error))
             return Absent.UNKNOWN
-        return ExplanationAssignment(self._evidence, job, record, task.to_bytes(), self._metrics_of)
+        task_bytes, metrics = task.to_bytes(), self._metrics
+        return ExplanationAssignment(
+            self._evidence, job, record, task_bytes, metrics, self._metrics_of
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +92,7 @@ class ExplanationAssignment:
     job: Job
     record: Record
     task: bytes
+    metrics: Metrics
     metrics_of: Callable[[str, str], ModelMetrics]
     _event: FinalEvent | None = field(default=None, init=False)
 
@@ -99,29 +103,38 @@ class ExplanationAssignment:
         """
         if self._event is None:
             self._event = self._made(ending)
-        outcome = await self.evidence.append_final(self._event)
+        try:
+            outcome = await self.evidence.append_final(self._event)
+        except EvidenceError as error:
+            kind = type(error).__name__
+            self.metrics.errors.labels(self.job.model, "store", kind).inc()
+            raise
         if outcome.stored:  # else another worker's result or a cancellation was, and is counted
-            self._count(ending, self._event, is_counted=outcome.counted)
+            self._count(ending, self._event, is_first=outcome.counted)
 
     def _made(self, ending: Ending) -> FinalEvent:
         if isinstance(ending, GivenUp):
             return failed_final(self.record, ending.reason, outcome=ending.outcome, actor="worker")
         return final_event(self.record, Finished.from_bytes(ending.body))
 
-    def _count(self, ending: Ending, event: FinalEvent, *, is_counted: bool) -> None:
+    def _count(self, ending: Ending, event: FinalEvent, *, is_first: bool) -> None:
+        """is_first False: how it ended was known before (a timeout), so only its cost counts."""
         model = event.template.model
+        if is_first:
+            self.metrics.ended(model, event.outcome, was_counted=self.record.was_counted)
         if isinstance(ending, GivenUp):
-            method = orjson.loads(self.record.decision.header)["method"] or "none"
-            metrics = self.metrics_of(model, method)
-            metrics.errors("explain", "WorkerGaveUp").inc()
-            if is_counted:
-                metrics.explanations["queued", event.outcome].inc()
+            self.metrics.errors.labels(model, "explain", "WorkerGaveUp").inc()
             return
         finished = Finished.from_bytes(ending.body)
-        seconds = (datetime.now(UTC) - event.received_at).total_seconds()
         metrics = self.metrics_of(model, finished.method)
-        job = self.job
-        exemplar = {"request_id": job.request_id}
-        if job.trace_id is not None:
-            exemplar["trace_id"] = job.trace_id
-        count_finished(metrics, finished, seconds=seconds, is_counted=is_counted, exemplar=exemplar)
+        count_finished(metrics, finished)
+        if is_first and finished.status == "complete":
+            seconds = (datetime.now(UTC) - event.received_at).total_seconds()
+            metrics.duration["queued"].observe(seconds, self._exemplar)
+
+    @property
+    def _exemplar(self) -> dict[str, str]:
+        exemplar = {"request_id": self.job.request_id}
+        if self.job.trace_id is not None:
+            exemplar["trace_id"] = self.job.trace_id
+        return exemplar

@@ -154,6 +154,14 @@ async def test_a_late_one_is_counted_once_by_whoever_is_first(site: Site) -> Non
     assert set(site.jobs()) == {"late-00001", "early-0001"}
 
 
+async def test_a_deadline_shorter_than_the_grace_is_counted_when_it_is_over(site: Site) -> None:
+    outbox = site.outbox(deadline_seconds=1)
+    await outbox.sweep()
+    await site.log.append(waiting("late-00001", seconds=2))
+    await outbox.sweep()
+    assert counted(outbox, "timeout") == 1
+
+
 @pytest.mark.parametrize("was_late", [False, True])
 async def test_after_a_day_it_is_given_up_with_a_reason(site: Site, *, was_late: bool) -> None:
     event = waiting("hopeless-1", seconds=25 * 3600)

@@ -101,7 +101,9 @@ async def test_a_job_whose_stream_was_emptied_can_be_queued_again(valkey: Valkey
         await queue.submit(job("a"))
         with valkey.client() as client:
             client.delete(*STREAMS.values())
+        assert await queue.lacking([job("a"), job("b")]) == [job("a"), job("b")]
         assert await queue.submit(job("a"))
+        assert await queue.lacking([job("a"), job("b")]) == [job("b")]
     assert entries(valkey) == [job("a")]
 
 
