@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from service.errors import PredictionError
+from service.errors import OverloadedError, PredictionError
 from service.evidence import Answer, EvidenceLog
 from service.preparing import Ask, Prepared, run
 from service.serving import ServedModel
@@ -16,6 +16,12 @@ LOOP_BUDGET_SECONDS = 0.002
 
 MOST_ROWS = 512
 MOST_THREADS = 2
+MOST_OWED_SECONDS = 5.0
+"""Of waiting work, by its calibrated cost: more is refused, as it would be answered too late."""
+
+SHED_SECONDS = 1.0
+"""Of waiting work: from there on explanations are left out, so that predictions go on."""
+
 ENOUGH_REQUESTS = 64
 """As many waiting requests do not wait for a running commit to end."""
 
@@ -44,9 +50,22 @@ class Batcher:
     waiting: list[Waiting] = field(default_factory=list)
     threads: int = 0
     scheduled: bool = False
+    owed_seconds: float = 0.0
+    """What the waiting requests will take, were they alone."""
+
+    @property
+    def is_overloaded(self) -> bool:
+        """No explanation should be computed here for now."""
+        return self.owed_seconds > SHED_SECONDS
 
     def submit(self, ask: Ask) -> Waiting:
-        """Queue a request for the flush of this tick; its outcome says when it is durable."""
+        """Queue a request for the flush of this tick; its outcome says when it is durable.
+
+        Raises OverloadedError while what waits would take too long.
+        """
+        if self.owed_seconds > MOST_OWED_SECONDS:
+            raise OverloadedError
+        self.owed_seconds += self._cost(ask)
         loop = asyncio.get_running_loop()
         waiting = Waiting(ask, loop.create_future())
         self.waiting.append(waiting)
@@ -71,10 +90,10 @@ class Batcher:
         while self.waiting:
             batch = self._next_batch()
             if self._seconds(batch) <= LOOP_BUDGET_SECONDS:
-                del self.waiting[: len(batch)]
+                self._take(batch)
                 self._store(batch, run(self.served, [w.ask for w in batch]))
             elif self.threads < MOST_THREADS:
-                del self.waiting[: len(batch)]
+                self._take(batch)
                 self._start_thread(batch)
             else:
                 return  # a finishing thread flushes again
@@ -87,15 +106,20 @@ class Batcher:
                 return self.waiting[:count]
         return self.waiting[:]
 
+    def _take(self, batch: Sequence[Waiting]) -> None:
+        del self.waiting[: len(batch)]
+        owed = self.owed_seconds - sum(self._cost(waiting.ask) for waiting in batch)
+        self.owed_seconds = owed if self.waiting else 0.0
+
     def _seconds(self, batch: Sequence[Waiting]) -> float:
-        cost = self.served.model.manifest.cost
-        seconds = cost.predict_row
-        for waiting in batch:
-            rows = len(waiting.ask.body.rows)
-            seconds += rows * cost.predict_row_in_batch
-            if waiting.ask.is_inline:
-                seconds += rows * cost.explain_row_in_batch
-        return seconds
+        alone = self.served.model.manifest.cost.predict_row
+        return alone + sum(self._cost(waiting.ask) for waiting in batch)
+
+    def _cost(self, ask: Ask) -> float:
+        """Seconds of a request in a batch."""
+        cost, rows = self.served.model.manifest.cost, len(ask.body.rows)
+        explaining = cost.explain_row_in_batch if ask.is_inline else 0.0
+        return rows * (cost.predict_row_in_batch + explaining)
 
     def _start_thread(self, batch: list[Waiting]) -> None:
         self.threads += 1
@@ -121,8 +145,6 @@ class Batcher:
             else:
                 waiting.prepared, waiting.computed = result, now
                 events.append((result.event, waiting.outcome))
-                if result.unasked is not None:
-                    events.append((result.unasked, asyncio.get_running_loop().create_future()))
         try:
             if events:
                 self.evidence.submit(events)

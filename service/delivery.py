@@ -1,7 +1,8 @@
 """Queued explanations of requests that may wait: handed to workers, and picked up again."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -18,6 +19,8 @@ SETTLE_SECONDS = 2.0
 """How long a repetition waits for the first answer's fate, and no longer than that answer waits."""
 
 POLL_SECONDS = 0.05
+STOP_SECONDS = 1.0
+"""Between two looks, while an answer waits, whether the service stops."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +35,7 @@ class Delivery:
     evidence: EvidenceLog
     metrics: Metrics
     max_queue: int = 10_000
+    is_stopping: Callable[[], bool] = field(default=lambda: False)
 
     @property
     def is_full(self) -> bool:
@@ -71,8 +75,9 @@ class Delivery:
                 record = await self._final(job, waiting, deadline)
                 if record is None:
                     return None
-                # A repetition must get these bytes again, so that they went out is stored first.
-                await self.evidence.mark_answered(event)
+                # A repetition must get these bytes again, so that they go out is stored first.
+                if not await self.evidence.mark_answered(event, "final"):
+                    return None  # a repetition that came late has been told it is pending
             except EvidenceError as error:
                 reason = str(error)
                 log.warning("explanation_not_delivered", request_id=job.request_id, reason=reason)
@@ -80,8 +85,10 @@ class Delivery:
         return final_answer(record)
 
     async def _final(self, job: Job, waiting: Waiting, deadline: float) -> Record | None:
-        """The record once it is final, None if it is not by the deadline."""
-        while await waiting.wait(deadline - monotonic()):
+        """The record once it is final, None if it is not by the deadline or the service stops."""
+        while (left := deadline - monotonic()) > 0 and not self.is_stopping():
+            if not await waiting.wait(min(left, STOP_SECONDS)):
+                continue
             # Perhaps announcements were only missed: then there is more to wait for.
             record = await self.evidence.record(job.tenant, job.request_id)
             if record is not None and record.final is not None:
@@ -89,20 +96,31 @@ class Delivery:
         return None
 
     async def first_answer(self, record: Record) -> bytes | None:
-        """The bytes the first answer to a stored request had; None while it still waits."""
+        """The bytes the first answer to a stored request had; None while it still waits.
+
+        Whoever stores first what they are decides it, the first answer or its late repetition.
+        Raises StoreUnavailableError, StoreBusyError.
+        """
         decision = record.decision
         if decision.status != "pending":
             return decision.part("answer")
-        deadline = monotonic() + SETTLE_SECONDS
+        answer_by = _answer_by(decision.part("ask"))
+        if answer_by is None:  # nothing was waited for
+            return decision.part("answer")
+        started, longest = monotonic(), (answer_by - decision.received_at).total_seconds()
         current: Record | None = record
         while current is not None:
-            if current.answered_final:
+            if current.answered == "final":
                 return final_answer(current)
-            if datetime.now(UTC) > _answer_by(decision.part("ask")):
+            waited = monotonic() - started
+            if current.answered == "pending":
                 return decision.part("answer")
-            if monotonic() > deadline:
+            if datetime.now(UTC) > answer_by or waited > longest:
+                await self.evidence.mark_answered(decision, "pending")
+            elif waited > SETTLE_SECONDS:
                 return None
-            await asyncio.sleep(POLL_SECONDS)
+            else:
+                await asyncio.sleep(POLL_SECONDS)
             current = await self.evidence.record(decision.tenant, decision.request_id)
         return None
 
@@ -142,6 +160,6 @@ def final_answer(record: Record) -> bytes:
     return answer
 
 
-def _answer_by(ask: bytes) -> datetime:
+def _answer_by(ask: bytes) -> datetime | None:
     by: str | None = orjson.loads(ask)["answer_by"]
-    return datetime.min.replace(tzinfo=UTC) if by is None else datetime.fromisoformat(by)
+    return None if by is None else datetime.fromisoformat(by)

@@ -169,6 +169,14 @@ class StoreAwayError(ServiceError):
     retry_after_seconds = 2
 
 
+class OverloadedError(ServiceError):
+    """The service is at its limit; retry later."""
+
+    status = 503
+    code = "overloaded"
+    retry_after_seconds = 1
+
+
 class QueueLimitError(ServiceError):
     """The explanation queue is at its limit; retry later."""
 

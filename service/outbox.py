@@ -11,11 +11,24 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from service.endings import failed_final
-from service.evidence import EvidenceError, EvidenceLog, PendingRequest
+from service.evidence import (
+    EvidenceError,
+    EvidenceLog,
+    PendingRequest,
+    StoreBusyError,
+    StoreUnavailableError,
+)
 from service.evidence.events import EPOCH, microseconds
 from service.logs import log, place_of
 from service.metrics import Metrics
-from service.queue import Job, JobQueue, QueueError
+from service.queue import (
+    PRIORITIES,
+    Job,
+    JobQueue,
+    QueueAwayError,
+    QueueError,
+    QueueFullError,
+)
 
 TURN_SECONDS = 1.0
 MOST_SHARE = 0.1
@@ -88,9 +101,7 @@ class Outbox:
         """Deal with what is pending in [since, until); the first that still is, or until."""
         oldest, requeued, is_taking = until, 0, True
         async for page in self._pages(since, until):
-            left = [pending for pending in page if not await self._given_up(pending, now)]
-            for pending in left:
-                await self._count_late(pending, now)
+            left = [pending for pending in page if not await self._ended(pending, now)]
             oldest = min([oldest, *(pending.received_at for pending in left)])
             if is_taking:
                 taken = await self._submit(left)
@@ -110,6 +121,22 @@ class Outbox:
             is_last = len(page) < PAGE
             if not is_last:  # the last one's microsecond again, unless the page held no other
                 since = max(page[-1].received_at, since + timedelta(microseconds=1))
+
+    async def _ended(self, pending: PendingRequest, now: datetime) -> bool:
+        """Count it if it is late, give it up if it is old; True when it is pending no more.
+
+        One that cannot be dealt with holds up no other.
+        Raises StoreUnavailableError, StoreBusyError.
+        """
+        try:
+            if await self._given_up(pending, now):
+                return True
+            await self._count_late(pending, now)
+        except (StoreUnavailableError, StoreBusyError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with this record
+            log.error("outbox_passed_over", request_id=pending.request_id, place=place_of(error))
+        return False
 
     async def _given_up(self, pending: PendingRequest, now: datetime) -> bool:
         if now - pending.received_at < GIVE_UP:
@@ -139,22 +166,32 @@ class Outbox:
         self.metrics.ended(pending.model, outcome, was_counted=pending.was_counted)
 
     async def _submit(self, left: Sequence[PendingRequest]) -> int | None:
-        """How many the queue did not have; None when it takes no more, until the next sweep."""
+        """How many the queue took; None when it is away, until the next sweep."""
         if self.queue is None:
             return None
         try:
             lost = await self.queue.lacking([_job(pending) for pending in left])
-        except QueueError:
+            taken = [
+                await self._submit_all(self.queue, [job for job in lost if job.priority == each])
+                for each in PRIORITIES
+            ]
+        except QueueAwayError:
             return None
-        for start in range(0, len(lost), AT_ONCE):
-            chunk = [self.queue.submit(job) for job in lost[start : start + AT_ONCE]]
+        return sum(taken)
+
+    async def _submit_all(self, queue: JobQueue, jobs: Sequence[Job]) -> int:
+        """How many of one priority were taken until there was no room for more."""
+        taken = 0
+        for start in range(0, len(jobs), AT_ONCE):
+            chunk = [queue.submit(job) for job in jobs[start : start + AT_ONCE]]
             answers = await asyncio.gather(*chunk, return_exceptions=True)
             refusals = [answer for answer in answers if isinstance(answer, BaseException)]
-            if refusals and isinstance(refusals[0], QueueError):
-                return None
+            taken += len(answers) - len(refusals)
+            if refusals and isinstance(refusals[0], QueueFullError):
+                break
             if refusals:
                 raise refusals[0]
-        return len(lost)
+        return taken
 
 
 def _job(pending: PendingRequest) -> Job:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from service.evidence import Lane
 from service.registry import RegisteredModel
 
+BUSY = "the service is overloaded; ask again later with POST /explanations"
 QUEUE_FULL = "the queue of explanations is full; ask again later with POST /explanations"
 
 
@@ -24,20 +25,27 @@ NOTHING = Plan(None)
 INLINE = Plan("inline", counted_in="inline")
 QUEUED = Plan("queued", counted_in="queued")
 SHED = Plan(None, QUEUE_FULL, counted_in="queued")
+LEFT_OUT = Plan(None, BUSY, counted_in="inline")
 
 
 def plan_explanation(
-    model: RegisteredModel, n_rows: int, *, inline_budget_seconds: float, queue_is_full: bool
+    model: RegisteredModel,
+    n_rows: int,
+    *,
+    inline_budget_seconds: float,
+    queue_is_full: bool,
+    is_overloaded: bool,
 ) -> Plan:
     """Inline what is exact, calls no model and is calibrated to fit the budget; queued the rest.
 
-    A full queue sheds the explanation before it touches the prediction.
+    A full queue, or too many predictions that wait, shed the explanation before the prediction is
+    touched.
     """
     explained = model.manifest.explainer
     if explained.method is None or (model.runs_inline and model.explainer is None):
         return Plan(None, f"no explainer: {explained.reason}", counted_in="inline")
     if model.runs_inline and _seconds(model, n_rows) <= inline_budget_seconds:
-        return INLINE
+        return LEFT_OUT if is_overloaded else INLINE
     return SHED if queue_is_full else QUEUED
 
 

@@ -13,6 +13,7 @@ from schemas import DecodedBody, InvalidContentError, NotStrictJsonError, Violat
 from service.answers import DEFAULT_TOP
 from service.auth import Caller
 from service.batching import MOST_THREADS, Batcher
+from service.counting import count_failure, count_success, exemplar_of
 from service.delivery import Delivery, job_of
 from service.errors import (
     ConflictError,
@@ -20,23 +21,22 @@ from service.errors import (
     InternalError,
     InvalidRequestError,
     NotJsonError,
+    OverloadedError,
     PredictionError,
     ServiceError,
-    StoreAwayError,
 )
 from service.evidence import (
     AppendOutcome,
     DecisionEvent,
     EvidenceLog,
     StoreBusyError,
+    StoredDecision,
     StoreUnavailableError,
 )
-from service.explaining import count
 from service.logs import log
 from service.planning import NOTHING, Plan, plan_explanation
 from service.prefer import NO_PREFERENCE, Preference
 from service.preparing import Ask, Prepared
-from service.registry import RegisteredModel
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
 
@@ -148,7 +148,7 @@ class PredictService:
         except InvalidContentError as error:
             raise InvalidRequestError("see errors", errors=error.errors) from None
         instances = model.codec.instances_json(body.rows)
-        plan = self._plan(model, call, len(body.rows))
+        plan = self._plan(served, call, len(body.rows))
         wait = self._wait_seconds(call.preference)
         return Ask(
             request_id=call.request_id,
@@ -165,14 +165,16 @@ class PredictService:
             answer_by=received_at + timedelta(seconds=wait + SAY_SECONDS) if wait else None,
         )
 
-    def _plan(self, model: RegisteredModel, call: PredictCall, n_rows: int) -> Plan:
+    def _plan(self, served: ServedModel, call: PredictCall, n_rows: int) -> Plan:
         if not call.explain:
             return NOTHING
+        batcher = self._batchers.get(served)  # made on the loop's thread only
         return plan_explanation(
-            model,
+            served.model,
             n_rows,
             inline_budget_seconds=self.limits.inline_budget_seconds,
             queue_is_full=self.delivery.is_full,
+            is_overloaded=batcher is not None and batcher.is_overloaded,
         )
 
     def _wait_seconds(self, preference: Preference) -> float:
@@ -224,42 +226,70 @@ class PredictService:
         self, served: ServedModel, ask: Ask, started: float, parsed: float
     ) -> PredictReply:
         computing = perf_counter()
-        waiting = self._batcher(served).submit(ask)
         try:
-            if await waiting.outcome is AppendOutcome.CONFLICT:
-                return await self._replay(ask)
-        except (PredictionError, StoreBusyError, StoreUnavailableError) as error:
-            raise _count_failure(served, ask, error) from None
+            waiting = self._batcher(served).submit(ask)
+            outcome = await waiting.outcome
+            if outcome is AppendOutcome.CONFLICT:
+                return await self._replay(served, ask, waiting.prepared)
+        except (
+            OverloadedError,
+            PredictionError,
+            StoreBusyError,
+            StoreUnavailableError,
+        ) as error:
+            raise count_failure(served, ask, error) from None
         prepared, now = waiting.prepared, perf_counter()
         assert prepared is not None
-        exemplar = _exemplar(ask) if waiting.leads else None
-        _count_success(served, ask, prepared, now - started, exemplar)
+        exemplar = exemplar_of(ask) if waiting.leads else None
+        count_success(served, ask, prepared, now - started, exemplar)
         explaining = prepared.explained.duration_seconds if prepared.explained else 0.0
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
         if prepared.unasked is not None:
-            self._submit_unasked(served, prepared.unasked, ask.trace_id)
+            await self._store_unasked(served, prepared.unasked, ask.trace_id)
         if prepared.plan.lane == "queued":
-            return await self._deliver(served, ask, prepared, timings)
+            return await self._deliver(served, ask, prepared, started, timings)
         return PredictReply(prepared.answer, is_replay=False, timings=timings)
 
-    def _submit_unasked(
+    async def _store_unasked(
         self, served: ServedModel, event: DecisionEvent, trace_id: str | None
     ) -> None:
-        """Queue what policy wants explained; nobody waits for it."""
-        served.metrics.wanted["queued"].inc()
+        """Store what policy wants explained, once its prediction's record is durable and before
+        the answer; nobody waits for the explanation itself.
+        """
+        metrics = served.metrics
+        try:
+            outcome = await self.evidence.append(event)
+        except (StoreBusyError, StoreUnavailableError) as error:
+            metrics.wanted["queued"].inc()
+            metrics.explanations["queued", "failed"].inc()
+            metrics.errors("store", type(error).__name__).inc()
+            log.error("unasked_not_stored", request_id=event.request_id, reason=str(error))
+            return
+        if outcome is AppendOutcome.CONFLICT:
+            return
+        metrics.wanted["queued"].inc()
         job = job_of(event, served.model.digest, priority="low", trace_id=trace_id)
         task = asyncio.create_task(self.delivery.submit(job))
         self._unasked.add(task)
         task.add_done_callback(self._unasked.discard)
 
     async def _deliver(
-        self, served: ServedModel, ask: Ask, prepared: Prepared, timings: tuple[float, ...]
+        self,
+        served: ServedModel,
+        ask: Ask,
+        prepared: Prepared,
+        since: float,
+        timings: tuple[float, ...],
     ) -> PredictReply:
-        """Hand the explanation to a worker and answer with it if it comes in time."""
+        """Hand the explanation to a worker and answer with it if it comes in time.
+
+        since: when the request began, by perf_counter.
+        """
         started = perf_counter()
         wait = 0.0
-        if ask.answer_by is not None:
-            wait = (ask.answer_by - datetime.now(UTC)).total_seconds() - SAY_SECONDS
+        if ask.answer_by is not None:  # the clock may be set meanwhile
+            asked = (ask.answer_by - ask.received_at).total_seconds() - SAY_SECONDS
+            wait = asked - (started - since)
         digest, trace_id = served.model.digest, ask.trace_id
         job = job_of(prepared.event, digest, priority=ask.priority, trace_id=trace_id)
         answer = await self.delivery.deliver(prepared.event, job, wait)
@@ -272,7 +302,9 @@ class PredictService:
             is_queued=True,
         )
 
-    async def _replay(self, ask: Ask) -> PredictReply:
+    async def _replay(
+        self, served: ServedModel, ask: Ask, prepared: Prepared | None
+    ) -> PredictReply:
         """The first answer's bytes; ConflictError for another request or principal."""
         stored = await self.evidence.record(ask.caller.tenant, ask.request_id)
         if stored is None:
@@ -284,6 +316,9 @@ class PredictService:
         )
         if not same:
             raise ConflictError
+        unasked = None if prepared is None else prepared.unasked
+        if unasked is not None and _is_wanted(decision):  # lost if the first answer's process died
+            await self._store_unasked(served, unasked, ask.trace_id)
         answer = await self.delivery.first_answer(stored)
         if answer is None:
             raise InProgressError
@@ -308,54 +343,6 @@ class PredictService:
         self.executor.shutdown(wait=True)
 
 
-def _count_wanted(served: ServedModel, plan: Plan) -> None:
-    """Once the record is durable, before anybody waits for a worker: a repetition wants nothing."""
-    if plan.counted_in is not None:
-        served.metrics.wanted[plan.counted_in].inc()
-
-
-def _count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:
-    metrics = served.metrics
-    metrics.predictions["error"].inc()
-    _count_wanted(served, ask.plan)
-    if ask.plan.counted_in is not None:
-        metrics.explanations[ask.plan.counted_in, "failed"].inc()
-    if isinstance(error, ServiceError):
-        return error
-    metrics.errors("store", type(error).__name__).inc()
-    log.warning("store_away", request_id=ask.request_id, reason=str(error))  # names hosts and files
-    return StoreAwayError()
-
-
-def _exemplar(ask: Ask) -> dict[str, str]:
-    """What leads from a latency's bucket to a request; it costs as much as three counters."""
-    if ask.trace_id is None:
-        return {"request_id": ask.request_id}
-    return {"request_id": ask.request_id, "trace_id": ask.trace_id}
-
-
-def _count_success(
-    served: ServedModel,
-    ask: Ask,
-    prepared: Prepared,
-    seconds: float,
-    exemplar: dict[str, str] | None,
-) -> None:
-    metrics, explained = served.metrics, prepared.explained
-    metrics.predictions["ok"].inc()
-    _count_wanted(served, prepared.plan)
-    if prepared.plan.lane is None:
-        if prepared.plan.counted_in is not None:
-            metrics.explanations[prepared.plan.counted_in, "rejected"].inc()
-        return
-    if explained is None:
-        return  # whoever stores it counts it
-    assert served.model.invariants is not None
-    tolerance = served.model.invariants.tolerance
-    count(metrics, explained.tally(), lane="inline", tolerance=tolerance)
-    metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
-    if prepared.event.status == "complete":
-        metrics.explanations["inline", "served"].inc()
-        metrics.duration["inline"].observe(seconds, exemplar)
-    else:
-        metrics.explanations["inline", "failed"].inc()
+def _is_wanted(decision: StoredDecision) -> bool:
+    """By the policy when it was predicted."""
+    return "policy" in decision.parts and bool(orjson.loads(decision.part("policy"))["wants"])

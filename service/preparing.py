@@ -18,7 +18,7 @@ from service.evidence import DecisionEvent, Status
 from service.explaining import Explained, ExplainedPart, explain_rows
 from service.logs import log, place_of
 from service.models.base import Served
-from service.planning import NOTHING, QUEUED, Plan
+from service.planning import LEFT_OUT, NOTHING, QUEUED, SHED, Plan
 from service.policy import PolicyDecision
 from service.serving import ServedModel
 
@@ -55,10 +55,14 @@ class Ask(NamedTuple):
         return self.plan.lane == "inline"
 
     def ruled(self, ruling: PolicyDecision | None) -> "Ask":
-        """The same but for what policy does not allow."""
-        if ruling is None or ruling.allowed or not self.explain:
+        """The same but for what policy does not allow, or wants whether there is room or not."""
+        if ruling is None or not self.explain:
             return self
-        return self._replace(plan=Plan(None, ruling.skipped))
+        if not ruling.allowed:
+            return self._replace(plan=Plan(None, ruling.skipped))
+        if ruling.is_drawn and self.plan in (SHED, LEFT_OUT):
+            return self._replace(plan=QUEUED)
+        return self
 
     def explained_unasked(self, served: ServedModel) -> "Ask":
         """The explanation policy wants of a prediction that came without: a record of its own.
@@ -221,7 +225,8 @@ class _Own(NamedTuple):
 def _prepare(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | None) -> Prepared:
     answer, event, size = _decision(served, ask, own, ruling)
     unasked = None
-    if ruling is not None and ruling.is_drawn and not ask.explain:
+    can_explain = served.model.manifest.explainer.method is not None
+    if ruling is not None and ruling.is_drawn and can_explain and not ask.explain:
         _, unasked, _ = _decision(served, ask.explained_unasked(served), own, ruling)
     return Prepared(answer, event, own.part, size, ask.plan, unasked)
 

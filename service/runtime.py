@@ -37,5 +37,6 @@ class Runtime:
     follow_ups: FollowUps = field(init=False)
 
     def __post_init__(self) -> None:
+        self.delivery.is_stopping = lambda: self.is_stopping
         self.watch = Watch(self.evidence, self.delivery.queue, self.metrics)
         self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)

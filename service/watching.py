@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
 from service.auth import Caller
 from service.errors import NotFoundError, StoreAwayError
-from service.evidence import EvidenceError, EvidenceLog, Record
+from service.evidence import EvidenceError, EvidenceLog, Record, RequestKey
 from service.http import REQUEST_ID
 from service.metrics import BACKEND, Metrics
 from service.queue import JobQueue, Notice
@@ -25,6 +25,9 @@ UNANNOUNCED_SECONDS = 15.0
 that looked at each sign of life would take a tenth of a processor.
 """
 
+MOST_FOLLOWED = 1000
+"""Event streams at once in one process; each holds a connection."""
+
 Stopping = Callable[[], bool]
 
 
@@ -35,8 +38,8 @@ class Announcements(Protocol):
         """True when it is worth looking in the store."""
         ...
 
-    def events(self, *, idle_seconds: float) -> AsyncGenerator[Notice | None, None]:
-        """Announcements up to the final one; None when there was none for so long."""
+    async def next(self, seconds: float) -> Notice | None:
+        """The next announcement; None when there is none for so long."""
         ...
 
 
@@ -47,10 +50,9 @@ class _Silence:
         await asyncio.sleep(seconds)
         return False
 
-    async def events(self, *, idle_seconds: float) -> AsyncGenerator[Notice | None, None]:
-        while True:
-            await asyncio.sleep(idle_seconds)
-            yield None
+    async def next(self, seconds: float) -> Notice | None:
+        await asyncio.sleep(seconds)
+        return None
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +62,7 @@ class Watch:
     evidence: EvidenceLog
     queue: JobQueue | None
     metrics: Metrics
+    followed: int = 0
 
     async def find(self, caller: Caller, request_id: str) -> Record:
         """A record the caller may read: his own, or with the scope audit his tenant's.
@@ -82,7 +85,7 @@ class Watch:
         Raises StoreAwayError.
         """
         deadline = monotonic() + seconds
-        async with self._announced(record) as announcements:
+        async with self._announced(_key(record)) as announcements:
             while True:
                 current = await self._again(record)
                 left = deadline - monotonic()
@@ -91,28 +94,38 @@ class Watch:
                 await announcements.wait(min(left, self._pause_seconds))
 
     async def follow(
-        self, record: Record, seconds: float, is_stopping: Stopping
+        self, key: RequestKey, seconds: float, is_stopping: Stopping
     ) -> AsyncGenerator[Notice | Record | None, None]:
-        """What happens to a pending record: progress as it is announced, at last the final record;
-        None every few seconds of silence. Ends without a final one after that many seconds.
+        """What happens to the record of a tenant and request ID: progress as it is announced, at
+        last the final record; None every few seconds of silence. Ends without a final one after
+        that many seconds. Holds no record meanwhile: it may be some megabytes.
 
         Raises StoreAwayError.
         """
-        deadline = monotonic() + seconds
-        async with self._announced(record) as announcements:
-            current = await self._again(record)
-            look_at = monotonic() + self._look_seconds
-            while current.is_pending and monotonic() < deadline and not is_stopping():
-                notice = await _next(announcements, min(seconds, self._pause_seconds))
-                if notice is not None and notice.kind == "progress":
-                    yield notice
-                    continue
-                if notice is not None or monotonic() >= look_at:
-                    current = await self._again(record)
-                    look_at = monotonic() + self._look_seconds
-                yield None
-        if not current.is_pending:
-            yield current
+        self.followed += 1
+        try:
+            async with self._announced(key) as announcements:
+                deadline = monotonic() + seconds
+                final = await self._final(key)
+                look_at = monotonic() + self._look_seconds
+                while final is None and monotonic() < deadline and not is_stopping():
+                    notice = await announcements.next(min(seconds, self._pause_seconds))
+                    if notice is not None and notice.kind == "progress":
+                        yield notice
+                        continue
+                    if notice is not None or monotonic() >= look_at:
+                        final = await self._final(key)
+                        look_at = monotonic() + self._look_seconds
+                    yield None
+            if final is not None:
+                yield final
+        finally:
+            self.followed -= 1
+
+    @property
+    def is_crowded(self) -> bool:
+        """No more should be followed in this process."""
+        return self.followed >= MOST_FOLLOWED
 
     @property
     def _is_told(self) -> bool:
@@ -127,19 +140,21 @@ class Watch:
         return UNANNOUNCED_SECONDS if self._is_told else 0.0
 
     @asynccontextmanager
-    async def _announced(self, record: Record) -> AsyncIterator[Announcements]:
+    async def _announced(self, key: RequestKey) -> AsyncIterator[Announcements]:
         if self.queue is None:
             yield _Silence()
             return
-        decision = record.decision
-        async with self.queue.notices.waiting(decision.tenant, decision.request_id) as waiting:
+        async with self.queue.notices.waiting(*key) as waiting:
             yield waiting
+
+    async def _final(self, key: RequestKey) -> Record | None:
+        record = await self._read(*key)
+        return None if record is None or record.is_pending else record
 
     async def _again(self, record: Record) -> Record:
         if not record.is_pending:
             return record
-        decision = record.decision
-        current = await self._read(decision.tenant, decision.request_id)
+        current = await self._read(*_key(record))
         return record if current is None else current
 
     async def _read(self, tenant: str, request_id: str) -> Record | None:
@@ -150,6 +165,5 @@ class Watch:
             raise StoreAwayError from None
 
 
-async def _next(announcements: Announcements, idle_seconds: float) -> Notice | None:
-    async with aclosing(announcements.events(idle_seconds=idle_seconds)) as events:
-        return await anext(events)
+def _key(record: Record) -> RequestKey:
+    return record.decision.tenant, record.decision.request_id

@@ -179,10 +179,11 @@ class Bulk:
 
     async def _record(self, accepted: Accepted) -> Record | None:
         """The final record of these rows, made if it is not there; None where no prediction is."""
-        key = (self.caller.tenant, self._request_id(accepted))
+        instances = self.served.model.codec.instances_json(accepted.body.rows)
+        key = (self.caller.tenant, self._request_id(accepted, instances))
         record = await self.evidence.record(*key)
         if record is None:
-            prepared = await asyncio.to_thread(self._prepare, accepted, key[1])
+            prepared = await asyncio.to_thread(self._prepare, accepted, instances, key[1])
             if prepared is None:
                 return None
             await self.evidence.append(prepared.event)
@@ -190,14 +191,15 @@ class Bulk:
             assert record is not None
         return await self._final(record) if record.is_pending else record
 
-    def _request_id(self, accepted: Accepted) -> str:
+    def _request_id(self, accepted: Accepted, instances: bytes) -> str:
+        """The same for the same rows of the same file, so that an interrupted run goes on."""
         policy = self.served.policy
         version = None if policy is None else policy.version
         facts = [self.served.model.digest, version, self.table.digest, accepted.numbers]
-        return "bulk-" + self.keyring.digest(self.caller.tenant, "bulk", orjson.dumps(facts))[:40]
+        message = orjson.dumps(facts) + instances
+        return "bulk-" + self.keyring.digest(self.caller.tenant, "bulk", message)[:40]
 
-    def _prepare(self, accepted: Accepted, request_id: str) -> Prepared | None:
-        instances = self.served.model.codec.instances_json(accepted.body.rows)
+    def _prepare(self, accepted: Accepted, instances: bytes, request_id: str) -> Prepared | None:
         ask = Ask(
             request_id=request_id,
             caller=self.caller,

@@ -17,6 +17,9 @@ FinalStatus = Literal["complete", "failed"]
 Ending = Literal["stored", "failed", "rejected", "dead"]
 """How the wish for a queued explanation ended, as coverage counts it."""
 
+Answered = Literal["final", "pending"]
+"""What the first answer to the client carried of a queued explanation."""
+
 Parts = Mapping[str, tuple[int, int]]
 """Name to (start, end) within the payload bytes; the ranges may nest and overlap."""
 
@@ -249,7 +252,9 @@ class OutcomeEvent(NoteEvent):
 
 
 class AnswerEvent(NoteEvent):
-    """The first answer to the client already carried the final explanation."""
+    """What the first answer to the client carried: status None for the final explanation, else
+    `pending`.
+    """
 
     __slots__ = ()
     event_type: ClassVar[str] = "answer"

@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import (
+    Answered,
     AnswerEvent,
     DecisionEvent,
     Event,
@@ -95,12 +96,17 @@ class EvidenceLog:
         late = OutcomeEvent.about(pending, "timeout", actor=actor, completed_at=datetime.now(UTC))
         return await self.append(late) is AppendOutcome.STORED
 
-    async def mark_answered(self, decision: DecisionEvent | StoredDecision) -> None:
-        """Store that the first answer carried the final explanation, for replays to do the same."""
+    async def mark_answered(
+        self, decision: DecisionEvent | StoredDecision, carried: Answered
+    ) -> bool:
+        """Store what the first answer carries, for replays to carry the same; False if that had
+        been decided before.
+        """
+        status = None if carried == "final" else carried
         answered = AnswerEvent.about(
-            decision, None, actor=decision.actor, completed_at=datetime.now(UTC)
+            decision, status, actor=decision.actor, completed_at=datetime.now(UTC)
         )
-        await self.append(answered)
+        return await self.append(answered) is AppendOutcome.STORED
 
     def submit(self, events: Sequence[tuple[Event, Answer]]) -> None:
         """Queue events for one commit; each future gets what `append` would return or raise.

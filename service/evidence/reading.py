@@ -11,6 +11,7 @@ from sqlalchemy import Row, Select, select
 from service.evidence.errors import UnreadablePayloadError
 from service.evidence.events import (
     EPOCH,
+    Answered,
     FinalStatus,
     HeaderTemplate,
     Lane,
@@ -75,12 +76,13 @@ class Record:
     """One request's decision and what became of it.
 
     final: None where nothing is pending, and as long as it is.
-    answered_final: the first answer to the client already carried the final explanation.
+    answered: what the first answer to the client carried, its `final` explanation or a `pending`
+    one; None while that is open, or where it was never in question.
     """
 
     decision: StoredDecision
     final: StoredFinal | None
-    answered_final: bool
+    answered: Answered | None
 
     @property
     def status(self) -> Status | None:
@@ -136,10 +138,16 @@ def records_of(rows: Sequence[Row[tuple[object, ...]]], keys: Iterable[RequestKe
             record = Record(
                 stored_decision(decision),
                 None if final is None else _stored(StoredFinal, final),
-                answered_final=(*key, "answer") in found,
+                _answered(found.get((*key, "answer"))),
             )
             records.append(record)
     return records
+
+
+def _answered(row: Row[tuple[object, ...]] | None) -> Answered | None:
+    if row is None:
+        return None
+    return "final" if row.status is None else "pending"
 
 
 def _stored(kind: type[Kind], row: Row[tuple[object, ...]]) -> Kind:

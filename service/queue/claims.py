@@ -108,10 +108,10 @@ class JobClaims:
         """
         for stream, group in _by_stream(claims):
             message = encode_notices("final", [(claim.job.key, {}) for claim in group])
-            given_up = sum(claim.job.key in dead for claim in group)
-            arguments: list[str | bytes | int] = [GROUP, CHANNEL, message, given_up]
+            arguments: list[str | bytes | int] = [GROUP, CHANNEL, message]
             for claim in group:
-                arguments += (claim.entry, field_of(claim.job.key))
+                key = claim.job.key
+                arguments += (claim.entry, field_of(key), int(key in dead))
             with translated():
                 await self._finish([stream, INDEX, FACTS], arguments)
 
@@ -169,12 +169,12 @@ class JobClaims:
                 if deliveries < MOST_UNREADABLE:
                     await self._park(STREAMS[priority], [(name, deliveries)], idle_ms=0)
                 else:
-                    await self._drop(STREAMS[priority], name)
+                    await self._drop(STREAMS[priority], name, fields.get(b"field", b""))
         return claims
 
-    async def _drop(self, stream: str, entry: str) -> None:
+    async def _drop(self, stream: str, entry: str, field: bytes) -> None:
         with translated():
-            await self._finish([stream, INDEX, FACTS], [GROUP, CHANNEL, "", 0, entry, ""])
+            await self._finish([stream, INDEX, FACTS], [GROUP, CHANNEL, "", entry, field, 0])
 
     async def _park(self, stream: str, entries: Sequence[tuple[str, int]], *, idle_ms: int) -> None:
         arguments: list[str | int] = [GROUP, self._consumer, PARKED, idle_ms]

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self, cast
 
-from service.logs import log
+from service.logs import log, place_of
 from service.queue import scripts
 from service.queue.errors import QueueAwayError, QueueFullError
 from service.queue.jobs import PRIORITIES, Job, Priority, field_of
@@ -28,6 +28,9 @@ MOST_AT_ONCE = 64
 PROBE_SECONDS = 1.0
 SERVERS_SHARE = 0.8
 """Of the request's timeout: the server's silence must be known before the request gives up."""
+
+LOW_SHARE = 0.8
+"""Of the queue, for jobs of low priority: what nobody waits for leaves room for what is."""
 
 _SUBMIT_KEYS = [INDEX, *STREAMS.values()]
 _STATE_KEYS = [INDEX, FACTS, *STREAMS.values()]
@@ -176,7 +179,8 @@ class JobQueue:
                 _refuse(batch, error)
 
     async def _send(self, batch: Sequence[tuple[Job, asyncio.Future[bool]]]) -> None:
-        arguments: list[str | bytes | int] = [self._max_queue]
+        low = max(1, int(LOW_SHARE * self._max_queue))
+        arguments: list[str | bytes | int] = [self._max_queue, low]
         for job, _ in batch:
             arguments += (_PLACE[job.priority], field_of(job.key), job.encode())
         with translated():
@@ -186,14 +190,17 @@ class JobQueue:
             if future.done():
                 continue
             if answer < 0:
-                future.set_exception(QueueFullError(f"{self._max_queue} jobs are unfinished"))
+                future.set_exception(QueueFullError(f"{self._max_queue} jobs at most"))
             else:
                 future.set_result(answer == 1)
 
     async def _keep_probing(self) -> None:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
-            await self._probe()
+            try:
+                await self._probe()
+            except Exception as error:  # noqa: BLE001 - without it the breaker stays as it is
+                log.error("queue_probe_failed", place=place_of(error))
 
     async def _probe(self) -> None:
         """Ask for the state; the answer closes the breaker, its absence opens it."""

@@ -36,6 +36,7 @@ SERVER_GRACE_SECONDS = 5.0
 METRICS_SECONDS = 1.0
 PREFIX = "explaind-"
 SOCKETS_NOTE = "sockets"
+OWNER_NOTE = "owner"
 LOG_BYTES = 2000
 _BLAMES_ITS_FILE = re.compile(rb"append[ -]?only|\bAOF\b|\bRDB\b", re.IGNORECASE)
 
@@ -121,8 +122,10 @@ class Embedded:
             log.error("process_ended", process=name, exit_code=code, again_in_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
-            with contextlib.suppress(UnavailableError):  # it is logged as ended in the next turn
+            try:
                 self._running[name] = await start()
+            except (UnavailableError, OSError) as error:  # the next turn tries again
+                log.error("process_not_started", process=name, reason=str(error))
 
     async def _follow_metrics(self) -> None:
         while True:
@@ -250,14 +253,15 @@ def _url(sockets: Path) -> str:
 
 def _socket_directory(directory: Path) -> Path:
     """A new private one with a short path, noted in the data directory; a dead forerunner's is
-    removed.
+    removed, but not that of the directory which this one is a copy of.
     """
-    note = directory / SOCKETS_NOTE
+    note, own = directory / SOCKETS_NOTE, str(directory.resolve())
     with contextlib.suppress(OSError):
         before = Path(note.read_text())
-        if before.name.startswith(PREFIX) and before.is_absolute():
+        if before.name.startswith(PREFIX) and (before / OWNER_NOTE).read_text() == own:
             shutil.rmtree(before, ignore_errors=True)
     made = _short_directory(directory)
+    (made / OWNER_NOTE).write_text(own)
     note.write_text(str(made))
     return made
 

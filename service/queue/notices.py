@@ -2,16 +2,17 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Literal
 
 import orjson
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from service.logs import log
+from service.logs import log, place_of
 from service.queue.errors import QueueAwayError
 from service.queue.jobs import JobKey
 from service.queue.server import CHANNEL, end, translated
@@ -59,23 +60,20 @@ class Waiting:
         """True as soon as it is worth looking in the evidence store: the final explanation was
         announced, or announcements may have been missed. False after that many seconds.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    if (await self._next()).kind != "progress":
-                        return True
+        deadline = monotonic() + seconds
+        while (notice := await self.next(deadline - monotonic())) is not None:
+            if notice.kind != "progress":
+                return True
         return False
 
-    async def events(self, *, idle_seconds: float) -> AsyncGenerator[Notice | None, None]:
-        """Every announcement up to the final one; None whenever none came for that long."""
-        while True:
-            notice = None
+    async def next(self, seconds: float) -> Notice | None:
+        """The next announcement; None when there is none for so long."""
+        if not self._arrived:
             with suppress(TimeoutError):
-                async with asyncio.timeout(idle_seconds):
-                    notice = await self._next()
-            yield notice
-            if notice is not None and notice.kind == "final":
-                return
+                async with asyncio.timeout(seconds):
+                    return await self._next()
+            return None
+        return self._arrived.popleft()
 
     async def _next(self) -> Notice:
         while not self._arrived:
@@ -125,6 +123,9 @@ class Notices:
             except QueueAwayError as error:
                 if self._subscribed.is_set():
                     log.warning("notices_lost", reason=str(error))
+                self._subscribed.clear()
+            except Exception as error:  # noqa: BLE001 - without it nobody hears of a result again
+                log.error("notices_failed", place=place_of(error))
                 self._subscribed.clear()
             await asyncio.sleep(RETRY_SECONDS)
 

@@ -16,19 +16,19 @@ end
 SUBMIT = (
     _PRESENT
     + """
--- KEYS: index, high, low. ARGV: limit; then for each job the number of its stream's key, its field
--- and its body. Answers 1 queued, 0 there already, -1 full.
+-- KEYS: index, high, low. ARGV: the limits of high and low; then for each job the number of its
+-- stream's key, its field and its body. Answers 1 queued, 0 there already, -1 full.
 local answers = {}
 local size = redis.call('HLEN', KEYS[1])
-for i = 2, #ARGV, 3 do
+for i = 3, #ARGV, 3 do
   local field = ARGV[i + 1]
   local place = redis.call('HGET', KEYS[1], field)
   if place and is_there(place) then
     answers[#answers + 1] = 0
-  elseif not place and size >= tonumber(ARGV[1]) then
+  elseif not place and size >= tonumber(ARGV[tonumber(ARGV[i]) - 1]) then
     answers[#answers + 1] = -1
   else
-    local id = redis.call('XADD', KEYS[tonumber(ARGV[i])], '*', 'job', ARGV[i + 2])
+    local id = redis.call('XADD', KEYS[tonumber(ARGV[i])], '*', 'job', ARGV[i + 2], 'field', field)
     redis.call('HSET', KEYS[1], field, ARGV[i] .. ' ' .. id)
     if not place then size = size + 1 end
     answers[#answers + 1] = 1
@@ -67,11 +67,11 @@ for i = 3, #KEYS do
     end
   end
   local kept = redis.call('HGET', KEYS[2], 'kept ' .. KEYS[i])
-  local age, finished = 0, 0
+  local finished = 0
+  if kept then finished = #redis.call('XRANGE', KEYS[i], kept, kept) end
+  local age = 0
   for _, entry in ipairs(redis.call('XRANGE', KEYS[i], '-', '+', 'COUNT', 2)) do
-    if entry[1] == kept then
-      finished = 1
-    elseif age == 0 then
+    if entry[1] ~= kept and age == 0 then
       age = math.max(1, now - tonumber(string.match(entry[1], '^%d+')))
     end
   end
@@ -111,8 +111,9 @@ end
 """
 
 FINISH = """
--- KEYS: stream, index, facts. ARGV: group, channel, announcement or '', number of dead ones, then
--- for each job its entry and field. An entry that is not pending here is somebody else's to delete.
+-- KEYS: stream, index, facts. ARGV: group, channel, announcement or '', then for each job its
+-- entry, its field and 1 if it was given up. An entry that is not pending here is somebody else's
+-- to delete.
 -- While the last entry delivered is deleted the server cannot tell the lag: it stays, acknowledged
 -- and noted, until another one has been delivered.
 local last = ''
@@ -127,7 +128,7 @@ if kept and kept ~= last then
   redis.call('XDEL', KEYS[1], kept)
   redis.call('HDEL', KEYS[3], 'kept ' .. KEYS[1])
 end
-for i = 5, #ARGV, 2 do
+for i = 4, #ARGV, 3 do
   if redis.call('XACK', KEYS[1], ARGV[1], ARGV[i]) == 1 then
     if ARGV[i] == last then
       redis.call('HSET', KEYS[3], 'kept ' .. KEYS[1], last)
@@ -136,9 +137,9 @@ for i = 5, #ARGV, 2 do
     end
     local place = redis.call('HGET', KEYS[2], ARGV[i + 1])
     if place and string.sub(place, 3) == ARGV[i] then redis.call('HDEL', KEYS[2], ARGV[i + 1]) end
+    if ARGV[i + 2] == '1' then redis.call('HINCRBY', KEYS[3], 'dead ' .. KEYS[1], 1) end
   end
 end
-if tonumber(ARGV[4]) > 0 then redis.call('HINCRBY', KEYS[3], 'dead ' .. KEYS[1], ARGV[4]) end
 if ARGV[3] ~= '' then redis.call('PUBLISH', ARGV[2], ARGV[3]) end
 """
 

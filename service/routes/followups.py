@@ -17,8 +17,8 @@ from schemas import (
 )
 from service.auth import Caller
 from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
-from service.errors import InvalidRequestError, NotJsonError, StoreAwayError
-from service.evidence import Record
+from service.errors import InvalidRequestError, NotJsonError, OverloadedError, StoreAwayError
+from service.evidence import Record, RequestKey
 from service.followup import AgainCall
 from service.http import read_json_body
 from service.openapi import REQUEST_ID_PARAMETER
@@ -107,16 +107,19 @@ async def events(
     request_id: RequestId, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
 ) -> Response:
     """What happens to an explanation until it is final. Scope: as its record."""
-    record = await runtime.watch.find(caller, request_id)
+    await runtime.watch.find(caller, request_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if context.is_head:
         return Response(headers=headers, media_type=EVENT_STREAM)
-    return StreamingResponse(_told(runtime, record), headers=headers, media_type=EVENT_STREAM)
+    if runtime.watch.is_crowded:
+        raise OverloadedError
+    told = _told(runtime, (caller.tenant, request_id))
+    return StreamingResponse(told, headers=headers, media_type=EVENT_STREAM)
 
 
-async def _told(runtime: Runtime, record: Record) -> AsyncIterator[bytes]:
+async def _told(runtime: Runtime, key: RequestKey) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RECONNECT_MILLISECONDS
-    happenings = runtime.watch.follow(record, STREAM_SECONDS, lambda: runtime.is_stopping)
+    happenings = runtime.watch.follow(key, STREAM_SECONDS, lambda: runtime.is_stopping)
     try:
         async for happening in happenings:
             if happening is None:

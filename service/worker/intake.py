@@ -74,6 +74,7 @@ class Intake:
         self._may_go_ahead = False
         self._reclaim_at = 0.0
         self._mean_seconds = BATCH_SECONDS
+        self._suspects: set[str] = set()
 
     async def take(self) -> list[Item]:
         """The next jobs to compute, none after a while without any. Raises QueueAwayError."""
@@ -97,6 +98,7 @@ class Intake:
         """A job has ended; its lease is the concluder's from now on. None: its record is final."""
         self._shared.concluder.conclude(item.claim, item.assignment, ending)
         del self.held[item.claim.entry]
+        self._suspects.discard(item.claim.entry)
 
     async def pass_on(self, claim: Claim, assignment: Assignment | None, reason: str) -> None:
         """To another worker, or to this one later; given up when nobody could by the deadline."""
@@ -113,15 +115,25 @@ class Intake:
                 [claim], backoff_seconds=self._shared.limits.lease_seconds
             )
 
+    def suspect(self, item: Item) -> None:
+        """A child ended under it: this delivery counts, whatever becomes of it."""
+        self._suspects.add(item.claim.entry)
+
+    def let_others_renew(self) -> None:
+        """The queue was away: who holds a lease that ran out meanwhile may renew it first."""
+        self._reclaim_at = time.monotonic() + self._shared.limits.lease_seconds
+
     async def hand_back(self) -> None:
-        """Everything held; none of it was begun. Raises QueueAwayError."""
+        """Everything held that was not begun. Raises QueueAwayError."""
         await self._end_ahead()
-        await self._shared.claims.hand_back(self.held.values())
+        unbegun = [claim for entry, claim in self.held.items() if entry not in self._suspects]
+        await self._shared.claims.hand_back(unbegun)
 
     async def drop(self) -> None:
         """Everything held is renewed no longer: its leases run out."""
         await self._end_ahead()
         self.held.clear()
+        self._suspects.clear()
 
     async def _end_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None

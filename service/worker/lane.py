@@ -68,6 +68,8 @@ class Lane:
                     self._backoff.reset()
                 except (QueueAwayError, ChildStartError) as error:
                     log.warning("worker_waits", reason=str(error))
+                    if isinstance(error, QueueAwayError):
+                        self._intake.let_others_renew()
                     # What is not concluded by now is renewed no longer: its lease runs out.
                     await self._intake.drop()
                     await self._backoff.pause()
@@ -100,6 +102,7 @@ class Lane:
                 self._intake.conclude(culprit, GivenUp("dead", f"{lost}, twice"))
             else:
                 culprit.has_crashed = True
+                self._intake.suspect(culprit)
                 items.append(culprit)
 
     async def _run(self, turn: Sequence[Item]) -> tuple[int, str | None]:

@@ -20,7 +20,7 @@ from service.evidence import (
     Status,
     StoreUnavailableError,
 )
-from service.evidence.events import commitment, seal
+from service.evidence.events import Answered, commitment, seal
 
 NEW = FinalOutcome(stored=True, counted=True)
 OLD = FinalOutcome(stored=False, counted=False)
@@ -62,7 +62,7 @@ async def test_a_final_comes_back_beside_its_decision(url: str) -> None:
     assert before is not None
     assert after is not None
     assert (before.final, before.status, before.is_pending) == (None, "pending", True)
-    assert (after.status, after.is_pending, after.answered_final) == ("complete", False, False)
+    assert (after.status, after.is_pending, after.answered) == ("complete", False, None)
     assert after.decision == before.decision
     assert after.part("explanation") == b'{"values":[0.30000000000000004]}'
     assert after.part("instances") == event.payload[slice(*event.parts["instances"])]
@@ -163,16 +163,19 @@ def test_no_outcome_is_counted_without_its_final(url: str) -> None:
     assert len(stored_types(url)) == 4
 
 
-async def test_a_first_answer_that_was_final_is_remembered(url: str) -> None:
+@pytest.mark.parametrize(("first", "second"), [("final", "pending"), ("pending", "final")])
+async def test_what_the_first_answer_carried_is_decided_once(
+    url: str, first: Answered, second: Answered
+) -> None:
     event = pending("request-1")
     async with opened(url) as log:
         await log.append(event)
         await log.append_final(final(event))
-        await log.mark_answered(event)
+        assert await log.mark_answered(event, first)
         found = await log.record("default", "request-1")
         assert found is not None
-        await log.mark_answered(found.decision)
-    assert found.answered_final
+        assert not await log.mark_answered(found.decision, second)
+    assert found.answered == first
 
 
 async def test_several_records_come_in_the_order_asked_for(url: str) -> None:

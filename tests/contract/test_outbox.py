@@ -121,9 +121,9 @@ async def test_a_full_queue_is_asked_a_little_each_time(site: Site) -> None:
     small = await JobQueue.open(site.valkey.url, max_queue=10)
     outbox = site.outbox(queue=small)
     await outbox.sweep()
-    assert len(site.jobs()) == 10
+    assert len(site.jobs()) == 8  # of low priority; the rest is left to what somebody waits for
     await outbox.sweep()
-    assert len(site.jobs()) == 10
+    assert len(site.jobs()) == 8
     await small.close()
 
 

@@ -314,15 +314,32 @@ async def test_the_dead_are_counted(queue: JobQueue, valkey: Valkey) -> None:
     async with worker(valkey) as claims:
         held = await claims.claim(8)
         await claims.finish(held, dead={claim.job.key for claim in held})
-    await until(lambda: queue.state.streams["low"].dead == 2)
+        await claims.finish(held, dead={claim.job.key for claim in held})  # its answer was lost
+    await until(lambda: queue.state.streams["low"].dead > 0)
+    assert queue.state.streams["low"].dead == 2
     assert queue.state.streams["high"].dead == 0
+
+
+async def test_what_is_finished_is_not_ready_while_older_jobs_run(
+    queue: JobQueue, valkey: Valkey
+) -> None:
+    await submitted(queue, "a", "b", "c")
+    async with worker(valkey) as heavy, worker(valkey, "two") as light:
+        held = await heavy.claim(2)
+        await light.finish(await light.claim(1))
+        await submitted(queue, "d")
+        await until(lambda: queue.depth == 3)
+        state = queue.state.streams["high"]
+        assert (state.running, state.ready) == (2, 1)
+        await heavy.finish(held)
 
 
 async def test_an_entry_nobody_understands_is_tried_and_then_dropped(
     queue: JobQueue, valkey: Valkey
 ) -> None:
     with valkey.client() as client:
-        client.xadd(STREAMS["high"], {"job": b"{}"})
+        entry = client.xadd(STREAMS["high"], {"job": b"{}", "field": b"default/odd"})
+        client.hset(INDEX, "default/odd", b"2 " + entry)
         client.xadd(STREAMS["high"], {"other": b"x"})
         await submitted(queue, "a")
         async with worker(valkey) as claims:
@@ -335,3 +352,5 @@ async def test_an_entry_nobody_understands_is_tried_and_then_dropped(
                 await claims.renew(held)
                 assert time.monotonic() - started < 10
                 await asyncio.sleep(0.05)
+    with valkey.client() as client:
+        assert not client.hexists(INDEX, "default/odd")

@@ -96,6 +96,16 @@ async def test_the_queue_is_bounded_and_what_is_there_already_is_no_overflow(
     assert len(entries(valkey)) == 3
 
 
+async def test_low_priority_leaves_room_for_what_is_waited_for(valkey: Valkey) -> None:
+    async with opened(valkey, max_queue=10) as queue:
+        outcomes = await asyncio.gather(
+            *(queue.submit(job(f"r-{n}", priority="low")) for n in range(10)),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [bool] * 8 + [QueueFullError] * 2
+        assert await queue.submit(job("high"))
+
+
 async def test_a_job_whose_stream_was_emptied_can_be_queued_again(valkey: Valkey) -> None:
     async with opened(valkey) as queue:
         await queue.submit(job("a"))

@@ -54,20 +54,18 @@ async def test_progress_is_an_event_and_nothing_wait_returns_for(
             client.publish(CHANNEL, progress)
         assert not await waiting.wait(0.1)
         await queue.announce_final("default", "a")
-        heard = [notice async for notice in listening.events(idle_seconds=5)]
+        heard = [await listening.next(5), await listening.next(5)]
         assert heard == [Notice("progress", {"done": 1, "of": 4}), Notice("final", {})]
         assert await waiting.wait(5)
 
 
 async def test_silence_is_told_while_events_are_awaited(queue: JobQueue) -> None:
     async with queue.notices.waiting("default", "a") as waiting:
-        events = waiting.events(idle_seconds=0.05)
-        assert await anext(events) is None
-        assert await anext(events) is None
+        assert await waiting.next(0.05) is None
+        assert await waiting.next(0.05) is None
         await queue.announce_final("default", "a")
-        assert await anext(events) == Notice("final", {})
-        with pytest.raises(StopAsyncIteration):
-            await anext(events)
+        assert await waiting.next(5) == Notice("final", {})
+        assert await waiting.next(0.05) is None
 
 
 async def test_who_waits_over_a_restart_is_told_of_the_gap_and_hears_again(

@@ -106,6 +106,30 @@ async def test_nothing_is_taken_ahead_of_a_job_that_is_reclaimed(
     assert len(lane.held) == 1
 
 
+async def test_whoever_holds_a_lease_renews_it_first_after_the_queue_was_away(
+    lane: Intake, another: JobClaims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    think(lane, LIGHT)
+    (lost,) = await another.claim(1)
+    await another.hand_back([lost])
+    monkeypatch.setattr(lane, "_reclaim_at", 0.0)
+    lane.let_others_renew()
+    taken = await lane.take()
+    assert lost.job.request_id not in {item.claim.job.request_id for item in taken}
+
+
+async def test_a_delivery_that_ended_a_child_counts_though_the_rest_is_handed_back(
+    lane: Intake, another: JobClaims
+) -> None:
+    think(lane, LIGHT)
+    culprit, *others = await lane.take()
+    lane.suspect(culprit)
+    await lane.hand_back()
+    found = await reclaimed(another)
+    assert culprit.claim.entry not in {claim.entry for claim in found}
+    assert {item.claim.entry for item in others} <= {claim.entry for claim in found}
+
+
 async def test_what_waits_behind_a_job_that_turns_out_heavy_goes_to_another_worker(
     lane: Intake, another: JobClaims, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,16 @@ async def test_a_second_start_in_the_same_directory_is_refused(tmp_path: Path) -
             await Embedded.start(Settings.load({}, data_dir=tmp_path))
     async with embedded(tmp_path, embedded_workers=0):
         pass
+
+
+async def test_a_copy_of_the_directory_leaves_the_originals_sockets(tmp_path: Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    async with embedded(original, embedded_workers=0) as started:
+        shutil.copytree(original, copy)
+        async with embedded(copy, embedded_workers=0) as another:
+            assert another.redis_url != started.redis_url
+        with Redis.from_url(started.redis_url) as client:
+            assert client.ping()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of a parent's end")

@@ -13,6 +13,8 @@ from servers import wait_until
 from tables import breast_cancer, instances_of
 from valkey_server import Valkey, running_valkey
 
+from service.evidence import EvidenceStore
+from service.evidence.events import AnswerEvent
 from service.queue.notices import GAP
 
 ROW = instances_of(breast_cancer()[0].iloc[:1])
@@ -69,6 +71,39 @@ def test_missed_announcements_do_not_end_the_wait(live: LiveApp, valkey: Valkey)
     assert status == "complete"
     assert headers["preference-applied"] == "wait=20"
     assert "location" not in headers
+
+
+def test_a_service_that_stops_answers_with_what_there_is(live: LiveApp) -> None:
+    found: list[Any] = []
+    thread = asked(live, "stopped-one", found)
+    started = time.perf_counter()
+    live.runtime.is_stopping = True
+    thread.join()
+    live.runtime.is_stopping = False
+    assert time.perf_counter() - started < 5
+    assert [status for status, _ in found] == ["pending"]
+
+
+def test_a_late_repetition_decides_what_the_first_answer_carries(
+    live: LiveApp, valkey: Valkey
+) -> None:
+    """Two processes: one still waits when the other has already told a repetition it is pending."""
+    found: list[Any] = []
+    thread = asked(live, "twice-asked", found)
+    with valkey.client() as redis:
+        worker = Worker(live, redis)
+        with EvidenceStore.open(live.runtime.settings.database_url) as store:
+            decision = worker.record("twice-asked").decision
+            store.append(
+                AnswerEvent.about(
+                    decision, "pending", actor="local", completed_at=decision.received_at
+                )
+            )
+        worker.complete("twice-asked")
+    thread.join()
+    again = live.client().predict(ROW, headers={**WAIT, "X-Request-ID": "twice-asked"})
+    assert [status for status, _ in found] == ["pending"]
+    assert again.json()["explanation"]["status"] == "pending"
 
 
 def test_what_the_queue_does_not_take_is_not_waited_for(live: LiveApp, valkey: Valkey) -> None:

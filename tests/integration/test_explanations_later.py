@@ -189,6 +189,22 @@ def test_many_followers_hold_no_thread_and_leave_nothing_behind(
         assert not runtime.delivery.queue.notices._waiting
 
 
+def test_more_followers_than_a_process_holds_are_refused(
+    site: Site, rows: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.watching.MOST_FOLLOWED", 2)
+    path = site.pending(rows[:1], "followed-001")
+    with Stream(site.app, path) as first, Stream(site.app, path) as second:
+        for stream in (first, second):
+            assert stream.response.readline() == b"retry: 2000\n"
+        wait_until(lambda: site.app.runtime.watch.is_crowded)
+        refused = site.app.client().get(path + "/events")
+        assert_problem(refused, 503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+    site.worker.complete("followed-001")
+    wait_until(lambda: site.app.runtime.watch.followed == 0)
+
+
 def test_a_prediction_is_explained_again_as_a_record_of_its_own(
     site: Site, rows: list[Instance]
 ) -> None:

@@ -175,6 +175,15 @@ def test_an_explanation_nobody_asked_for_is_a_pending_record_of_its_own(
     assert b"21.0" not in b"".join(entry.values())
 
 
+def test_a_refused_request_leaves_no_explanation_behind(client: Client, instance: Instance) -> None:
+    predict(client, instance, **{"X-Request-ID": "refused-one"})
+    before = len(listed(client, limit="200"))
+    large = {**instance, "mean radius": 23.0}
+    refused = client.predict([large], query="", headers={"X-Request-ID": "refused-one"})
+    assert_problem(refused, 409, "request_id_conflict")
+    assert len(listed(client, limit="200")) == before
+
+
 def test_an_asked_explanation_is_made_once(client: Client, instance: Instance) -> None:
     before = len(listed(client, limit="200"))
     large = {**instance, "mean radius": 22.0}

@@ -85,5 +85,5 @@ def jobs_in(redis: Redis) -> dict[str, Any]:
     entries = [
         entry for stream in STREAMS.values() for entry in cast("list[Any]", redis.xrange(stream))
     ]
-    jobs = [json.loads(value) for _, fields in entries for value in fields.values()]
+    jobs = [json.loads(fields[b"job"]) for _, fields in entries]
     return {job["request_id"]: job for job in jobs}

@@ -16,7 +16,7 @@ from explainers.base import Explanation, FloatArray, IntArray
 from schemas import Answer
 from service.auth import LOCAL
 from service.batching import Batcher, Waiting
-from service.errors import PredictionError
+from service.errors import OverloadedError, PredictionError
 from service.evidence import EvidenceLog, StoreUnavailableError
 from service.metrics import Metrics
 from service.models.base import Served
@@ -224,7 +224,7 @@ async def test_a_batch_grows_while_a_commit_runs_and_none_is_forgotten(
 async def test_costly_work_leaves_the_loop_and_batches_while_threads_are_busy(
     served: ServedModel, pool: ThreadPoolExecutor, log: EvidenceLog
 ) -> None:
-    cost = served.model.manifest.cost.model_copy(update={"explain_row_in_batch": 0.01})
+    cost = served.model.manifest.cost.model_copy(update={"explain_row_in_batch": 0.002})
     manifest = served.model.manifest.model_copy(update={"cost": cost})
     counting = CountingModel(served.model.native)
     batcher = Batcher(with_parts(served, native=counting, manifest=manifest), pool, log)
@@ -233,6 +233,25 @@ async def test_costly_work_leaves_the_loop_and_batches_while_threads_are_busy(
     assert all(answer.explanation for answer in await answers_of(waiting))
     assert sum(counting.calls) == 1800
     assert max(counting.calls) <= 512
+
+
+async def test_more_work_than_can_be_answered_in_time_is_refused(
+    served: ServedModel, pool: ThreadPoolExecutor, log: EvidenceLog
+) -> None:
+    cost = served.model.manifest.cost.model_copy(update={"predict_row_in_batch": 0.01})
+    manifest = served.model.manifest.model_copy(update={"cost": cost})
+    batcher = Batcher(with_parts(served, manifest=manifest), pool, log)
+    log.call_when_idle(batcher.schedule)
+    waiting = [batcher.submit(ask(served, first=10.0, explain=False, rows=90))]
+    assert not batcher.is_overloaded
+    waiting += [batcher.submit(ask(served, first=11.0 + i, explain=False, rows=90)) for i in (0, 1)]
+    assert batcher.is_overloaded
+    waiting += [batcher.submit(ask(served, first=13.0 + i, rows=90)) for i in range(3)]
+    with pytest.raises(OverloadedError):
+        batcher.submit(ask(served, first=17.0))
+    await answers_of(waiting)
+    assert not batcher.is_overloaded
+    await answers_of([batcher.submit(ask(served, first=18.0))])
 
 
 async def test_a_client_that_went_away_does_not_disturb_the_batch(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.planning import INLINE, QUEUED, SHED, Plan, plan_explanation
+from service.planning import INLINE, LEFT_OUT, QUEUED, SHED, Plan, plan_explanation
 from service.registry import RegisteredModel, Registry
 
 
@@ -20,8 +20,16 @@ def with_cost(model: RegisteredModel, **cost: float) -> RegisteredModel:
     )
 
 
-def plan(model: RegisteredModel, rows: int = 1, *, full: bool = False) -> Plan:
-    return plan_explanation(model, rows, inline_budget_seconds=0.1, queue_is_full=full)
+def plan(
+    model: RegisteredModel, rows: int = 1, *, full: bool = False, overloaded: bool = False
+) -> Plan:
+    return plan_explanation(
+        model,
+        rows,
+        inline_budget_seconds=0.1,
+        queue_is_full=full,
+        is_overloaded=overloaded,
+    )
 
 
 def test_what_is_exact_and_cheap_is_computed_before_the_answer(model: RegisteredModel) -> None:
@@ -41,6 +49,12 @@ def test_a_full_queue_sheds_the_explanation_and_counts_it_as_wanted(model: Regis
     assert plan(costly, full=True) == SHED
     assert SHED.lane is None
     assert SHED.counted_in == "queued"
+
+
+def test_too_many_predictions_that_wait_shed_the_explanation(model: RegisteredModel) -> None:
+    assert plan(model, overloaded=True) == LEFT_OUT
+    assert (LEFT_OUT.lane, LEFT_OUT.counted_in) == (None, "inline")
+    assert plan(with_cost(model, explain_row=9.0), overloaded=True) == QUEUED
 
 
 class Sampler:
