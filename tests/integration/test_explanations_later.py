@@ -193,7 +193,7 @@ def test_more_followers_than_a_process_holds_are_refused(
     site: Site, rows: list[Instance], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.watching.MOST_FOLLOWED", 2)
-    path = site.pending(rows[:1], "followed-001")
+    path = site.pending(rows[:1], "crowd-cap-01")
     with Stream(site.app, path) as first, Stream(site.app, path) as second:
         for stream in (first, second):
             assert stream.response.readline() == b"retry: 2000\n"
@@ -201,7 +201,7 @@ def test_more_followers_than_a_process_holds_are_refused(
         refused = site.app.client().get(path + "/events")
         assert_problem(refused, 503, "overloaded")
         assert refused.headers["retry-after"] == "1"
-    site.worker.complete("followed-001")
+    site.worker.complete("crowd-cap-01")
     wait_until(lambda: site.app.runtime.watch.followed == 0)
 
 
