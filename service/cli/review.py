@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.output import AsJson, DataDir, print_json, print_text, say
+from service.cli.output import AsJson, DatabaseUrl, DataDir, print_json, print_text, say
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -19,6 +19,7 @@ def review(
     until: Day = None,
     tenant: Annotated[str, typer.Option(help="Tenant the records belong to.")] = "default",
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
     as_json: AsJson = False,
 ) -> None:
     """Print explained requests drawn uniformly for human review, in the order of the draw."""
@@ -29,7 +30,7 @@ def review(
     from service.secrets import Keyring, review_rank
     from service.settings import Settings
 
-    settings = Settings.load(data_dir=data_dir)
+    settings = Settings.load(data_dir=data_dir, database_url=database_url)
     _check_name(settings, name)
     path = settings.policy_file
     size = DEFAULT_REVIEW if path is None else PolicyFile.read(path).review_size(name)
