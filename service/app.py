@@ -42,7 +42,7 @@ from service.registry import Registry
 from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
 from service.routes import documents, explanations, followups, health, models
-from service.routes.predict import PREDICT_PATHS, PredictEndpoint
+from service.routes.predict import PREDICT_PATHS, PredictEndpoint, count_refusal
 from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
 from service.serving import ServedModels
@@ -125,10 +125,10 @@ class _Application(FastAPI):
     _direct_routes: tuple[_NamedRoute, ...] = ()
     _edge: Edge
 
-    def put_behind(self, edge: Callable[[ASGIApp], Edge]) -> None:
+    def put_behind(self, edge: Callable[..., Edge]) -> None:
         """Have all requests go through this layer first."""
         self.add_middleware(edge)
-        self._edge = edge(_call_endpoint)
+        self._edge = edge(_call_endpoint, on_refusal=count_refusal)
 
     def add_direct_routes(
         self, paths: Sequence[str], endpoint: ASGIApp, *, methods: list[str]

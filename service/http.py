@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
@@ -77,6 +78,8 @@ class Edge:
     app: ASGIApp
     metrics: Metrics
     checks_host: bool
+    on_refusal: Callable[[Scope, ServiceError], None] = lambda _scope, _error: None
+    """Sees every ServiceError before it is answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; lifespan messages pass through."""
@@ -121,6 +124,7 @@ class Edge:
             return
         except ServiceError as error:
             failure = error
+            self.on_refusal(scope, error)
         except Exception as error:  # noqa: BLE001 - the last handler: nobody sees a stack trace
             log.error(
                 "unhandled_error",

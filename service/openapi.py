@@ -40,9 +40,48 @@ PREFER_PARAMETER: dict[str, object] = {
     "name": "Prefer",
     "in": "header",
     "schema": {"type": "string"},
-    "description": "RFC 7240: `wait=N` waits up to N seconds (at most 30) for a pending explanation"
-    " to be final.",
+    "description": "RFC 7240: how long to wait for an explanation that a worker computes: `wait=N` "
+    "up to N seconds (at most 30), `respond-async` not at all.",
 }
+TRACE_PARAMETER: dict[str, object] = {
+    "name": "traceparent",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "W3C Trace Context; a malformed one counts as absent.",
+}
+TEXT = {"type": "string"}
+HEADERS: dict[str, dict[str, object]] = {
+    "X-Request-ID": {
+        "schema": REQUEST_ID_PARAMETER["schema"],
+        "description": "The one that was sent, or a new one; the record's key.",
+    },
+    "Evidence": {
+        "schema": TEXT,
+        "description": "`stored`: the record was durable before the answer left.",
+    },
+    "Server-Timing": {
+        "schema": TEXT,
+        "description": "Milliseconds of each phase; not of a replay.",
+    },
+    "Idempotent-Replay": {
+        "schema": {"type": "string", "enum": ["true"]},
+        "description": "These are the first answer's bytes, sent again.",
+    },
+    "Location": {
+        "schema": {"type": "string", "format": "uri-reference"},
+        "description": "Where a pending explanation will be.",
+    },
+    "Preference-Applied": {
+        "schema": TEXT,
+        "description": "RFC 7240: what of Prefer was heeded, where a worker computes.",
+    },
+    "Retry-After": {
+        "schema": {"type": "integer", "minimum": 0},
+        "description": "Seconds; absent where the same request would be refused again.",
+    },
+}
+ANSWER_HEADERS = tuple(name for name in HEADERS if name not in ("X-Request-ID", "Retry-After"))
+RETRIED = ("409", "503")
 
 
 def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) -> dict[str, Any]:
@@ -70,6 +109,7 @@ def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) ->
     for path in paths.values():
         for operation in path.values():
             _describe_problems(operation)
+            _describe_request_id(operation)
             if not needs_keys:
                 del operation["security"]
     _add_components(document["components"], needs_keys=needs_keys)
@@ -91,6 +131,7 @@ def _security(calls: list[object]) -> list[dict[str, list[str]]]:
 def _add_components(components: dict[str, Any], *, needs_keys: bool) -> None:
     if needs_keys:
         components["securitySchemes"] = {KEY: {"type": "http", "scheme": "bearer"}}
+    components["headers"] = HEADERS
     schemas = components["schemas"]
     schemas["Problem"] = document_schema(Problem)
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which is never sent
@@ -104,7 +145,8 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
         "tags": ["predict"],
         "summary": f"Predict with {model.name} version {model.version}",
         "operationId": "predict" if name is None else f"predict_{name}",
-        "description": "The scope explain is needed as well where explain=true.",
+        "description": "With explain=true (which needs the scope explain as well) the attributions "
+        "are in the answer or, where they are too heavy to wait for, `pending`, with a Location.",
         "security": [{KEY: ["predict"]}],
         "parameters": _parameters(len(model.schema.columns)),
         "requestBody": {
@@ -119,6 +161,7 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The prediction, explained if asked, stored before it left",
+                "headers": _headers(*ANSWER_HEADERS),
                 "content": {"application/json": {"schema": answer_schema()}},
             }
         },
@@ -131,7 +174,7 @@ def _parameters(n_columns: int) -> list[dict[str, object]]:
             "name": "explain",
             "in": "query",
             "schema": {"type": "boolean", "default": False},
-            "description": "Attributions inline.",
+            "description": "Whether to explain.",
         },
         {
             "name": "top",
@@ -140,7 +183,13 @@ def _parameters(n_columns: int) -> list[dict[str, object]]:
             "description": "How many of the strongest entries to list per instance (default 5).",
         },
         REQUEST_ID_PARAMETER,
+        PREFER_PARAMETER,
+        TRACE_PARAMETER,
     ]
+
+
+def _headers(*names: str) -> dict[str, dict[str, str]]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _describe_problems(operation: dict[str, Any]) -> None:
@@ -150,3 +199,10 @@ def _describe_problems(operation: dict[str, Any]) -> None:
         response = responses.setdefault(status, {"description": text})
         content = response.setdefault("content", {})
         content[PROBLEM_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        if status in RETRIED:
+            response.setdefault("headers", {}).update(_headers("Retry-After"))
+
+
+def _describe_request_id(operation: dict[str, Any]) -> None:
+    for response in operation["responses"].values():
+        response.setdefault("headers", {}).update(_headers("X-Request-ID"))

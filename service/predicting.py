@@ -110,23 +110,18 @@ class PredictService:
     async def predict(self, call: PredictCall) -> PredictReply:
         """The stored answer to a call, new or replayed.
 
-        Raises the ServiceError the transport turns into a status; nothing is answered before its
-        record is durable.
+        Raises the ServiceError the transport turns into a status, and counts where it refuses the
+        content; nothing is answered before its record is durable.
         """
         received_at, started = datetime.now(UTC), perf_counter()
         call.caller.require("predict")
         if call.explain:
             call.caller.require("explain")
         served = self.models.resolve(call.model)
-        try:
-            if len(call.body) > LARGE_BODY_BYTES:
-                ask = await asyncio.to_thread(self._ask, served, call, received_at)
-            else:
-                ask = self._ask(served, call, received_at)
-        except ServiceError:
-            served.metrics.predictions["invalid"].inc()
-            served.metrics.errors("validate", "content").inc()
-            raise
+        if len(call.body) > LARGE_BODY_BYTES:
+            ask = await asyncio.to_thread(self._ask, served, call, received_at)
+        else:
+            ask = self._ask(served, call, received_at)
         parsed = perf_counter() - started
         if call.is_id_chosen:
             return await self._answer_once(served, ask, started, parsed)

@@ -12,8 +12,10 @@ from service.cli.output import (
     AsJson,
     DatabaseUrl,
     DataDir,
+    PolicyPath,
     RedisUrl,
     RegistryDir,
+    SecretFile,
     print_json,
     say,
 )
@@ -38,6 +40,8 @@ def explain(
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
+    secret_file: SecretFile = None,
+    policy_file: PolicyPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain every row of a file; started again after an interruption, it goes on."""
@@ -47,7 +51,12 @@ def explain(
     from service.settings import Settings
 
     settings = Settings.load(
-        data_dir=data_dir, registry=registry, database_url=database_url, redis_url=redis_url
+        data_dir=data_dir,
+        registry=registry,
+        database_url=database_url,
+        redis_url=redis_url,
+        secret_file=secret_file,
+        policy_file=policy_file,
     )
     configure_logs(level="WARNING")
     choose_kernel_cache(settings.data_dir)

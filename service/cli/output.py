@@ -14,6 +14,7 @@ RegistryDir = Annotated[Path | None, typer.Option("--registry", help="Registry d
 DatabaseUrl = Annotated[str | None, typer.Option(help="Evidence database.")]
 RedisUrl = Annotated[str | None, typer.Option(help="Queue: Redis or Valkey, 7 or newer.")]
 SecretFile = Annotated[Path | None, typer.Option(help="32 bytes that all replicas share.")]
+PolicyPath = Annotated[Path | None, typer.Option(help="What is explained unasked, what never.")]
 LeaseSeconds = Annotated[
     float | None, typer.Option(help="Without a sign for so long, a worker's jobs run elsewhere.")
 ]

@@ -4,21 +4,23 @@ from typing import Annotated
 
 import typer
 
-from service.cli.output import DataDir, print_text
+from service.cli.output import AsJson, DatabaseUrl, DataDir, print_text
 
 
 def get(
     request_id: Annotated[str, typer.Argument(help="Request ID of a past prediction.")],
     tenant: Annotated[str, typer.Option(help="Tenant the record belongs to.")] = "default",
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,  # noqa: ARG001 - nothing to choose: the stored bytes are JSON
 ) -> None:
-    """Print a stored record, the same bytes the API serves."""
+    """Print a stored record: JSON with or without --json, the same bytes the API serves."""
     from service.errors import UnavailableError, UnknownError
     from service.evidence import EvidenceError, EvidenceStore
     from service.records import record_document
     from service.settings import Settings
 
-    settings = Settings.load(data_dir=data_dir)
+    settings = Settings.load(data_dir=data_dir, database_url=database_url)
     try:
         with EvidenceStore.open(settings.database_url) as store:
             stored = store.record(tenant, request_id)

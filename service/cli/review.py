@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.output import AsJson, DataDir, print_json, print_text, say
+from service.cli.output import (
+    AsJson,
+    DatabaseUrl,
+    DataDir,
+    PolicyPath,
+    SecretFile,
+    print_json,
+    print_text,
+    say,
+)
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -19,20 +28,26 @@ def review(
     until: Day = None,
     tenant: Annotated[str, typer.Option(help="Tenant the records belong to.")] = "default",
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    secret_file: SecretFile = None,
+    policy_file: PolicyPath = None,
     as_json: AsJson = False,
 ) -> None:
     """Print explained requests drawn uniformly for human review, in the order of the draw."""
     from service.errors import UnavailableError
     from service.evidence import EvidenceError, EvidenceStore
-    from service.policy import DEFAULT_REVIEW, PolicyFile
     from service.records import review_document, review_period
     from service.secrets import Keyring, review_rank
     from service.settings import Settings
 
-    settings = Settings.load(data_dir=data_dir)
+    settings = Settings.load(
+        data_dir=data_dir,
+        database_url=database_url,
+        secret_file=secret_file,
+        policy_file=policy_file,
+    )
     _check_name(settings, name)
-    path = settings.policy_file
-    size = DEFAULT_REVIEW if path is None else PolicyFile.read(path).review_size(name)
+    size = _size(settings, name)
     period = review_period(_utc(since), _utc(until))
     rank = review_rank(Keyring.open(settings.secret_file), tenant, name)
     try:
@@ -54,6 +69,13 @@ def _check_name(settings: "Settings", name: str) -> None:
 
     if name not in Layout(settings.registry).names():
         raise UnknownError(f"there is no model named {name!r}")
+
+
+def _size(settings: "Settings", name: str) -> int:
+    from service.policy import DEFAULT_REVIEW, PolicyFile
+
+    path = settings.policy_file
+    return DEFAULT_REVIEW if path is None else PolicyFile.read(path).review_size(name)
 
 
 def _utc(day: datetime | None) -> datetime | None:

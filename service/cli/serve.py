@@ -10,6 +10,7 @@ from service.cli.output import (
     DataDir,
     JobTimeLimitSeconds,
     LeaseSeconds,
+    PolicyPath,
     RedisUrl,
     RegistryDir,
     SecretFile,
@@ -30,9 +31,7 @@ def serve(
         int | None, typer.Option(help="Workers to start when no --redis-url is given.")
     ] = None,
     secret_file: SecretFile = None,
-    policy_file: Annotated[
-        Path | None, typer.Option(help="What is explained unasked, what never.")
-    ] = None,
+    policy_file: PolicyPath = None,
     inline_budget_seconds: Annotated[
         float | None, typer.Option(help="Largest cost of an inline explanation.")
     ] = None,

@@ -9,13 +9,15 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from schemas import Violation
-from service.errors import InvalidRequestError
+from service.errors import InvalidRequestError, NotFoundError, ServiceError
 from service.http import context_of, read_json_body
 from service.predicting import PHASES, PredictCall, PredictReply
 from service.prefer import parse_prefer
 from service.runtime import Runtime
 
 PREDICT_PATHS = ("/predict", "/models/{name}/predict")
+REFUSED_FOR_CONTENT = frozenset({400, 413, 415, 422})
+UNKNOWN_MODEL = ""
 TRUTH = {"true": True, "false": False}
 MOST_DIGITS = 6
 HEADERS = (
@@ -55,6 +57,22 @@ class PredictEndpoint:
             headers.append((b"preference-applied", call.preference.applied.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
+
+
+def count_refusal(scope: Scope, error: ServiceError) -> None:
+    """Count a prediction that was refused for what the request holds, not for who asks or when.
+
+    The label of a model that is not served is empty: names a client made up are no labels.
+    """
+    if error.status not in REFUSED_FOR_CONTENT:
+        return
+    runtime: Runtime = scope["app"].state.runtime
+    try:
+        model = runtime.models.resolve(scope["path_params"].get("name")).model.name
+    except NotFoundError:
+        model = UNKNOWN_MODEL
+    runtime.metrics.predictions.labels(model, "invalid").inc()
+    runtime.metrics.errors.labels(model, "validate", "content").inc()
 
 
 def outcome_header(reply: PredictReply) -> tuple[bytes, bytes]:

@@ -155,6 +155,25 @@ def test_policy_keeps_rows_apart_that_it_does_not_let_explain(
     assert (table["output"].isna() == skipped).all()
 
 
+def test_policy_and_secret_of_the_service_are_flags_of_the_command_too(
+    folder: Path, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    policy, secret = tmp_path / "policy.toml", tmp_path / "elsewhere"
+    policy.write_text(f"[models.{MODEL}]\nrules = [{{ explain = 'never' }}]\n")
+    frame.head(4).to_parquet(tmp_path / "in.parquet")
+    first = Order(MODEL, tmp_path / "in.parquet", tmp_path / "first.parquet")
+    second = replace(first, out=tmp_path / "second.parquet")
+    explain(folder, first, policy=policy, secret=secret)
+    before = stored(folder, "decision")
+    files = ("--policy-file", str(policy), "--secret-file", str(secret))
+    place = ("--out", str(second.out), "--data-dir", str(folder), "--json")
+    done = explaind("explain", MODEL, str(second.file), *files, *place)
+    assert done.returncode == 0, done.stderr
+    assert orjson.loads(done.stdout)["by_status"] == {"skipped": 4}
+    assert stored(folder, "decision") == before, "another secret gives other request IDs"
+    assert second.out.read_bytes() == first.out.read_bytes()
+
+
 @asynccontextmanager
 async def opened(
     folder: Path, queue: str, served: ServedModel, file: Path, *, chunk_rows: int

@@ -17,6 +17,7 @@ from faulty_parts import (
 from live_app import LiveApp, live_app
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from servers import JSON, Client
 
 from explainers.base import Explanation
 
@@ -61,8 +62,8 @@ FAMILIES = {
 }
 
 
-def scrape(app: LiveApp) -> dict[str, Metric]:
-    text = app.client().get("/metrics").body.decode()
+def scrape(app: LiveApp, key: str | None = None) -> dict[str, Metric]:
+    text = app.client(key).get("/metrics").body.decode()
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
@@ -203,6 +204,66 @@ def test_complete_explanations_are_wanted_and_served(
         assert checks == {"ok": 4, "failed": 0}
         writes = {s.labels["outcome"]: s.value for s in families["explain_audit_writes"].samples}
         assert writes == {"ok": 2, "error": 0}
+
+
+def refused_and_not(client: Client, rows: list[Instance], path: str) -> None:
+    """Ten requests refused for what they hold, and five refused for other reasons."""
+    named = {"X-Request-ID": "one-of-a-kind"}
+    for query in ("?explain=1", "?top=x", "?top=31"):
+        assert client.predict(rows[:1], query=query, path=path).status == 422
+    for body, kind, status in (
+        (b"{", JSON, 400),
+        (b"{}", JSON, 422),
+        (b"{}", {}, 415),
+        (b" " * 8001, JSON, 413),
+    ):
+        assert client.request("POST", path, body, kind).status == status
+    assert client.predict(rows[:1], path=path, headers={"X-Request-ID": "short"}).status == 400
+    assert client.predict(rows[:1] * 1001, path=path).status == 413
+    assert client.predict([{}] * 1001, path=path).status == 422
+    assert client.predict(rows[:1], path=path, headers=named).status == 200
+    assert client.predict(rows[1:2], path=path, headers=named).status == 409
+    assert client.predict(rows[:1], path=path, headers={"Host": "else.where"}).status == 421
+    assert client.predict(rows[:1], path="/models/nobody/predict").status == 404
+    assert client.get(path).status == 405
+    assert client.get("/explanations?limit=0").status == 422
+
+
+def invalid(app: LiveApp, key: str | None = None) -> dict[tuple[str, str], float]:
+    """What counts as refused for its content, by model: predictions and errors."""
+    families = scrape(app, key)
+    return {
+        (name, s.labels["model"]): s.value
+        for name, wanted in (
+            ("explain_predictions", {"outcome": "invalid"}),
+            ("explain_errors", {"stage": "validate", "type": "content"}),
+        )
+        for s in families[name].samples
+        if wanted.items() <= s.labels.items() and s.value
+    }
+
+
+@pytest.mark.parametrize("path", ["/predict", f"/models/{MODEL}/predict"])
+def test_what_is_refused_for_its_content_is_counted_once_and_nothing_else(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance], path: str
+) -> None:
+    with live_app(tmp_path, registry=demo_registry, max_body_bytes=8000) as app:
+        refused_and_not(app.client(), rows, path)
+        assert invalid(app) == {
+            ("explain_predictions", MODEL): 10,
+            ("explain_errors", MODEL): 10,
+        }
+        assert app.client().request("POST", "/models/nobody/predict", b"{}").status == 415
+        assert invalid(app)["explain_predictions", ""] == 1
+
+
+def test_who_may_not_ask_is_no_invalid_prediction(keyed: Any, rows: list[Instance]) -> None:
+    live, key = keyed.live, keyed.keys["metrics"]
+    assert keyed.client(None).predict(rows[:1], query="?top=x").status == 401
+    assert keyed.client("audit").predict(rows[:1]).status == 403
+    assert invalid(live, key) == {}
+    assert keyed.client("alice").predict(rows[:1], query="?top=x").status == 422
+    assert invalid(live, key)["explain_predictions", MODEL] == 1
 
 
 def test_exemplars_appear_in_openmetrics_only(live: LiveApp, rows: list[Instance]) -> None:

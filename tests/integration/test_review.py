@@ -44,6 +44,33 @@ def test_both_give_the_same_uniform_sample(settings: Settings) -> None:
     assert len(as_json.stdout.split("request_id")) - 1 == 8  # without the policy: up to 100
 
 
+def test_the_command_reads_where_the_service_was_told_to_write(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    with live_app(data_dir, database_url=url) as live:
+        live.client().predict(instances_of(breast_cancer()[0].iloc[:1]))
+    place = ("review", "breast_cancer", "--data-dir", str(data_dir))
+    assert explaind(*place).stdout == ""
+    printed = explaind(*place, "--database-url", url)
+    assert len(printed.stdout.split()) == 1, printed.stderr
+
+
+def test_policy_and_secret_of_the_service_are_flags_of_the_command_too(
+    settings: Settings, tmp_path: Path
+) -> None:
+    policy, secret = settings.policy_file, tmp_path / "elsewhere"
+    with live_app(settings.data_dir, policy_file=policy, secret_file=secret) as live:
+        client = live.client()
+        for row in instances_of(breast_cancer()[0].iloc[:12]):
+            client.predict([row])
+        shown = client.get("/models/breast_cancer/review").json()["items"]
+    files = ("--policy-file", str(policy), "--secret-file", str(secret))
+    place = ("--data-dir", str(settings.data_dir))
+    printed = explaind("review", "breast_cancer", *files, *place)
+    assert printed.stdout.split() == [item["request_id"] for item in shown], printed.stderr
+
+
 def test_what_is_not_there_is_said(settings: Settings) -> None:
     with live_app(settings.data_dir, policy_file=settings.policy_file) as live:
         client = live.client()

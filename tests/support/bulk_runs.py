@@ -26,9 +26,11 @@ def working_queue(folder: Path) -> Iterator[str]:
             runner.run(embedded.stop())
 
 
-def explain(folder: Path, order: Order, *, policy: Path | None = None) -> BulkReport:
+def explain(
+    folder: Path, order: Order, *, policy: Path | None = None, secret: Path | None = None
+) -> BulkReport:
     """As the command does it, in this process."""
-    settings = Settings.load({}, data_dir=folder, policy_file=policy)
+    settings = Settings.load({}, data_dir=folder, policy_file=policy, secret_file=secret)
     run = explain_table(settings, order, on_start=lambda _: None, on_progress=lambda _: None)
     return asyncio.run(run)
 

@@ -233,14 +233,19 @@ def test_list_tells_a_damaged_name_beside_the_others(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "odd    (serving: unknown)\n")
 
 
-def test_get_prints_the_apis_bytes(registered: Path) -> None:
+def test_get_prints_the_apis_bytes(registered: Path, tmp_path: Path) -> None:
+    database = ("--database-url", f"sqlite:///{tmp_path / 'elsewhere.db'}")
     X: pd.DataFrame = breast_cancer()[0].rename(columns=lambda name: name.replace(" ", "_"))
     instances = instances_of(X.iloc[:2, :3])
-    with running_server(registered) as server:
+    with running_server(registered, *database) as server:
         client = server.client()
         answer = client.predict(instances, path="/models/cancer/predict")
         request_id = answer.json()["request_id"]
         over_http = client.get(f"/explanations/{request_id}").body
-        done = command("get", request_id, "--data-dir", str(registered))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.encode() == over_http + b"\n"
+        place = ("get", request_id, "--data-dir", str(registered))
+        found = command(*place, *database), command(*place, *database, "--json")
+        missed = command(*place)
+    for done in found:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.encode() == over_http + b"\n"
+    assert_refused(missed, 3, "no record of request")
