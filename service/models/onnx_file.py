@@ -59,6 +59,11 @@ class Graph:
                     waiting.append(name)
         return None
 
+    def keys(self, output: str) -> tuple[Level, ...]:
+        """What the ZipMap that gives this output calls its columns, in their order."""
+        makers = [node for node in self.nodes if output in node.outputs]
+        return makers[0].labels if makers and makers[0].operator == "ZipMap" else ()
+
     def _labels(self, node: Node) -> tuple[Level, ...]:
         if node.operator == "ArrayFeatureExtractor" and node.inputs:
             # The label is picked by position out of a stored list.

@@ -1,6 +1,7 @@
 """ONNX graphs as exporters write them, and files that must not reach the runtime."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,41 @@ def test_two_classes_are_explained_by_the_second() -> None:
     served = adapter.predict(X[:5])
     assert (adapter.task, adapter.classes) == ("binary", (0, 1))
     np.testing.assert_array_equal(served.outputs[:, 0], served.scores[:, 1])
+
+
+def test_a_librarys_own_order_of_classes_survives_a_map(tmp_path: Path) -> None:
+    catboost = pytest.importorskip("catboost")
+    names = ["low", "medium", "high"]
+    model = catboost.CatBoostClassifier(
+        iterations=5, verbose=False, class_names=names, allow_writing_files=False
+    )
+    model.fit(X, np.array(names)[CODES]).save_model(tmp_path / "model.onnx", format="onnx")
+    adapter = load_onnx((tmp_path / "model.onnx").read_bytes())
+    assert adapter.classes == ("low", "medium", "high")
+    rows = X[::20]
+    np.testing.assert_allclose(adapter.predict(rows).scores, model.predict_proba(rows), atol=1e-6)
+    np.testing.assert_allclose(adapter.evaluate(rows), model.predict_proba(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[2, -1, 10], [0, 1, 1]])
+def test_whole_numbers_as_classes_survive_a_map_or_are_refused(labels: list[int]) -> None:
+    nodes = [
+        helper.make_node("Softmax", ["X"], ["P"]),
+        helper.make_node("ZipMap", ["P"], ["Y"], domain="ai.onnx.ml", classlabels_int64s=labels),
+    ]
+    model = small(nodes, shape=("rows", 3), domains=(("", 18), ("ai.onnx.ml", 1)))
+    share = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    kind = helper.make_map_type_proto(TensorProto.INT64, share)
+    model.graph.output[0].type.CopyFrom(helper.make_sequence_type_proto(kind))
+    data = model.SerializeToString()
+    if len(set(labels)) < 3:
+        with pytest.raises(ModelLoadError, match="each class once"):
+            load_onnx(data)
+        return
+    adapter = load_onnx(data)
+    assert adapter.classes == tuple(labels)
+    found = adapter.predict(np.array([[3.0, 2.0, 1.0]])).scores[0]
+    assert found.tolist() == sorted(found.tolist(), reverse=True)
 
 
 @pytest.mark.parametrize("model", [svm.SVR(), ensemble.RandomForestRegressor(5, random_state=0)])
