@@ -12,7 +12,7 @@ from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.onnx_file import Graph, read_graph
-from service.models.probing import accepts_missing, check_shares, first_answer
+from service.models.probing import accepts_missing, check_rows, check_shares, first_answer
 
 TYPES: Mapping[str, Any] = {
     "tensor(float)": np.float32,
@@ -153,8 +153,7 @@ def run(session: Any, output: Answer, feed: Mapping[str, NDArray[Any]], n_rows: 
     if output.keys is not None:
         found = [[row[key] for key in output.keys] for row in found]
     scores = np.asarray(found, dtype=np.float64)
-    if scores.size == 0 or len(scores) != n_rows:
-        raise ValueError(f"the graph gives {scores.shape} for {n_rows} rows")
+    check_rows(scores.shape, n_rows, giver="the graph")
     return scores.reshape(n_rows, -1)
 
 

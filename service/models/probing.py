@@ -21,6 +21,16 @@ def first_answer(probed: Probed, n_columns: int) -> FloatArray:
         raise ModelLoadError(f"the model does not run: {error}") from error
 
 
+def check_rows(shape: Sequence[int], n_rows: int, *, giver: str) -> None:
+    """ValueError unless so many rows can be told apart in a result of this shape.
+
+    One row's result may have lost its first dimension, where the model squeezes it away.
+    """
+    is_squeezed = n_rows == 1 and len(shape) < 2
+    if 0 in shape or (tuple(shape[:1]) != (n_rows,) and not is_squeezed):
+        raise ValueError(f"{giver} gives {tuple(shape)} for {n_rows} rows")
+
+
 def check_shares(first: FloatArray) -> None:
     """ModelLoadError unless the answer can be class probabilities: two or more that sum to one."""
     is_share = bool(np.all(first >= 0) and abs(first.sum() - 1) <= SUM_TOLERANCE)

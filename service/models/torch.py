@@ -14,7 +14,7 @@ from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.links import c_link, logistic, softmax
-from service.models.probing import accepts_missing, check_shares, first_answer
+from service.models.probing import accepts_missing, check_rows, check_shares, first_answer
 from service.models.torch_file import DTYPES, Node, Program, Ref, ScalarType, read_program
 from service.models.torch_operators import PYTHON_OPERATORS
 
@@ -74,7 +74,7 @@ class TorchModel:
             return np.concatenate([self.gradient(X[row : row + 1]) for row in range(len(X))])
         try:
             rows = self._rows(X).requires_grad_()
-            outputs = self._outputs(self._run(rows))
+            outputs = self._outputs(by_row(self._run(rows), len(X)))
             parts = [
                 torch.autograd.grad(outputs[:, output].sum(), rows, retain_graph=True)[0]
                 for output in range(outputs.shape[1])
@@ -171,10 +171,16 @@ def run(program: Callable[[Tensor], Tensor], rows: Tensor) -> FloatArray:
             given = program(rows)
     except (RuntimeError, IndexError, TypeError) as error:
         raise ValueError(f"PyTorch: {_first_line(error)}") from error
-    if len(given) != len(rows) or given.ndim > 2:
-        raise ValueError(f"the program gives {tuple(given.shape)} for {len(rows)} rows")
-    numbers: NDArray[Any] = given.numpy()
-    return numbers.astype(np.float64).reshape(len(rows), -1)
+    numbers: NDArray[Any] = by_row(given, len(rows)).numpy()
+    return numbers.astype(np.float64)
+
+
+def by_row(given: Tensor, n_rows: int) -> Tensor:
+    """(N, K) of what a program gives for so many rows; ValueError for another shape."""
+    check_rows(given.shape, n_rows, giver="the program")
+    if given.ndim > 2:
+        raise ValueError(f"the program gives {tuple(given.shape)} for {n_rows} rows")
+    return given.reshape(n_rows, -1)
 
 
 def walk(

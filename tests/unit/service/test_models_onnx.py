@@ -199,9 +199,25 @@ def small(
 PRODUCT = helper.make_node("MatMul", ["X", "W"], ["Y"])
 
 
+TURNED = [("Y", TensorProto.FLOAT, (2, "rows"))]
+
+
 def test_graphs_of_one_row_at_a_time_are_evaluated_row_by_row() -> None:
     adapter = load_onnx(small([PRODUCT], shape=(1, 2)).SerializeToString())
     np.testing.assert_array_equal(adapter.evaluate(np.ones((3, 2))), np.full((3, 1), 2.0))
+
+
+def test_one_rows_result_may_be_squeezed() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["X", "W"], ["P"]),
+        helper.make_node("Squeeze", ["P"], ["Y"]),
+    ]
+    model = small(nodes, out=[("Y", TensorProto.FLOAT, None)])
+    adapter = load_onnx(model.SerializeToString())
+    rows = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(adapter.predict(rows).outputs, rows.sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(adapter.evaluate(rows), rows.sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(adapter.evaluate(rows[:1]), [[1.0]])
 
 
 def test_missing_values_are_taken_where_the_graph_gives_a_number() -> None:
@@ -300,6 +316,10 @@ def cut() -> bytes:
                 out=[("Y", TensorProto.FLOAT, ("rows", 2))],
             ),
             "sum to one",
+        ),
+        (
+            lambda: small([helper.make_node("Transpose", ["X"], ["Y"])], out=TURNED),
+            r"gives \(2, 1\) for 1 rows",
         ),
         (cut, "broken ONNX|refuses|not an ONNX"),
         (lambda: b"", "not an ONNX"),

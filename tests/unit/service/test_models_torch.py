@@ -142,6 +142,21 @@ def test_gradients_are_the_outputs_slopes(link: str, *, dynamic: bool) -> None:
         np.testing.assert_allclose(found[:, column], rise / 2e-6, rtol=1e-5, atol=1e-8)
 
 
+class Squeezed(torch.nn.Module):
+    def forward(self, rows: Any) -> Any:
+        return (rows.square() * torch.arange(1.0, 5.0)).sum(1, keepdim=True).squeeze()
+
+
+def test_one_rows_result_may_be_squeezed() -> None:
+    native = adapter(saved(Squeezed(), like=torch.zeros(2, 4)))
+    expected = ROWS.astype(np.float32).astype(np.float64) ** 2 @ np.arange(1.0, 5.0)
+    np.testing.assert_allclose(native.predict(ROWS).outputs[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(native.evaluate(ROWS)[:, 0], expected, rtol=1e-6)
+    for rows in (ROWS[:1], ROWS[:3]):
+        slopes = 2 * rows * np.arange(1.0, 5.0)
+        np.testing.assert_allclose(native.gradient(rows)[:, :, 0], slopes, rtol=1e-5)
+
+
 def test_names_come_from_the_data_where_the_file_has_none() -> None:
     native = adapter(saved(Plain(1)), names=tuple("pqrs"), categories={"q": ("no", "yes")})
     assert native.columns.raw.names == tuple("pqrs")
@@ -221,9 +236,21 @@ class Two(torch.nn.Module):
         return rows[:, :1], rows[:, 1:2]
 
 
+class Turned(torch.nn.Module):
+    def forward(self, rows: Any) -> Any:
+        return rows[:, :2].permute(1, 0)
+
+
+class Empty(torch.nn.Module):
+    def forward(self, rows: Any) -> Any:
+        return rows[:, :0]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: saved(Turned()), r"gives \(2, 1\) for 1 rows"),
+        (lambda: saved(Empty()), r"gives \(1, 0\) for 1 rows"),
         (lambda: saved(Drawn()), "rand_like"),
         (lambda: saved(Two()), "outputs are"),
         (lambda: saved(Plain(3)), "sum to one"),
