@@ -22,6 +22,13 @@ TYPES: Mapping[str, Any] = {
     "tensor(bool)": np.bool_,
     "tensor(string)": np.str_,
 }
+WHOLE: Mapping[Any, tuple[int, int] | None] = {
+    np.int64: None,
+    np.int32: (-(2**31), 2**31 - 1),
+    np.bool_: (0, 1),
+}
+"""Kinds without fractions, and which of an integer column's numbers they hold: None for all."""
+
 REALS = ("tensor(float)", "tensor(double)")
 MAPS = "seq(map("
 LABELS = ("tensor(int64)", "tensor(string)")
@@ -216,7 +223,9 @@ def _columns(
     for name, levels, needs_text in zip(chosen, columns.raw.levels, is_text, strict=True):
         if needs_text and not all(isinstance(level, str) for level in levels or ()):
             raise ModelLoadError(f"the levels of {name!r} are not all text, which the graph reads")
-    return columns
+    kinds = [slot.kind for slot in slots for _ in range(slot.width)]
+    ranges = {name: WHOLE[kind] for name, kind in zip(chosen, kinds, strict=True) if kind in WHOLE}
+    return replace(columns, whole=ranges)
 
 
 def _fed(slot: Slot, X: FloatArray, columns: InputColumns) -> NDArray[Any]:
@@ -231,7 +240,10 @@ def _fed(slot: Slot, X: FloatArray, columns: InputColumns) -> NDArray[Any]:
         ]
         made: NDArray[Any] = np.stack(texts, axis=1)
     else:
-        made = np.ascontiguousarray(block, dtype=slot.kind)
+        with np.errstate(invalid="ignore"):
+            made = np.ascontiguousarray(block, dtype=slot.kind)
+        if not slot.takes_missing and not np.array_equal(made, block):
+            raise ValueError(f"input {slot.name!r} takes only what {made.dtype} holds")
     return made[:, 0] if slot.is_flat else made
 
 
