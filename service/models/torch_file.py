@@ -176,10 +176,17 @@ def _node(document: dict[str, Any]) -> Node | None:
             arguments.append(value)
     if operator == "dropout" and arguments[-1] is not False:
         raise ModelLoadError("the program drops values at random; export model.eval()")
+    if operator == "scaled_dot_product_attention" and _dropout(arguments, keywords) != 0:
+        raise ModelLoadError("the program's attention draws at random; export model.eval()")
     if operator == "batch_norm" and arguments[5] is not False:
         raise ModelLoadError("the program mixes the rows of a batch; export model.eval()")
     results = tuple(name for output in document["outputs"] for name in _names(output))
     return Node(operator, overload, tuple(arguments), keywords, results)
+
+
+def _dropout(arguments: list[Any], keywords: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Attention's dropout_p, by position or by name."""
+    return arguments[4] if len(arguments) > 4 else keywords.get("dropout_p", 0)
 
 
 def _target(target: str) -> tuple[str, str]:

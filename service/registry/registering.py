@@ -64,6 +64,7 @@ def register_version(
     classes or category maps, data that do not fit the model.
     """
     work = _prepare(source, options, say)
+    proof.check_repeats(source.native, work.rows, work.outputs)
     _choose_explainer(work)
     cost = _calibrate(work)
     strongest = _strongest(work)

@@ -231,6 +231,23 @@ class Drawn(torch.nn.Module):
         return rows.sum(1, keepdim=True) + torch.rand_like(rows[:, :1])
 
 
+class Attending(torch.nn.Module):
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, rows: Any) -> Any:
+        heads = rows.reshape(-1, 1, 2, 2)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return attend(heads, heads, heads, dropout_p=self.dropout).flatten(1)[:, :1]
+
+
+def test_attention_without_dropout_is_served() -> None:
+    module = Attending(0.0)
+    found = adapter(saved(module)).predict(ROWS).scores
+    np.testing.assert_array_equal(found, library(module, ROWS))
+
+
 class Two(torch.nn.Module):
     def forward(self, rows: Any) -> Any:
         return rows[:, :1], rows[:, 1:2]
@@ -252,6 +269,7 @@ class Empty(torch.nn.Module):
         (lambda: saved(Turned()), r"gives \(2, 1\) for 1 rows"),
         (lambda: saved(Empty()), r"gives \(1, 0\) for 1 rows"),
         (lambda: saved(Drawn()), "rand_like"),
+        (lambda: saved(Attending(0.1)), "attention draws at random"),
         (lambda: saved(Two()), "outputs are"),
         (lambda: saved(Plain(3)), "sum to one"),
         (lambda: saved(Plain(1), dynamic=False, like=torch.zeros(5, 4)), "5 rows at a time"),
