@@ -15,7 +15,15 @@ from service.models.columns import Levels, StoredColumns, chosen_names, input_co
 from service.models.errors import ModelLoadError
 from service.models.links import c_link, logistic, softmax
 from service.models.probing import accepts_missing, check_rows, check_shares, first_answer
-from service.models.torch_file import DTYPES, Node, Program, Ref, ScalarType, read_program
+from service.models.torch_file import (
+    DTYPES,
+    Node,
+    Processor,
+    Program,
+    Ref,
+    ScalarType,
+    read_program,
+)
 from service.models.torch_operators import PYTHON_OPERATORS
 
 INSTALL = "PyTorch is not installed here; add it with .venv/bin/python -m pip install torch"
@@ -169,7 +177,7 @@ def run(program: Callable[[Tensor], Tensor], rows: Tensor) -> FloatArray:
     try:
         with torch.inference_mode():
             given = program(rows)
-    except (RuntimeError, IndexError, TypeError) as error:
+    except (RuntimeError, LookupError, TypeError) as error:
         raise ValueError(f"PyTorch: {_first_line(error)}") from error
     numbers: NDArray[Any] = by_row(given, len(rows)).numpy()
     return numbers.astype(np.float64)
@@ -209,6 +217,8 @@ def _resolved(argument: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
         return values[argument.name]
     if isinstance(argument, list):
         return [_resolved(member, values) for member in argument]
+    if isinstance(argument, Processor):
+        return "cpu"
     if isinstance(argument, ScalarType):
         import torch
 

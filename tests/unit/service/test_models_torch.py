@@ -263,6 +263,65 @@ class Empty(torch.nn.Module):
         return rows[:, :0]
 
 
+class Cast(torch.nn.Module):
+    """The rows through another dtype, and as `asked` of a device."""
+
+    def __init__(self, *asked: Any, **named: Any) -> None:
+        super().__init__()
+        self.asked, self.named = asked, named
+
+    def forward(self, rows: Any) -> Any:
+        return rows.to(*self.asked, **self.named).float().sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Cast("cpu", torch.float64),
+        Cast(torch.float64),
+        Cast("cpu", torch.int32, memory_format=torch.contiguous_format),
+        Cast(device="cpu", dtype=torch.int64, copy=True),
+    ],
+)
+def test_arguments_keep_their_places_beside_a_device(module: Any) -> None:
+    np.testing.assert_array_equal(
+        adapter(saved(module)).predict(ROWS).scores, library(module, ROWS)
+    )
+
+
+def output_renamed(content: bytes) -> bytes:
+    document = json.loads(content)
+    (output,) = document["graph_module"]["signature"]["output_specs"]
+    output["user_output"]["arg"]["as_tensor"]["name"] = "nobody"
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: saved(Cast(torch.float16)), "float16 numbers.*float32"),
+        (lambda: saved(Cast(torch.bfloat16)), "bfloat16 numbers.*float32"),
+        (lambda: saved(Cast(torch.complex64)), "dtype 10 numbers.*float32"),
+        (
+            lambda: edited(saved(Plain(1)), WEIGHTS, replaced('"dtype": 7', '"dtype": 6')),
+            "float16 numbers.*float32",
+        ),
+        (
+            lambda: edited(
+                saved(Cast("cpu", torch.float64)),
+                "model.json",
+                replaced('"as_device": {"type": "cpu"', '"as_device": {"type": "cuda"'),
+            ),
+            "places tensors on cuda",
+        ),
+        (lambda: edited(saved(Plain(1)), "model.json", output_renamed), "nobody"),
+    ],
+)
+def test_what_is_not_computed_here_is_named(data: Callable[[], bytes], message: str) -> None:
+    with pytest.raises(ModelLoadError, match=message):
+        adapter(data())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
