@@ -155,7 +155,9 @@ class Differentiable(Protocol):
     """A model that knows its derivatives, as integrated gradients need them."""
 
     def gradient(self, X: FloatArray) -> FloatArray:
-        """(N, F, C) derivatives of the outputs by the columns; ValueError where there are none."""
+        """(N, F, C) derivatives of the outputs by the columns; UnsupportedModelError where there
+        are none, ValueError where the model cannot run.
+        """
         ...
 
 

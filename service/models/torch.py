@@ -74,21 +74,27 @@ class TorchModel:
     def gradient(self, X: FloatArray) -> FloatArray:
         """(N, F, C) derivatives of each row's outputs by its columns, in output_space.
 
-        ValueError where the program cannot run, or an operator has no derivative.
+        ValueError where the program cannot run; UnsupportedModelError where its outputs have no
+        derivative by its columns, or an operator has none.
         """
         import torch
 
         if self.program.one_row_only and len(X) != 1:
             return np.concatenate([self.gradient(X[row : row + 1]) for row in range(len(X))])
+        rows = self._rows(X).requires_grad_()
         try:
-            rows = self._rows(X).requires_grad_()
             outputs = self._outputs(by_row(self._run(rows), len(X)))
+        except (RuntimeError, LookupError, TypeError) as error:
+            raise ValueError(f"PyTorch: {_first_line(error)}") from error
+        try:
             parts = [
                 torch.autograd.grad(outputs[:, output].sum(), rows, retain_graph=True)[0]
                 for output in range(outputs.shape[1])
             ]
-        except (RuntimeError, IndexError, TypeError) as error:
-            raise ValueError(f"PyTorch: {_first_line(error)}") from error
+        except RuntimeError as error:
+            raise UnsupportedModelError(
+                f"the program has no gradient by its columns: {_first_line(error)}"
+            ) from error
         stacked: FloatArray = torch.stack(parts, dim=2).detach().numpy().astype(np.float64)
         return stacked
 

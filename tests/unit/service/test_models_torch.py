@@ -157,6 +157,28 @@ def test_one_rows_result_may_be_squeezed() -> None:
         np.testing.assert_allclose(native.gradient(rows)[:, :, 0], slopes, rtol=1e-5)
 
 
+class Stepped(torch.nn.Module):
+    """Whole numbers, which no gradient passes; `rows` may have a part beside them."""
+
+    def __init__(self, share: float | None) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, rows: Any) -> Any:
+        steps = (rows > 0).float().sum(1, keepdim=True)
+        return steps if self.share is None else steps + self.share * rows[:, :1]
+
+
+def test_a_program_without_a_gradient_says_so() -> None:
+    native = adapter(saved(Stepped(None)))
+    with pytest.raises(UnsupportedModelError, match="no gradient by its columns"):
+        native.gradient(ROWS[:3])
+    partly = adapter(saved(Stepped(0.5))).gradient(ROWS[:3])
+    np.testing.assert_array_equal(partly[:, :, 0], np.tile([0.5, 0.0, 0.0, 0.0], (3, 1)))
+    with pytest.raises(ValueError, match="PyTorch"):
+        adapter(saved(Plain(1))).gradient(ROWS[:3, :2])
+
+
 def test_names_come_from_the_data_where_the_file_has_none() -> None:
     native = adapter(saved(Plain(1)), names=tuple("pqrs"), categories={"q": ("no", "yes")})
     assert native.columns.raw.names == tuple("pqrs")
