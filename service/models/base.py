@@ -1,7 +1,7 @@
 """What the service needs of a model, whatever library it comes from."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -48,6 +48,7 @@ class InputColumns:
     """The raw columns the artifact itself knows about.
 
     names_are_given: the artifact stores none, so they are the caller's, in the caller's order.
+    whole: columns that take whole numbers only, with the least and the greatest; None: any.
     """
 
     raw: RawColumns
@@ -55,6 +56,7 @@ class InputColumns:
     unknown: tuple[Unknown, ...]
     names_are_given: bool = False
     assumed: tuple[AssumedLevels, ...] = ()
+    whole: Mapping[str, tuple[int, int] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +155,9 @@ class Differentiable(Protocol):
     """A model that knows its derivatives, as integrated gradients need them."""
 
     def gradient(self, X: FloatArray) -> FloatArray:
-        """(N, F, C) derivatives of the outputs by the columns; ValueError where there are none."""
+        """(N, F, C) derivatives of the outputs by the columns; UnsupportedModelError where there
+        are none, ValueError where the model cannot run.
+        """
         ...
 
 

@@ -119,7 +119,7 @@ def _file(folder: Path, flavour: str, settings: Mapping[str, Any]) -> Path:
         raise ModelLoadError(f"the MLmodel file does not say where its {flavour} model is")
     path = (folder / name).resolve()
     if flavour == "pytorch" and path.is_dir():
-        path = path / "model.pt2"
+        path = (path / "model.pt2").resolve()
     if not path.is_relative_to(folder.resolve()):
         raise ModelLoadError(f"the model's file {name!r} lies outside its folder")
     if path.suffix in {".pkl", ".pth"} or not path.is_file():

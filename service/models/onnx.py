@@ -11,8 +11,8 @@ from explainers.base import FloatArray, Level, Link, OutputSpace, UnsupportedMod
 from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
-from service.models.onnx_file import read_graph
-from service.models.probing import accepts_missing, check_shares, first_answer
+from service.models.onnx_file import Graph, read_graph
+from service.models.probing import accepts_missing, check_rows, check_shares, first_answer
 
 TYPES: Mapping[str, Any] = {
     "tensor(float)": np.float32,
@@ -22,7 +22,15 @@ TYPES: Mapping[str, Any] = {
     "tensor(bool)": np.bool_,
     "tensor(string)": np.str_,
 }
+WHOLE: Mapping[Any, tuple[int, int] | None] = {
+    np.int64: None,
+    np.int32: (-(2**31), 2**31 - 1),
+    np.bool_: (0, 1),
+}
+"""Kinds without fractions, and which of an integer column's numbers they hold: None for all."""
+
 REALS = ("tensor(float)", "tensor(double)")
+MAPS = "seq(map("
 LABELS = ("tensor(int64)", "tensor(string)")
 INSTALL = (
     "ONNX Runtime is not installed here; add it with .venv/bin/python -m pip install onnxruntime"
@@ -45,6 +53,16 @@ class Slot:
         return self.kind in (np.float32, np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The output with the numbers, and in which order its columns come out of a map, if it is one:
+    the runtime's are sorted by key, whatever order the classes have.
+    """
+
+    name: str
+    keys: tuple[Level, ...] | None
+
+
 @dataclass(eq=False)
 class OnnxModel:
     """A loaded graph behind `NativeModel`; runs on one thread."""
@@ -52,7 +70,7 @@ class OnnxModel:
     session: Any
     slots: tuple[Slot, ...]
     columns: InputColumns
-    output: str
+    output: Answer
     task: Task
     n_classes: int
     output_space: OutputSpace
@@ -108,10 +126,11 @@ def load_onnx(
     slots = _slots(session.get_inputs(), names)
     columns = _columns(slots, names, categories or {})
     output, label = _chosen_output(session.get_outputs())
+    answer = _answer(output, graph)
 
     def probed(row: FloatArray) -> FloatArray:
         feed = {slot.name: _fed(slot, row, columns) for slot in slots}
-        return run(session, output.name, feed, 1)
+        return run(session, answer, feed, 1)
 
     first = first_answer(probed, len(columns.raw))
     width, task = first.shape[1], _task(first, has_label=label is not None)
@@ -121,29 +140,27 @@ def load_onnx(
         session=session,
         slots=slots,
         columns=replace(columns, accepts_missing=accepts_missing(has_nan, probed)),
-        output=output.name,
+        output=answer,
         task=task,
         n_classes=width,
         output_space="raw" if task == "regression" else "probability",
         is_float32=output.type != "tensor(double)" or any(s.kind is np.float32 for s in slots),
         one_row_only=any(value.shape[:1] == [1] for value in session.get_inputs()),
-        classes=None if task == "regression" else graph.classes(outputs, width),
+        classes=None if task == "regression" else answer.keys or graph.classes(outputs, width),
     )
 
 
-def run(session: Any, output: str, feed: Mapping[str, NDArray[Any]], n_rows: int) -> FloatArray:  # noqa: ANN401
+def run(session: Any, output: Answer, feed: Mapping[str, NDArray[Any]], n_rows: int) -> FloatArray:  # noqa: ANN401
     """(N, K) of one output, float64; ValueError when the graph cannot run on these rows."""
     try:
-        (found,) = session.run([output], feed)
+        (found,) = session.run([output.name], feed)
     except Exception as error:
         # ONNX Runtime's exceptions share no base of their own.
         raise ValueError(f"ONNX Runtime: {str(error).splitlines()[0]}") from error
-    if isinstance(found, list):
-        # ZipMap gives one dictionary per row, in the order of its labels.
-        found = [list(row.values()) for row in found]
+    if output.keys is not None:
+        found = [[row[key] for key in output.keys] for row in found]
     scores = np.asarray(found, dtype=np.float64)
-    if scores.size == 0 or len(scores) != n_rows:
-        raise ValueError(f"the graph gives {scores.shape} for {n_rows} rows")
+    check_rows(scores.shape, n_rows, giver="the graph")
     return scores.reshape(n_rows, -1)
 
 
@@ -206,7 +223,9 @@ def _columns(
     for name, levels, needs_text in zip(chosen, columns.raw.levels, is_text, strict=True):
         if needs_text and not all(isinstance(level, str) for level in levels or ()):
             raise ModelLoadError(f"the levels of {name!r} are not all text, which the graph reads")
-    return columns
+    kinds = [slot.kind for slot in slots for _ in range(slot.width)]
+    ranges = {name: WHOLE[kind] for name, kind in zip(chosen, kinds, strict=True) if kind in WHOLE}
+    return replace(columns, whole=ranges)
 
 
 def _fed(slot: Slot, X: FloatArray, columns: InputColumns) -> NDArray[Any]:
@@ -221,13 +240,16 @@ def _fed(slot: Slot, X: FloatArray, columns: InputColumns) -> NDArray[Any]:
         ]
         made: NDArray[Any] = np.stack(texts, axis=1)
     else:
-        made = np.ascontiguousarray(block, dtype=slot.kind)
+        with np.errstate(invalid="ignore"):
+            made = np.ascontiguousarray(block, dtype=slot.kind)
+        if not slot.takes_missing and not np.array_equal(made, block):
+            raise ValueError(f"input {slot.name!r} takes only what {made.dtype} holds")
     return made[:, 0] if slot.is_flat else made
 
 
 def _chosen_output(values: Sequence[Any]) -> tuple[Any, Any]:
     """The output with the numbers, and the one with labels, if any."""
-    reals = [v for v in values if v.type in REALS or v.type.startswith("seq(map(")]
+    reals = [v for v in values if v.type in REALS or v.type.startswith(MAPS)]
     labels = [v for v in values if v.type in LABELS]
     if len(reals) != 1 or len(labels) > 1:
         listed = ", ".join(f"{value.name} {value.type}" for value in values)
@@ -236,6 +258,18 @@ def _chosen_output(values: Sequence[Any]) -> tuple[Any, Any]:
             "class labels"
         )
     return reals[0], labels[0] if labels else None
+
+
+def _answer(output: Any, graph: Graph) -> Answer:  # noqa: ANN401  # onnxruntime.NodeArg
+    if not output.type.startswith(MAPS):
+        return Answer(output.name, None)
+    keys = graph.keys(output.name)
+    if not keys or len(set(keys)) < len(keys):
+        raise ModelLoadError(
+            f"output {output.name!r} is a map that does not list each class once; export the "
+            "model without ZipMap: its probabilities as one tensor"
+        )
+    return Answer(output.name, keys)
 
 
 def _task(first: FloatArray, *, has_label: bool) -> Task:

@@ -21,23 +21,29 @@ RANDOM = frozenset(
 )
 ENDLESS = frozenset({"Loop"})
 CLASS_LABELS = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
-INT32, INT64, STRING = 6, 7, 8
+KEPT = frozenset({*CLASS_LABELS, "value"})
+INT32, INT64, STRING, BOOL = 6, 7, 8, 9
 
 
 @dataclass(slots=True)
 class Node:
-    """One operator of a graph, as far as its class labels are concerned."""
+    """One operator of a graph: its class labels, and the value of a constant."""
 
     operator: str = ""
     domain: str = ""
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
-    labels: tuple[Level, ...] = ()
+    kept: dict[str, tuple[Level, ...]] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[Level, ...]:
+        """The classes it lists, if it does."""
+        return next((self.kept[name] for name in CLASS_LABELS if name in self.kept), ())
 
 
 @dataclass(slots=True)
 class Graph:
-    """The main graph's nodes, and those of its stored tensors that can be class labels."""
+    """A graph's nodes, and those of its stored tensors that are texts, integers or booleans."""
 
     nodes: list[Node] = field(default_factory=list)
     tensors: dict[str, tuple[Level, ...]] = field(default_factory=dict)
@@ -58,6 +64,11 @@ class Graph:
                     seen.add(name)
                     waiting.append(name)
         return None
+
+    def keys(self, output: str) -> tuple[Level, ...]:
+        """What the ZipMap that gives this output calls its columns, in their order."""
+        makers = [node for node in self.nodes if output in node.outputs]
+        return makers[0].labels if makers and makers[0].operator == "ZipMap" else ()
 
     def _labels(self, node: Node) -> tuple[Level, ...]:
         if node.operator == "ArrayFeatureExtractor" and node.inputs:
@@ -99,14 +110,17 @@ def _read_graph(message: memoryview, graph: Graph, *, depth: int) -> None:
             graph.tensors[name] = values
         elif number == 15:
             _read_sparse(within(content))
+    _check_dropout(graph)
 
 
 def _read_function(message: memoryview) -> None:
+    graph = Graph()
     for number, content in fields(message):
         if number == 7:
-            _read_node(within(content), depth=0)
+            graph.nodes.append(_read_node(within(content), depth=0))
         elif number == 11:
             _read_attribute(within(content), depth=0)
+    _check_dropout(graph)
 
 
 def _read_node(message: memoryview, *, depth: int) -> Node:
@@ -119,9 +133,9 @@ def _read_node(message: memoryview, *, depth: int) -> Node:
         elif number == 4:
             node.operator = text(content)
         elif number == 5:
-            name, labels = _read_attribute(within(content), depth=depth)
-            if name in CLASS_LABELS and labels:
-                node.labels = labels
+            name, values = _read_attribute(within(content), depth=depth)
+            if name in KEPT and values:
+                node.kept[name] = values
         elif number == 7:
             node.domain = text(content)
     _check_operator(node)
@@ -137,8 +151,22 @@ def _check_operator(node: Node) -> None:
         raise ModelLoadError(f"operator {node.operator} may never end; export the model without it")
 
 
+def _check_dropout(graph: Graph) -> None:
+    """Its third input, training_mode, must be known here to be false."""
+    known = dict(graph.tensors)
+    for node in graph.nodes:
+        if node.operator == "Constant":
+            known |= dict.fromkeys(node.outputs, node.kept.get("value", ()))
+    for node in graph.nodes:
+        switch = node.inputs[2] if node.operator == "Dropout" and len(node.inputs) > 2 else ""
+        if switch and known.get(switch) != (False,):
+            raise ModelLoadError(
+                "operator Dropout draws at random in training mode; export the model for inference"
+            )
+
+
 def _read_attribute(message: memoryview, *, depth: int) -> tuple[str, tuple[Level, ...]]:
-    """Name, and the texts or integers it lists."""
+    """Name, and the texts, integers or booleans it lists or its tensor holds."""
     name, values = "", list[Level]()
     for number, content in fields(message):
         if number == 1:
@@ -148,7 +176,7 @@ def _read_attribute(message: memoryview, *, depth: int) -> tuple[str, tuple[Leve
         elif number == 9:
             values.append(bytes(within(content)).decode("utf-8", "replace"))
         elif number in (5, 10):
-            _read_tensor(within(content))
+            values += _read_tensor(within(content))[1]
         elif number in (6, 11):
             _read_graph(within(content), Graph(), depth=depth + 1)
         elif number in (22, 23):
@@ -163,7 +191,7 @@ def _read_sparse(message: memoryview) -> None:
 
 
 def _read_tensor(message: memoryview) -> tuple[str, tuple[Level, ...]]:
-    """Name, and the texts or integers it holds: nothing else can be a class label."""
+    """Name, and the texts, integers or booleans it holds: nothing else is asked for."""
     found: dict[int, list[Field]] = {}
     for number, content in fields(message):
         if number in (1, 2, 5, 6, 7, 8, 9, 13, 14):
@@ -181,6 +209,9 @@ def _values(found: Mapping[int, list[Field]]) -> Iterator[Level]:
     kind = found.get(2, [0])[-1]
     if kind == STRING:
         yield from (bytes(within(part)).decode("utf-8", "replace") for part in found.get(6, []))
+    elif kind == BOOL:
+        yield from (bool(number) for part in found.get(5, []) for number in integers(part))
+        yield from (bool(byte) for part in found.get(9, []) for byte in within(part))
     elif kind in (INT32, INT64):
         for part in found.get(5 if kind == INT32 else 7, []):
             yield from integers(part)

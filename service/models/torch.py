@@ -14,8 +14,16 @@ from service.models.base import InputColumns, LinearForm, Served, Task, TreeForm
 from service.models.columns import Levels, StoredColumns, chosen_names, input_columns
 from service.models.errors import ModelLoadError
 from service.models.links import c_link, logistic, softmax
-from service.models.probing import accepts_missing, check_shares, first_answer
-from service.models.torch_file import DTYPES, Node, Program, Ref, ScalarType, read_program
+from service.models.probing import accepts_missing, check_rows, check_shares, first_answer
+from service.models.torch_file import (
+    DTYPES,
+    Node,
+    Processor,
+    Program,
+    Ref,
+    ScalarType,
+    read_program,
+)
 from service.models.torch_operators import PYTHON_OPERATORS
 
 INSTALL = "PyTorch is not installed here; add it with .venv/bin/python -m pip install torch"
@@ -66,21 +74,27 @@ class TorchModel:
     def gradient(self, X: FloatArray) -> FloatArray:
         """(N, F, C) derivatives of each row's outputs by its columns, in output_space.
 
-        ValueError where the program cannot run, or an operator has no derivative.
+        ValueError where the program cannot run; UnsupportedModelError where its outputs have no
+        derivative by its columns, or an operator has none.
         """
         import torch
 
         if self.program.one_row_only and len(X) != 1:
             return np.concatenate([self.gradient(X[row : row + 1]) for row in range(len(X))])
+        rows = self._rows(X).requires_grad_()
         try:
-            rows = self._rows(X).requires_grad_()
-            outputs = self._outputs(self._run(rows))
+            outputs = self._outputs(by_row(self._run(rows), len(X)))
+        except (RuntimeError, LookupError, TypeError) as error:
+            raise ValueError(f"PyTorch: {_first_line(error)}") from error
+        try:
             parts = [
                 torch.autograd.grad(outputs[:, output].sum(), rows, retain_graph=True)[0]
                 for output in range(outputs.shape[1])
             ]
-        except (RuntimeError, IndexError, TypeError) as error:
-            raise ValueError(f"PyTorch: {_first_line(error)}") from error
+        except RuntimeError as error:
+            raise UnsupportedModelError(
+                f"the program has no gradient by its columns: {_first_line(error)}"
+            ) from error
         stacked: FloatArray = torch.stack(parts, dim=2).detach().numpy().astype(np.float64)
         return stacked
 
@@ -169,12 +183,18 @@ def run(program: Callable[[Tensor], Tensor], rows: Tensor) -> FloatArray:
     try:
         with torch.inference_mode():
             given = program(rows)
-    except (RuntimeError, IndexError, TypeError) as error:
+    except (RuntimeError, LookupError, TypeError) as error:
         raise ValueError(f"PyTorch: {_first_line(error)}") from error
-    if len(given) != len(rows) or given.ndim > 2:
-        raise ValueError(f"the program gives {tuple(given.shape)} for {len(rows)} rows")
-    numbers: NDArray[Any] = given.numpy()
-    return numbers.astype(np.float64).reshape(len(rows), -1)
+    numbers: NDArray[Any] = by_row(given, len(rows)).numpy()
+    return numbers.astype(np.float64)
+
+
+def by_row(given: Tensor, n_rows: int) -> Tensor:
+    """(N, K) of what a program gives for so many rows; ValueError for another shape."""
+    check_rows(given.shape, n_rows, giver="the program")
+    if given.ndim > 2:
+        raise ValueError(f"the program gives {tuple(given.shape)} for {n_rows} rows")
+    return given.reshape(n_rows, -1)
 
 
 def walk(
@@ -203,6 +223,8 @@ def _resolved(argument: Any, values: Mapping[str, Any]) -> Any:  # noqa: ANN401
         return values[argument.name]
     if isinstance(argument, list):
         return [_resolved(member, values) for member in argument]
+    if isinstance(argument, Processor):
+        return "cpu"
     if isinstance(argument, ScalarType):
         import torch
 

@@ -21,10 +21,16 @@ SCHEMA = 8
 DTYPES: Mapping[int, str] = {1: "u1", 4: "<i4", 5: "<i8", 7: "<f4", 8: "<f8", 12: "?"}
 """torch's ScalarType numbers, as far as a small model's tensors go."""
 
+UNREAD: Mapping[int, str] = {2: "int8", 3: "int16", 6: "float16", 13: "bfloat16"}
+"""Those that a person may meet all the same."""
+
 REALS = (7, 8)
 META = "extra/explaind.json"
 PLAIN = frozenset({"as_int", "as_bool", "as_string", "as_ints", "as_bools"})
-PLACED = frozenset({"as_device", "as_layout", "as_memory_format"})
+LAID_OUT = frozenset({"as_layout", "as_memory_format"})
+"""How a tensor lies in memory, which changes no number."""
+
+TO_CPU = "export model.cpu(), with rows of the CPU"
 
 TorchLink = Literal["identity", "softmax", "logit", "log"]
 
@@ -41,6 +47,11 @@ class ScalarType:
     """A dtype, by torch's number."""
 
     code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """The device of an argument: there is but one here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +178,27 @@ def _node(document: dict[str, Any]) -> Node | None:
     arguments, keywords = [], {}
     for argument in document["inputs"]:
         ((kind, content),) = argument["arg"].items()
-        if kind in PLACED:
+        is_named = argument["kind"] == 2
+        if kind in LAID_OUT and is_named:
             continue
         value = _value(kind, content)
-        if argument["kind"] == 2:
+        if is_named:
             keywords[argument["name"]] = value
         else:
             arguments.append(value)
     if operator == "dropout" and arguments[-1] is not False:
         raise ModelLoadError("the program drops values at random; export model.eval()")
+    if operator == "scaled_dot_product_attention" and _dropout(arguments, keywords) != 0:
+        raise ModelLoadError("the program's attention draws at random; export model.eval()")
     if operator == "batch_norm" and arguments[5] is not False:
         raise ModelLoadError("the program mixes the rows of a batch; export model.eval()")
     results = tuple(name for output in document["outputs"] for name in _names(output))
     return Node(operator, overload, tuple(arguments), keywords, results)
+
+
+def _dropout(arguments: list[Any], keywords: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Attention's dropout_p, by position or by name."""
+    return arguments[4] if len(arguments) > 4 else keywords.get("dropout_p", 0)
 
 
 def _target(target: str) -> tuple[str, str]:
@@ -201,10 +220,30 @@ def _value(kind: str, content: Any) -> Any:  # noqa: ANN401
     if kind in ("as_tensor", "as_sym_int", "as_optional_tensor"):
         return _member(content)
     if kind == "as_scalar_type":
+        _numpy_kind(content)
         return ScalarType(content)
-    if kind == "as_none":
+    return _placed(kind, content)
+
+
+def _placed(kind: str, content: Any) -> Processor | None:  # noqa: ANN401
+    """Where a tensor is to be, or nothing at all."""
+    if kind == "as_device":
+        if content["type"] != "cpu":
+            raise ModelLoadError(f"the program places tensors on {content['type']}: {TO_CPU}")
+        return Processor()
+    if kind == "as_none" or kind in LAID_OUT:
         return None
     raise ModelLoadError(f"an argument of kind {kind} is not known here")
+
+
+def _numpy_kind(code: int) -> str:
+    if code not in DTYPES:
+        name = UNREAD.get(code, f"dtype {code}")
+        raise ModelLoadError(
+            f"the program has {name} numbers, which are not read here: export it in float32 or "
+            "float64, as model.float() is"
+        )
+    return DTYPES[code]
 
 
 def _member(content: dict[str, Any]) -> Any:  # noqa: ANN401
@@ -244,7 +283,7 @@ def _tensor(archive: zipfile.ZipFile, folder: str, entry: dict[str, Any]) -> NDA
     if entry["use_pickle"]:
         raise ModelLoadError("the program holds a pickled tensor, which runs code when read")
     meta = entry["tensor_meta"]
-    kind = np.dtype(DTYPES[meta["dtype"]])
+    kind = np.dtype(_numpy_kind(meta["dtype"]))
     sizes = [size["as_int"] for size in meta["sizes"]]
     strides = [stride["as_int"] for stride in meta["strides"]]
     first = meta["storage_offset"]["as_int"]

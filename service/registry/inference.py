@@ -9,7 +9,7 @@ from explainers.base import FloatArray, IntArray, Level
 from schemas import Column, ModelSchema, SchemaError
 from schemas.model_schema import MAX_INTEGER
 from service.errors import InvalidInputError
-from service.models.base import InputColumns
+from service.models.base import InputColumns, Unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,15 +22,17 @@ def infer_schema(columns: InputColumns, rows: FloatArray, frame: "pd.DataFrame")
     """The input schema: the model's own categories, the data's types and missing values.
 
     A column may be missing only where the data had missing values and the model takes them. No
-    minimum or maximum: the range seen is a warning's business, a bound is a person's decision.
+    minimum or maximum but where the model's own input ends: the range seen is a warning's business,
+    any other bound is a person's decision.
     """
     check_missing(columns, rows)
     try:
         return ModelSchema(
             tuple(
-                Column(
-                    name=name,
-                    kind="category" if levels is not None else _number_kind(frame[name]),
+                _column(
+                    columns,
+                    name,
+                    frame[name],
                     levels=levels,
                     nullable=bool(np.isnan(rows[:, i]).any()),
                     unknown=columns.unknown[i],
@@ -44,6 +46,22 @@ def infer_schema(columns: InputColumns, rows: FloatArray, frame: "pd.DataFrame")
         raise InvalidInputError(f"the model's columns have no JSON form: {error}") from error
 
 
+def _column(
+    columns: InputColumns,
+    name: str,
+    series: "pd.Series",
+    *,
+    levels: tuple[Level, ...] | None,
+    nullable: bool,
+    unknown: Unknown,
+) -> Column:
+    if levels is not None:
+        return Column(name, "category", levels, nullable=nullable, unknown=unknown)
+    kind = _number_kind(series, is_whole=name in columns.whole)
+    low, high = (columns.whole.get(name) if kind == "integer" else None) or (None, None)
+    return Column(name, kind, nullable=nullable, minimum=low, maximum=high, unknown=unknown)
+
+
 def check_missing(columns: InputColumns, rows: FloatArray) -> None:
     """InvalidInputError where the data have missing values and the model takes none."""
     for name, accepts, column in zip(
@@ -55,16 +73,19 @@ def check_missing(columns: InputColumns, rows: FloatArray) -> None:
             )
 
 
-def _number_kind(series: "pd.Series") -> Literal["boolean", "integer", "number"]:
-    """By the column's own type; whole numbers with gaps are integers that pandas made float."""
+def _number_kind(series: "pd.Series", *, is_whole: bool) -> Literal["boolean", "integer", "number"]:
+    """By the column's own type, or as the model takes whole numbers only; whole numbers with gaps
+    are integers that pandas made float.
+    """
     import pandas as pd
 
     if pd.api.types.is_bool_dtype(series):
         return "boolean"
     values = series.dropna().to_numpy(dtype=np.float64)
-    is_whole = len(values) > 0 and bool(np.all(values == np.floor(values)))
+    is_seen_whole = len(values) > 0 and bool(np.all(values == np.floor(values)))
     has_gaps = len(values) < len(series)
-    if not (pd.api.types.is_integer_dtype(series) or (is_whole and has_gaps)):
+    is_integer = is_whole or pd.api.types.is_integer_dtype(series) or (is_seen_whole and has_gaps)
+    if not is_integer:
         return "number"
     return "integer" if bool(np.all(np.abs(values) < MAX_INTEGER)) else "number"
 

@@ -99,6 +99,22 @@ def check_derivation(derivation: Derivation, rows: FloatArray) -> None:
         )
 
 
+def check_repeats(native: NativeModel, rows: FloatArray, outputs: FloatArray) -> None:
+    """InvalidInputError if the golden rows get other bytes when they are asked for again."""
+    golden = spread_rows(rows, outputs, GOLDEN_ROWS)
+    first, again = native.predict(golden), native.predict(golden)
+    pairs = [
+        (first.outputs, again.outputs),
+        (first.scores, again.scores),
+        (native.evaluate(golden), native.evaluate(golden)),
+    ]
+    if any(one.tobytes() != other.tobytes() for one, other in pairs):
+        raise InvalidInputError(
+            "the model draws at random: the same rows got other predictions when they were asked "
+            "for again; export it for inference, without dropout or sampling"
+        )
+
+
 def relative_gap(ours: FloatArray, theirs: FloatArray) -> float:
     """Largest |ours - theirs|, relative to |theirs| or its spread, whichever is larger."""
     scale = np.maximum(np.abs(theirs), theirs.std(axis=0, keepdims=True))

@@ -18,6 +18,7 @@ from explainers.base import (
 )
 from service.errors import InvalidInputError
 from service.models.base import NativeModel, Served, StoppedEarly
+from service.models.probing import are_shares
 from service.registry import card, proof
 from service.registry.assumptions import check_assumed
 from service.registry.building import TOLERANCE, ExplainerFactory
@@ -63,6 +64,7 @@ def register_version(
     classes or category maps, data that do not fit the model.
     """
     work = _prepare(source, options, say)
+    proof.check_repeats(source.native, work.rows, work.outputs)
     _choose_explainer(work)
     cost = _calibrate(work)
     strongest = _strongest(work)
@@ -166,7 +168,22 @@ def _served(
         raise InvalidInputError(f"the model cannot predict the data: {error}") from error
     if not np.all(np.isfinite(served.outputs)) or not np.all(np.isfinite(served.scores)):
         raise InvalidInputError("the model's predictions on the data are not all finite")
+    if native.task != "regression":
+        _check_probabilities(served.scores)
     return served, labels, rows, warnings
+
+
+def _check_probabilities(scores: FloatArray) -> None:
+    strays = np.flatnonzero(~are_shares(scores))
+    if len(strays):
+        first = ", ".join(f"{score:.4g}" for score in scores[strays[0]])
+        raise InvalidInputError(
+            f"the model's scores are no class probabilities in {len(strays)} of {len(scores)} rows "
+            f"of the data, such as {first}: those of a row are not negative and sum to one. Export "
+            "the model with its softmax; a PyTorch program that gives margins or logarithms says "
+            "so by `link` in its explaind.json. A sigmoid per class, for several labels at once, "
+            "is not supported: register a model per label"
+        )
 
 
 def _is_explainable(native: NativeModel) -> bool:

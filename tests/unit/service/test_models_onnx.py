@@ -1,6 +1,7 @@
 """ONNX graphs as exporters write them, and files that must not reach the runtime."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,41 @@ def test_two_classes_are_explained_by_the_second() -> None:
     np.testing.assert_array_equal(served.outputs[:, 0], served.scores[:, 1])
 
 
+def test_a_librarys_own_order_of_classes_survives_a_map(tmp_path: Path) -> None:
+    catboost = pytest.importorskip("catboost")
+    names = ["low", "medium", "high"]
+    model = catboost.CatBoostClassifier(
+        iterations=5, verbose=False, class_names=names, allow_writing_files=False
+    )
+    model.fit(X, np.array(names)[CODES]).save_model(tmp_path / "model.onnx", format="onnx")
+    adapter = load_onnx((tmp_path / "model.onnx").read_bytes())
+    assert adapter.classes == ("low", "medium", "high")
+    rows = X[::20]
+    np.testing.assert_allclose(adapter.predict(rows).scores, model.predict_proba(rows), atol=1e-6)
+    np.testing.assert_allclose(adapter.evaluate(rows), model.predict_proba(rows), atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", [[2, -1, 10], [0, 1, 1]])
+def test_whole_numbers_as_classes_survive_a_map_or_are_refused(labels: list[int]) -> None:
+    nodes = [
+        helper.make_node("Softmax", ["X"], ["P"]),
+        helper.make_node("ZipMap", ["P"], ["Y"], domain="ai.onnx.ml", classlabels_int64s=labels),
+    ]
+    model = small(nodes, shape=("rows", 3), domains=(("", 18), ("ai.onnx.ml", 1)))
+    share = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    kind = helper.make_map_type_proto(TensorProto.INT64, share)
+    model.graph.output[0].type.CopyFrom(helper.make_sequence_type_proto(kind))
+    data = model.SerializeToString()
+    if len(set(labels)) < 3:
+        with pytest.raises(ModelLoadError, match="each class once"):
+            load_onnx(data)
+        return
+    adapter = load_onnx(data)
+    assert adapter.classes == tuple(labels)
+    found = adapter.predict(np.array([[3.0, 2.0, 1.0]])).scores[0]
+    assert found.tolist() == sorted(found.tolist(), reverse=True)
+
+
 @pytest.mark.parametrize("model", [svm.SVR(), ensemble.RandomForestRegressor(5, random_state=0)])
 def test_exported_regressors_are_served_as_the_runtime_does(model: Any) -> None:
     rows, y = load_diabetes(return_X_y=True)
@@ -163,9 +199,25 @@ def small(
 PRODUCT = helper.make_node("MatMul", ["X", "W"], ["Y"])
 
 
+TURNED = [("Y", TensorProto.FLOAT, (2, "rows"))]
+
+
 def test_graphs_of_one_row_at_a_time_are_evaluated_row_by_row() -> None:
     adapter = load_onnx(small([PRODUCT], shape=(1, 2)).SerializeToString())
     np.testing.assert_array_equal(adapter.evaluate(np.ones((3, 2))), np.full((3, 1), 2.0))
+
+
+def test_one_rows_result_may_be_squeezed() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["X", "W"], ["P"]),
+        helper.make_node("Squeeze", ["P"], ["Y"]),
+    ]
+    model = small(nodes, out=[("Y", TensorProto.FLOAT, None)])
+    adapter = load_onnx(model.SerializeToString())
+    rows = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(adapter.predict(rows).outputs, rows.sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(adapter.evaluate(rows), rows.sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(adapter.evaluate(rows[:1]), [[1.0]])
 
 
 def test_missing_values_are_taken_where_the_graph_gives_a_number() -> None:
@@ -264,6 +316,10 @@ def cut() -> bytes:
                 out=[("Y", TensorProto.FLOAT, ("rows", 2))],
             ),
             "sum to one",
+        ),
+        (
+            lambda: small([helper.make_node("Transpose", ["X"], ["Y"])], out=TURNED),
+            r"gives \(2, 1\) for 1 rows",
         ),
         (cut, "broken ONNX|refuses|not an ONNX"),
         (lambda: b"", "not an ONNX"),

@@ -142,6 +142,43 @@ def test_gradients_are_the_outputs_slopes(link: str, *, dynamic: bool) -> None:
         np.testing.assert_allclose(found[:, column], rise / 2e-6, rtol=1e-5, atol=1e-8)
 
 
+class Squeezed(torch.nn.Module):
+    def forward(self, rows: Any) -> Any:
+        return (rows.square() * torch.arange(1.0, 5.0)).sum(1, keepdim=True).squeeze()
+
+
+def test_one_rows_result_may_be_squeezed() -> None:
+    native = adapter(saved(Squeezed(), like=torch.zeros(2, 4)))
+    expected = ROWS.astype(np.float32).astype(np.float64) ** 2 @ np.arange(1.0, 5.0)
+    np.testing.assert_allclose(native.predict(ROWS).outputs[:, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(native.evaluate(ROWS)[:, 0], expected, rtol=1e-6)
+    for rows in (ROWS[:1], ROWS[:3]):
+        slopes = 2 * rows * np.arange(1.0, 5.0)
+        np.testing.assert_allclose(native.gradient(rows)[:, :, 0], slopes, rtol=1e-5)
+
+
+class Stepped(torch.nn.Module):
+    """Whole numbers, which no gradient passes; `rows` may have a part beside them."""
+
+    def __init__(self, share: float | None) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, rows: Any) -> Any:
+        steps = (rows > 0).float().sum(1, keepdim=True)
+        return steps if self.share is None else steps + self.share * rows[:, :1]
+
+
+def test_a_program_without_a_gradient_says_so() -> None:
+    native = adapter(saved(Stepped(None)))
+    with pytest.raises(UnsupportedModelError, match="no gradient by its columns"):
+        native.gradient(ROWS[:3])
+    partly = adapter(saved(Stepped(0.5))).gradient(ROWS[:3])
+    np.testing.assert_array_equal(partly[:, :, 0], np.tile([0.5, 0.0, 0.0, 0.0], (3, 1)))
+    with pytest.raises(ValueError, match="PyTorch"):
+        adapter(saved(Plain(1))).gradient(ROWS[:3, :2])
+
+
 def test_names_come_from_the_data_where_the_file_has_none() -> None:
     native = adapter(saved(Plain(1)), names=tuple("pqrs"), categories={"q": ("no", "yes")})
     assert native.columns.raw.names == tuple("pqrs")
@@ -216,15 +253,104 @@ class Drawn(torch.nn.Module):
         return rows.sum(1, keepdim=True) + torch.rand_like(rows[:, :1])
 
 
+class Attending(torch.nn.Module):
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, rows: Any) -> Any:
+        heads = rows.reshape(-1, 1, 2, 2)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return attend(heads, heads, heads, dropout_p=self.dropout).flatten(1)[:, :1]
+
+
+def test_attention_without_dropout_is_served() -> None:
+    module = Attending(0.0)
+    found = adapter(saved(module)).predict(ROWS).scores
+    np.testing.assert_array_equal(found, library(module, ROWS))
+
+
 class Two(torch.nn.Module):
     def forward(self, rows: Any) -> Any:
         return rows[:, :1], rows[:, 1:2]
 
 
+class Turned(torch.nn.Module):
+    def forward(self, rows: Any) -> Any:
+        return rows[:, :2].permute(1, 0)
+
+
+class Empty(torch.nn.Module):
+    def forward(self, rows: Any) -> Any:
+        return rows[:, :0]
+
+
+class Cast(torch.nn.Module):
+    """The rows through another dtype, and as `asked` of a device."""
+
+    def __init__(self, *asked: Any, **named: Any) -> None:
+        super().__init__()
+        self.asked, self.named = asked, named
+
+    def forward(self, rows: Any) -> Any:
+        return rows.to(*self.asked, **self.named).float().sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Cast("cpu", torch.float64),
+        Cast(torch.float64),
+        Cast("cpu", torch.int32, memory_format=torch.contiguous_format),
+        Cast(device="cpu", dtype=torch.int64, copy=True),
+    ],
+)
+def test_arguments_keep_their_places_beside_a_device(module: Any) -> None:
+    np.testing.assert_array_equal(
+        adapter(saved(module)).predict(ROWS).scores, library(module, ROWS)
+    )
+
+
+def output_renamed(content: bytes) -> bytes:
+    document = json.loads(content)
+    (output,) = document["graph_module"]["signature"]["output_specs"]
+    output["user_output"]["arg"]["as_tensor"]["name"] = "nobody"
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (lambda: saved(Cast(torch.float16)), "float16 numbers.*float32"),
+        (lambda: saved(Cast(torch.bfloat16)), "bfloat16 numbers.*float32"),
+        (lambda: saved(Cast(torch.complex64)), "dtype 10 numbers.*float32"),
+        (
+            lambda: edited(saved(Plain(1)), WEIGHTS, replaced('"dtype": 7', '"dtype": 6')),
+            "float16 numbers.*float32",
+        ),
+        (
+            lambda: edited(
+                saved(Cast("cpu", torch.float64)),
+                "model.json",
+                replaced('"as_device": {"type": "cpu"', '"as_device": {"type": "cuda"'),
+            ),
+            "places tensors on cuda",
+        ),
+        (lambda: edited(saved(Plain(1)), "model.json", output_renamed), "nobody"),
+    ],
+)
+def test_what_is_not_computed_here_is_named(data: Callable[[], bytes], message: str) -> None:
+    with pytest.raises(ModelLoadError, match=message):
+        adapter(data())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: saved(Turned()), r"gives \(2, 1\) for 1 rows"),
+        (lambda: saved(Empty()), r"gives \(1, 0\) for 1 rows"),
         (lambda: saved(Drawn()), "rand_like"),
+        (lambda: saved(Attending(0.1)), "attention draws at random"),
         (lambda: saved(Two()), "outputs are"),
         (lambda: saved(Plain(3)), "sum to one"),
         (lambda: saved(Plain(1), dynamic=False, like=torch.zeros(5, 4)), "5 rows at a time"),

@@ -176,6 +176,30 @@ def test_what_is_kept_as_a_pickle_or_elsewhere_is_refused(
         read_mlflow(str(folder))
 
 
+@pytest.mark.parametrize("file", ["model.ubj", "data", "data/model.pt2"])
+def test_links_out_of_the_folder_are_not_followed(kept: Kept, tmp_path: Path, file: str) -> None:
+    entries = {"model.ubj": {"xgboost": {"data": "model.ubj"}}}
+    folder = kept.folder(tmp_path.name, entries.get(file, {"pytorch": {"model_data": "data"}}), {})
+    secret = tmp_path / ("data" if file == "data" else "secret.pt2")
+    if file == "data":
+        secret.mkdir()
+        (secret / "model.pt2").write_bytes(b"secret")
+    else:
+        secret.write_bytes(b"secret")
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).symlink_to(secret)
+    with pytest.raises(ModelLoadError, match="outside its folder"):
+        read_mlflow(str(folder))
+
+
+def test_links_within_the_folder_are_followed(kept: Kept, tmp_path: Path) -> None:
+    flavours, files = {"pytorch": {"model_data": "data"}}, {"stored.pt2": b"program"}
+    folder = kept.folder(tmp_path.name, flavours, files)
+    (folder / "data").mkdir()
+    (folder / "data" / "model.pt2").symlink_to(folder / "stored.pt2")
+    assert read_mlflow(str(folder)).artifact.data == b"program"
+
+
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
