@@ -23,7 +23,6 @@ from service.errors import (
     NotJsonError,
     OverloadedError,
     PredictionError,
-    ServiceError,
 )
 from service.evidence import (
     AppendOutcome,
