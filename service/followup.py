@@ -91,6 +91,8 @@ class FollowUps:
         if reason is not None:
             raise _invalid("/method", reason, "method_not_possible")
         if self.delivery.is_full:
+            model = parent.decision.template.model
+            self.delivery.metrics.ended(model, "rejected", was_counted=False)
             raise QueueLimitError
         event = _again(parent.decision, version, call, fingerprint)
         try:

@@ -29,6 +29,8 @@ FREQUENT_ERRORS = (
     ("validate", "content"),
     ("explain", "explainer"),
     ("explain", "invariant"),
+    ("queue", "QueueAwayError"),
+    ("queue", "QueueFullError"),
     ("store", "StoreUnavailableError"),
     ("store", "StoreBusyError"),
 )

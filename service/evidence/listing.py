@@ -21,7 +21,7 @@ _CURSOR = struct.Struct(">Q16s")
 _CURSOR_CHARACTERS = 32
 _LAST_MICROSECOND = microseconds(datetime.max.replace(tzinfo=UTC))
 
-_LISTED = (
+LISTED = (
     events.c.event_id,
     events.c.request_id,
     events.c.received_us,
@@ -99,7 +99,7 @@ def select_page(
     """The query for one page and one row more, which tells whether another page follows."""
     place = None if cursor is None else decode_cursor(cursor)
     status = matching.status
-    shown: Select[tuple[object, ...]] = select(*_LISTED, current_status())
+    shown: Select[tuple[object, ...]] = select(*LISTED, current_status())
     page = _narrowed(shown, events, tenant, matching, place)
     if status == "pending":
         page = page.where(current_status() == status)
@@ -123,7 +123,7 @@ def _ended(
     final up instead would take a second per 200,000 that ended otherwise.
     """
     decision = literal("decision/") + _finals.c.tenant + literal("/") + _finals.c.request_id
-    listed: Select[tuple[object, ...]] = select(*_LISTED, _finals.c.status)
+    listed: Select[tuple[object, ...]] = select(*LISTED, _finals.c.status)
     joined = listed.join(_finals, events.c.idempotency_key == decision)
     ended = _narrowed(joined, _finals, tenant, matching, place).where(
         _finals.c.event_type == "explanation", _finals.c.status == matching.status

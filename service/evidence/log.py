@@ -137,10 +137,6 @@ class EvidenceLog:
         """As `EvidenceStore.pending`."""
         return await self._read(partial(self._store.pending, since=since, until=until, limit=limit))
 
-    async def related(self, tenant: str, request_id: str, *, limit: int = 50) -> Page:
-        """As `EvidenceStore.related`."""
-        return await self._read(partial(self._store.related, tenant, request_id, limit=limit))
-
     async def list(
         self,
         tenant: str,

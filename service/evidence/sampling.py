@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Select, select, tuple_
 
 from service.evidence.events import microseconds
-from service.evidence.listing import ListedDecision, page_of
+from service.evidence.listing import LISTED, ListedDecision, page_of
 from service.evidence.tables import events
 
 Rank = Callable[[str], bytes]
@@ -50,16 +50,7 @@ def lowest(found: Iterator[tuple[str, str]], *, size: int, rank: Rank) -> list[s
 
 def listed(connection: Connection, event_ids: Sequence[str]) -> list[ListedDecision]:
     """What a listing shows of these events, in their order."""
-    shown: Select[tuple[object, ...]] = select(
-        events.c.event_id,
-        events.c.request_id,
-        events.c.received_us,
-        events.c.model,
-        events.c.version,
-        events.c.status,
-        events.c.lane,
-        events.c.header,
-    )
+    shown: Select[tuple[object, ...]] = select(*LISTED, events.c.status)
     items: dict[str, ListedDecision] = {}
     for start in range(0, len(event_ids), _PAGE):
         some = event_ids[start : start + _PAGE]

@@ -179,10 +179,6 @@ class EvidenceStore:
             rows = connection.execute(query).all()
         return [pending_of(row) for row in rows]
 
-    def related(self, tenant: str, request_id: str, *, limit: int = 50) -> Page:
-        """The newest decisions that explain that request again. Raises StoreUnavailableError."""
-        return self.list(tenant, matching=DecisionFilter(parent=request_id), limit=limit)
-
     def list(
         self,
         tenant: str,

@@ -35,12 +35,11 @@ CHANNEL = "explaind:notices"
 CANCEL_AGAIN_SECONDS = 0.05
 
 
-def connect(url: str, *, timeout_seconds: float | None) -> Redis:
+def connect(url: str, *, timeout_seconds: float) -> Redis:
     """A client that connects at its first command and never tries twice.
 
-    redis-py's own defaults would hold a request up to a minute on a frozen server. A timeout of
-    None waits for ever: for blocking reads, which have their own. Raises UsageError for a URL
-    that is none.
+    redis-py's own defaults would hold a request up to a minute on a frozen server. Raises
+    UsageError for a URL that is none.
     """
     try:
         return Redis.from_url(

@@ -301,8 +301,8 @@ async def test_explanations_of_a_request_made_again_are_found_by_it(url: str) ->
     async with opened(url) as log:
         await asyncio.gather(*(log.append(event) for event in children))
         await log.append_final(done)
-        page = await log.related("default", "request-1")
-        assert (await log.related("default", "request-3")).items == ()
+        page = await log.list("default", matching=DecisionFilter(parent="request-1"))
+        assert (await log.list("default", matching=DecisionFilter(parent="request-3"))).items == ()
     assert [(item.request_id, item.status) for item in page.items] == [
         ("child-002", "pending"),
         ("child-001", "complete"),

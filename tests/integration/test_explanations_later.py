@@ -361,6 +361,10 @@ def test_a_full_queue_takes_no_more(
             assert_problem(reply, 503, "queue_full")
             assert int(reply.headers["retry-after"]) >= 1
             assert client.get("/explanations/shed-000001").status == 404
+            metrics = client.get("/metrics").body.decode()
+            labels = 'lane="queued",model="breast_cancer",outcome="rejected",role="serving"'
+            assert f"explain_explanations_total{{{labels}}} 1.0" in metrics
+            assert 'wanted_total{lane="queued",model="breast_cancer",role="serving"} 2.0' in metrics
 
 
 def test_what_was_asked_while_the_queue_was_away_is_queued_once_it_is_there(

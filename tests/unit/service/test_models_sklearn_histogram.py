@@ -306,7 +306,9 @@ def test_a_scorer_kept_from_early_stopping_is_refused_with_the_way_out(
     np.testing.assert_array_equal(loaded(model).predict(coded).scores, model.predict_proba(coded))
 
 
-@pytest.mark.parametrize("function", [partial(np.add, 1), partial(check_array, "csr")], ids=["ufunc", "checker"])
+@pytest.mark.parametrize(
+    "function", [partial(np.add, 1), partial(check_array, "csr")], ids=["ufunc", "checker"]
+)
 def test_no_other_partial_call_is_trusted(
     signal: FloatArray, coded: FloatArray, function: Any
 ) -> None:
