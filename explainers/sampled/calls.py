@@ -1,6 +1,8 @@
 """Calls of the model, every one of the same shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -12,6 +14,23 @@ Evaluate = Callable[[FloatArray], FloatArray]
 ROWS_PER_CALL = 1024
 """Enough that a call's own cost (a few ms through pandas and a pipeline) is small beside its rows,
 few enough that models which hold a matrix of rows by training rows stay within some 100 MB."""
+
+
+_on_call: ContextVar[Callable[[], None] | None] = ContextVar("_on_call", default=None)
+
+
+@contextmanager
+def telling_of_calls(on_call: Callable[[], None]) -> Iterator[None]:
+    """Within it on_call is told of every call of a model that returned, in this thread.
+
+    One row may take minutes: this is how whoever waits sees that it goes on. An argument of every
+    explainer would say the same at nine places.
+    """
+    token = _on_call.set(on_call)
+    try:
+        yield
+    finally:
+        _on_call.reset(token)
 
 
 class ModelCalls:
@@ -54,6 +73,9 @@ class ModelCalls:
         expected = (len(rows), self._n_outputs)
         if outputs.shape != expected:
             raise MalformedModelError(f"the model gave {outputs.shape} outputs, not {expected}")
+        on_call = _on_call.get()
+        if on_call is not None:
+            on_call()
         return outputs
 
 

@@ -115,6 +115,29 @@ def test_progress_is_told_up_to_the_last_row(
     assert told == [{"rows_done": done, "rows": 150} for done in (0, 64, 128, 150)]
 
 
+@pytest.mark.parametrize("method", ["permutation", "lime"])
+def test_a_single_row_that_calls_the_model_shows_that_it_goes_on(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path, method: str
+) -> None:
+    told: list[Mapping[str, object]] = []
+    task = replace(task_of(pending(served, store, rows=1), KEYRING, worker="w"), method=method)
+    finished = Computer(Registry(demo_registry)).compute(task, told.append)
+    assert finished.reason is None
+    assert len(told) > 5
+    assert told[:-1] == [{"rows_done": 0, "rows": 1}] * (len(told) - 1)
+    assert told[-1] == {"rows_done": 1, "rows": 1}
+
+
+def test_pairs_are_computed_one_row_at_a_time(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    told: list[Mapping[str, object]] = []
+    task = task_of(pending(served, store, rows=3), KEYRING, worker="w")
+    paired = replace(task, method="interactions")
+    assert Computer(Registry(demo_registry)).compute(paired, told.append).status == "complete"
+    assert [facts["rows_done"] for facts in told] == [0, 1, 2, 3]
+
+
 def test_seeds_are_those_of_the_instances_alone(served: ServedModel, store: EvidenceStore) -> None:
     task = task_of(pending(served, store), KEYRING, worker="worker-1")
     instances = [orjson.dumps(instance) for instance in task.instances]
