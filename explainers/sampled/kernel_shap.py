@@ -18,7 +18,7 @@ from explainers.base import (
     UnsupportedModelError,
 )
 from explainers.sampled.called import CalledExplainer, CalledModel, checked_seeds
-from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls
+from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls, rows_called
 from explainers.sampled.strata import NORMAL_QUANTILE, student_quantile
 
 _GLOBAL_GENERATOR = Lock()
@@ -40,6 +40,11 @@ class KernelConfig:
     def __post_init__(self) -> None:
         if self.replicates < 2 or self.coalitions < 1 or self.rows_per_call < 1:
             raise ValueError(f"two replicates at least, coalitions and rows from 1: {self}")
+
+    def model_rows(self, n_columns: int, n_background_rows: int) -> int:
+        """Of a row that differs from the background in all columns: what it takes at most."""
+        coalitions = min(self.coalitions, 1 << min(n_columns, 62))
+        return self.replicates * rows_called(coalitions * n_background_rows, self.rows_per_call)
 
 
 class KernelExplainer(CalledExplainer):

@@ -63,6 +63,17 @@ class PermutationConfig:
                 return tuple(stages)
             passes, done = 2 * passes, passes
 
+    def first_stage(self, n_columns: int, n_background_rows: int) -> "Stage":
+        """Of `stages`; UnsupportedModelError where the budget allows none."""
+        stages = self.stages(n_columns, n_background_rows)
+        if stages:
+            return stages[0]
+        raise UnsupportedModelError(
+            f"{self.passes} passes over {n_background_rows} background rows of {n_columns} columns "
+            f"take more than the {self.budget_rows} model rows allowed for a row: take "
+            "fewer background rows, or allow more"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -101,13 +112,8 @@ class PermutationExplainer(CalledExplainer):
     ) -> None:
         self.config = config or PermutationConfig()
         n_rows, n_columns = background.rows.shape
+        self.config.first_stage(n_columns, n_rows)
         self._stages = self.config.stages(n_columns, n_rows)
-        if not self._stages:
-            raise UnsupportedModelError(
-                f"{self.config.passes} passes over {n_rows} background rows of {n_columns} columns "
-                f"take more than the {self.config.budget_rows} model rows allowed for a row: take "
-                "fewer background rows, or allow more"
-            )
         model = CalledModel(evaluate, background, naming, self.config.rows_per_call)
         super().__init__(model, tolerance=tolerance)
 
