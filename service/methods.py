@@ -11,7 +11,7 @@ from explainers.sampled.kernel_shap import KernelConfig
 from explainers.sampled.local_model import LocalModelConfig
 from explainers.sampled.pairs import pair_rows
 from explainers.sampled.permutation import PermutationConfig
-from schemas import OnDemand
+from schemas import Method
 from service.registry.described import KnownVersion
 
 MOST_PAIRS = 1_000_000
@@ -23,16 +23,16 @@ version's own method has no such limit: its budget a row was set at registration
 """
 
 
-def refusal(version: KnownVersion, method: OnDemand | None, n_rows: int) -> str | None:
+def refusal(version: KnownVersion, method: Method | None, n_rows: int) -> str | None:
     """Why so many rows of this version cannot be explained by that method, None if they can.
 
     method None: the version's own.
     """
     own = version.manifest.explainer
-    if method is None:
+    if method is None or method == own.method:
         return own.reason if own.method is None else None
     reason = _LIMITS.get(method, _never)(version, n_rows)
-    if reason is not None or method == own.method:
+    if reason is not None:
         return reason
     try:
         rows = n_rows * model_rows(version, method)
@@ -47,7 +47,7 @@ def refusal(version: KnownVersion, method: OnDemand | None, n_rows: int) -> str 
     )
 
 
-def model_rows(version: KnownVersion, method: OnDemand) -> int:
+def model_rows(version: KnownVersion, method: Method) -> int:
     """What a row takes at most by that method; 0 where the model is not called.
 
     Raises UnsupportedModelError where not even the least that is planned is allowed.
@@ -96,6 +96,11 @@ def _never(_: KnownVersion, _n_rows: int) -> str | None:
     return None
 
 
+def _not_its_own(version: KnownVersion, _: int) -> str | None:
+    own = version.manifest.explainer.method
+    return f"trees and linear models are explained by their own method, this version by {own}"
+
+
 def _too_many_columns(version: KnownVersion, _: int) -> str | None:
     columns = len(version.schema.columns)
     if columns <= MOST_COLUMNS:
@@ -118,7 +123,9 @@ def _too_many_pairs(version: KnownVersion, n_rows: int) -> str | None:
     return f"interactions of this model are computed for at most {most} instances at once"
 
 
-_LIMITS: dict[OnDemand, Callable[[KnownVersion, int], str | None]] = {
+_LIMITS: dict[Method, Callable[[KnownVersion, int], str | None]] = {
+    "tree_interventional": _not_its_own,
+    "linear": _not_its_own,
     "exact": _too_many_columns,
     "interactions": _too_many_pairs,
     "integrated_gradients": _no_gradients,

@@ -47,6 +47,15 @@ def test_what_a_model_cannot_be_asked_is_said(version: KnownVersion) -> None:
     assert "torch" in str(refusal(version, "integrated_gradients", 1))
 
 
+def test_a_versions_own_method_can_be_named_and_no_other_of_the_exact_forms(
+    version: KnownVersion,
+) -> None:
+    assert refusal(version, "tree_interventional", 1000) is None
+    assert "this version by tree_interventional" in str(refusal(version, "linear", 1))
+    sampled = changed(version, method="permutation", calls=CALLS)
+    assert "this version by permutation" in str(refusal(sampled, "tree_interventional", 1))
+
+
 @pytest.mark.parametrize("method", ["permutation", "exact", "kernel", "lime"])
 def test_what_takes_too_long_at_the_models_speed_is_refused_with_the_numbers(
     version: KnownVersion, method: str
