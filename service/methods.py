@@ -29,8 +29,10 @@ def refusal(version: KnownVersion, method: Method | None, n_rows: int) -> str | 
     method None: the version's own.
     """
     own = version.manifest.explainer
+    if own.method is None:
+        return own.reason
     if method is None or method == own.method:
-        return own.reason if own.method is None else None
+        return None
     reason = _LIMITS.get(method, _never)(version, n_rows)
     if reason is not None:
         return reason

@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
-from schemas import ModelSchema
+from schemas import Method, ModelSchema
 from service.methods import MOST_PAIRS, MOST_SECONDS, model_rows, refusal, sampling_config
 from service.ondemand import explainer_by
 from service.registry import Registry
@@ -54,6 +55,14 @@ def test_a_versions_own_method_can_be_named_and_no_other_of_the_exact_forms(
     assert "this version by tree_interventional" in str(refusal(version, "linear", 1))
     sampled = changed(version, method="permutation", calls=CALLS)
     assert "this version by permutation" in str(refusal(sampled, "tree_interventional", 1))
+
+
+@pytest.mark.parametrize("method", [None, *get_args(Method)])
+def test_a_version_that_is_not_explained_is_not_by_any_method(
+    version: KnownVersion, method: Method | None
+) -> None:
+    torn = changed(version, method=None, reason="batches differ", columns=12)
+    assert refusal(torn, method, 1) == "batches differ"
 
 
 @pytest.mark.parametrize("method", ["permutation", "exact", "kernel", "lime"])
