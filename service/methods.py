@@ -107,7 +107,10 @@ def _too_many_columns(version: KnownVersion, _: int) -> str | None:
     columns = len(version.schema.columns)
     if columns <= MOST_COLUMNS:
         return None
-    return f"enumeration takes models of at most {MOST_COLUMNS} columns, this one has {columns}"
+    return (
+        f"enumeration takes models of at most {MOST_COLUMNS} columns, however few of them vary: "
+        f"this one has {columns}"
+    )
 
 
 def _no_gradients(version: KnownVersion, _: int) -> str | None:
