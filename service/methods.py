@@ -9,7 +9,6 @@ from explainers.sampled.enumeration import MOST_COLUMNS, enumeration_rows
 from explainers.sampled.gradients import STEPS
 from explainers.sampled.kernel_shap import KernelConfig
 from explainers.sampled.local_model import LocalModelConfig
-from explainers.sampled.pairs import pair_rows
 from explainers.sampled.permutation import PermutationConfig
 from schemas import Method
 from service.registry.described import KnownVersion
@@ -59,9 +58,9 @@ def model_rows(version: KnownVersion, method: Method) -> int:
     if method == "interactions":
         own = version.manifest.explainer.method
         if own == "permutation":
-            passes = config.first_stage(n_columns, n_background).passes
-            return rows_called(pair_rows(n_columns, n_background, passes), config.rows_per_call)
-        return enumeration_rows(n_columns, n_background, ROWS_PER_CALL) if own == "exact" else 0
+            return config.pair_rows(n_columns, n_background)
+        by_enumeration = enumeration_rows(n_columns, n_background, config.rows_per_call)
+        return by_enumeration if own == "exact" else 0
     if method == "permutation":
         config.first_stage(n_columns, n_background)
         return config.stages(n_columns, n_background)[-1].model_rows

@@ -19,7 +19,7 @@ from explainers.base import (
 )
 from explainers.sampled.called import CalledExplainer, CalledModel, checked_seeds
 from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls, rows_called
-from explainers.sampled.pairs import PairWalks
+from explainers.sampled.pairs import PairWalks, pair_rows
 from explainers.sampled.strata import LEAST_PAIRS, StratifiedMean
 from explainers.sampled.walks import Walks
 
@@ -72,6 +72,19 @@ class PermutationConfig:
             f"{self.passes} passes over {n_background_rows} background rows of {n_columns} columns "
             f"take more than the {self.budget_rows} model rows allowed for a row: take "
             "fewer background rows, or allow more"
+        )
+
+    def pair_rows(self, n_columns: int, n_background_rows: int) -> int:
+        """Model rows of a row's interactions, all of whose columns vary, by the passes planned
+        first; UnsupportedModelError where they exceed the budget.
+        """
+        passes = self.first_stage(n_columns, n_background_rows).passes
+        taken = rows_called(pair_rows(n_columns, n_background_rows, passes), self.rows_per_call)
+        if taken <= self.budget_rows:
+            return taken
+        raise UnsupportedModelError(
+            f"the interactions of {n_columns} varying columns take {taken} model rows, more than "
+            f"the {self.budget_rows} allowed for a row"
         )
 
 
@@ -186,13 +199,9 @@ class PermutationExplainer(CalledExplainer):
         )
 
     def _pair_walks(self, x: FloatArray) -> PairWalks:
-        walks = PairWalks(x, self._model.background.rows, self._stages[0].passes)
-        taken = rows_called(walks.model_rows, self.config.rows_per_call)
-        if taken > self.config.budget_rows:
-            raise UnsupportedModelError(
-                f"the interactions of {len(walks.columns)} varying columns take {taken} model "
-                f"rows, more than the {self.config.budget_rows} allowed for a row"
-            )
+        background_rows = self._model.background.rows
+        walks = PairWalks(x, background_rows, self._stages[0].passes)
+        self.config.pair_rows(len(walks.columns), len(background_rows))
         return walks
 
     def _explanation(

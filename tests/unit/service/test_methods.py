@@ -102,6 +102,17 @@ def test_sampling_on_demand_has_the_registered_budget_or_one_by_the_models_speed
     assert explainer.config == PermutationConfig(**CALLS.model_dump())
 
 
+def test_pairs_beyond_the_budget_of_a_row_are_refused(version: KnownVersion) -> None:
+    calls = CALLS.model_copy(update={"budget_rows": 1_000_000, "passes": 8})
+    sampled = changed(version, method="permutation", calls=calls, rows_per_second=1e6)
+    reason = str(refusal(sampled, "interactions", 1))
+    assert "30 varying columns take 1392128 model rows, more than the 1000000" in reason
+    assert refusal(changed(sampled, columns=24), "interactions", 1) is None
+    by_enumeration = changed(sampled, method="exact", columns=12)
+    assert model_rows(by_enumeration, "interactions") == model_rows(by_enumeration, "exact")
+    assert model_rows(version, "interactions") == 0
+
+
 def test_a_background_too_large_for_any_sampling_is_refused(version: KnownVersion) -> None:
     tight = CALLS.model_copy(update={"budget_rows": 100})
     assert "more than the 100 model rows" in str(
