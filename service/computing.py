@@ -17,7 +17,7 @@ from service.answers import AnswerTemplates, Ranked, strongest
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
 from service.errors import CommandError
-from service.explaining import Explained, ExplainedPart, Tally, explain_rows
+from service.explaining import Explained, ExplainedPart, Tally, explain_rows, failure_of
 from service.logs import log, place_of
 from service.models.base import Served
 from service.ondemand import Extras, PairedExplainer, explain_otherwise, explainer_by
@@ -91,8 +91,7 @@ class Computer:
             model, templates = self._version(task)
             # Loading has the time limit to itself: on a busy machine it takes long enough.
             pulse.beat()
-            compute = _otherwise if task.method in NOT_SHAPLEY else _values
-            computed = compute(model, templates, task, pulse)
+            computed = _computed(model, templates, task, pulse)
         return _finished(model, templates, task, computed)
 
     def _version(self, task: Task) -> tuple[RegisteredModel, AnswerTemplates]:
@@ -146,14 +145,25 @@ class _Computed(NamedTuple):
     is_exact: bool | None = None
 
 
+def _computed(
+    model: RegisteredModel, templates: AnswerTemplates, task: Task, pulse: _Pulse
+) -> _Computed:
+    """What the task gave, whatever its model raises: that is a reason like others."""
+    compute = _otherwise if task.method in NOT_SHAPLEY else _values
+    try:
+        return compute(model, templates, task, pulse)
+    except ExplainerError as error:
+        return _failed(model, task, str(error))
+    except Exception as error:  # noqa: BLE001 - this task's failure, as of a single row's values
+        log.error("explainer_failed", request_id=task.request_id, place=place_of(error))
+        return _failed(model, task, failure_of(error))
+
+
 def _values(
     model: RegisteredModel, templates: AnswerTemplates, task: Task, pulse: _Pulse
 ) -> _Computed:
     """Shapley values by the version's own explainer or the one asked for, and checked."""
-    try:
-        explainer = explainer_by(model, task.method)
-    except ExplainerError as error:
-        return _failed(model, task, str(error))
+    explainer = explainer_by(model, task.method)
     explained = _in_steps(model, explainer, task, pulse)
     part = explained.part(slice(0, len(explained.reasons)))  # fewer than asked if one failed
     used, tally = part.explanation, part.tally()
@@ -214,10 +224,7 @@ def _otherwise(model: RegisteredModel, _: AnswerTemplates, task: Task, pulse: _P
     seeds: IntArray = np.array(task.seeds, dtype=np.int64)
     start, cpu = time.perf_counter(), time.process_time()
 
-    try:
-        found = explain_otherwise(model, task.method, task.rows, seeds, pulse.done)
-    except ExplainerError as error:
-        return _failed(model, task, str(error))
+    found = explain_otherwise(model, task.method, task.rows, seeds, pulse.done)
     spent = time.process_time() - cpu
     if not found.is_finite:
         return _failed(model, task, "finite")

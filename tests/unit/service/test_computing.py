@@ -138,6 +138,25 @@ def test_pairs_are_computed_one_row_at_a_time(
     assert [facts["rows_done"] for facts in told] == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("method", ["lime", "kernel"])
+def test_what_the_model_raises_is_the_reason_of_a_failed_explanation(
+    served: ServedModel,
+    store: EvidenceStore,
+    demo_registry: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    def refusing(*_: object) -> None:
+        raise ValueError("5 planted inputs")
+
+    task = replace(task_of(pending(served, store), KEYRING, worker="w"), method=method)
+    computer = Computer(Registry(demo_registry))
+    computer.prepare()
+    monkeypatch.setattr(type(served.model.native), "evaluate", refusing)
+    finished = computer.compute(task, quiet)
+    assert (finished.status, finished.reason) == ("failed", "the explainer failed (ValueError)")
+
+
 def test_seeds_are_those_of_the_instances_alone(served: ServedModel, store: EvidenceStore) -> None:
     task = task_of(pending(served, store), KEYRING, worker="worker-1")
     instances = [orjson.dumps(instance) for instance in task.instances]
