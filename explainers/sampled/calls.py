@@ -57,12 +57,32 @@ class ModelCalls:
         An infinite output becomes NaN: there is nothing to attribute either way. Raises
         MalformedModelError for outputs of another shape.
         """
-        outputs = np.empty((n_rows, self._n_outputs))
+        (outputs,) = self.in_parts(n_rows, rows_between, n_rows) if n_rows else (self._none,)
+        return outputs
+
+    def in_parts(
+        self, n_rows: int, rows_between: Callable[[int, int], FloatArray], size: int
+    ) -> Iterator[FloatArray]:
+        """What `of` gives, of the same calls, in consecutive parts of (size, C): whole ones only.
+
+        Each part is the caller's own until the next is asked for; no more than one is kept.
+        """
+        part, filled = np.empty((size, self._n_outputs)), 0
         for start in range(0, n_rows, self._rows_per_call):
             stop = min(start + self._rows_per_call, n_rows)
-            outputs[start:stop] = self._call(rows_between(start, stop))[: stop - start]
-        outputs[~np.isfinite(outputs)] = np.nan
-        return outputs
+            outputs = self._call(rows_between(start, stop))[: stop - start]
+            outputs = np.where(np.isfinite(outputs), outputs, np.nan)
+            while len(outputs):
+                taken = outputs[: size - filled]
+                part[filled : filled + len(taken)] = taken
+                outputs, filled = outputs[len(taken) :], filled + len(taken)
+                if filled == size:
+                    yield part
+                    filled = 0
+
+    @property
+    def _none(self) -> FloatArray:
+        return np.empty((0, self._n_outputs))
 
     def _call(self, rows: FloatArray) -> FloatArray:
         missing = self._rows_per_call - len(rows)

@@ -1,5 +1,6 @@
 """Interventional Shapley values of any model, estimated from antithetic permutation pairs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,7 +142,7 @@ class PermutationExplainer(CalledExplainer):
         """Attribute each output of each row of X, (N, F) raw columns in schema order.
 
         seeds: (N,) from 0 to below 2^53, each row's own; all 0 when not given. Cost: `cost`, and
-        8 bytes of memory for each output of half of one row's model rows.
+        memory for the outputs of one pass and of the background rows' gains.
         """
         drawn = checked_seeds(seeds, len(X))
         naming = self._model.naming
@@ -227,17 +228,19 @@ class PermutationExplainer(CalledExplainer):
             # A bit generator's raw stream is the same in every numpy; what shuffles is not.
             drawn = bits.random_raw(n_passes * background_rows.size)
             places = walks.places(drawn.reshape(n_passes, *background_rows.shape))
-            hybrids = self._walked(walks, places, calls)
-            for place, reached in zip(places, hybrids, strict=True):
+            for place, reached in zip(places, self._walked(walks, places, calls), strict=True):
                 sample.add(walks.gains(place, reached, self._model.starts, end))
             if not walks.hybrids_per_pass or self._is_enough(sample):
                 break
         return sample
 
-    def _walked(self, walks: Walks, places: IntArray, calls: ModelCalls) -> FloatArray:
-        n_rows = len(places) * walks.hybrids_per_pass
-        outputs = calls.of(n_rows, lambda start, stop: walks.hybrids(places, start, stop))
-        return outputs.reshape(len(places), walks.hybrids_per_pass, outputs.shape[1])
+    def _walked(self, walks: Walks, places: IntArray, calls: ModelCalls) -> Iterable[FloatArray]:
+        """(hybrids_per_pass, C) outputs pass by pass: all together may be gigabytes."""
+        size = walks.hybrids_per_pass
+        if not size:
+            return [np.empty((0, len(self._model.naming.outputs)))] * len(places)
+        n_rows = len(places) * size
+        return calls.in_parts(n_rows, lambda start, stop: walks.hybrids(places, start, stop), size)
 
     def _is_enough(self, sample: StratifiedMean) -> bool:
         largest = sample.standard_error.max(axis=0)

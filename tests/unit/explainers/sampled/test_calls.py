@@ -1,5 +1,6 @@
 """Every call of the model is told of while it is explained, whatever the method."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
@@ -11,6 +12,7 @@ from explainers.sampled.calls import ModelCalls, telling_of_calls
 from explainers.sampled.choose import CalledMethod, build_by_method
 from explainers.sampled.gradients import integrate_gradients
 from explainers.sampled.local_model import explain_locally
+from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
 
 ROWS = np.random.default_rng(0).normal(size=(9, 4))
 BACKGROUND, ROW = Background.of(ROWS[:8]), ROWS[8:]
@@ -61,3 +63,39 @@ def test_a_call_that_fails_is_not_told_of() -> None:
     with telling_of_calls(lambda: heard.append(None)), pytest.raises(ZeroDivisionError):
         ModelCalls(failing, 1, 8)(ROWS)
     assert not heard
+
+
+def test_sampling_keeps_the_outputs_of_one_pass_at_a_time() -> None:
+    """100,000 model rows of 200 outputs would be 160 MB."""
+    rng = np.random.default_rng(0)
+    explainer = PermutationExplainer(
+        network(4, 200),
+        Background.of(rng.normal(size=(50, 4))),
+        naming=naming_of(4, 200),
+        tolerance=1e-9,
+        config=PermutationConfig(target=0.0, budget_rows=100_000),
+    )
+    tracemalloc.start()
+    try:
+        assert explainer.explain(ROW).model_evaluations > 60_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 20e6
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 12, 24])
+def test_parts_are_those_of_the_same_calls(size: int) -> None:
+    rows, shapes = np.arange(48.0).reshape(24, 2), []
+
+    def model(X: FloatArray) -> FloatArray:
+        shapes.append(X.shape)
+        return np.where(X[:, :1] == 4, np.inf, X[:, :1])
+
+    calls = ModelCalls(model, 1, 5)
+    parts = [part.copy() for part in calls.in_parts(24, lambda i, j: rows[i:j], size)]
+    assert {part.shape for part in parts} == {(size, 1)}
+    np.testing.assert_array_equal(np.concatenate(parts), calls(rows))
+    assert np.isnan(parts[2 // size][2 % size])
+    assert shapes == [(5, 2)] * 10
+    assert calls(rows[:0]).shape == (0, 1)
