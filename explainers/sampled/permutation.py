@@ -222,7 +222,14 @@ class PermutationExplainer(CalledExplainer):
         walks = Walks(x, background_rows)
         bits = np.random.Philox(key=seed)
         end = calls(x[None, :])[0]
-        sample = StratifiedMean(walks.can_vary, len(end))
+        known = np.vstack([self._model.starts, end])
+        jump = np.ptp(known, axis=0)
+        sample = StratifiedMean(
+            walks.can_vary,
+            len(end),
+            rounding=self.tolerance * np.abs(known).max(axis=0),
+            jump=jump,
+        )
         for stage in self._stages:
             n_passes = stage.passes - sample.passes
             # A bit generator's raw stream is the same in every numpy; what shuffles is not.
@@ -230,7 +237,7 @@ class PermutationExplainer(CalledExplainer):
             places = walks.places(drawn.reshape(n_passes, *background_rows.shape))
             for place, reached in zip(places, self._walked(walks, places, calls), strict=True):
                 sample.add(walks.gains(place, reached, self._model.starts, end))
-            if not walks.hybrids_per_pass or self._is_enough(sample):
+            if not walks.hybrids_per_pass or self._is_enough(sample, jump):
                 break
         return sample
 
@@ -242,7 +249,13 @@ class PermutationExplainer(CalledExplainer):
         n_rows = len(places) * size
         return calls.in_parts(n_rows, lambda start, stop: walks.hybrids(places, start, stop), size)
 
-    def _is_enough(self, sample: StratifiedMean) -> bool:
+    def _is_enough(self, sample: StratifiedMean, jump: FloatArray) -> bool:
+        if np.isfinite(self.config.target):
+            # What never varied is looked at twice; and of an output that was the same everywhere
+            # nothing is known of what may have been missed, so that all of the budget is used.
+            is_first = sample.passes == self._stages[0].passes
+            if np.any(sample.is_flat & (is_first | (jump == 0))):
+                return False
         largest = sample.standard_error.max(axis=0)
         scale = np.maximum(np.abs(sample.mean).sum(axis=0), self.output_scale)
         # Numbers that are not finite do not become so by more passes; any error will do where the
