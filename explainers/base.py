@@ -19,6 +19,8 @@ PairValues = NDArray[np.float64]
 
 IntArray = NDArray[np.int64]
 
+BoolArray = NDArray[np.bool_]
+
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
 Method = Literal["tree_interventional", "linear", "permutation", "kernel", "exact"]

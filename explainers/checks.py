@@ -5,9 +5,11 @@ from types import ModuleType
 
 import numpy as np
 
-from explainers.base import Explanation, FloatArray, IntArray, Link
+from explainers.base import BoolArray, Explanation, FloatArray, IntArray, Link
 
 LINK_TOLERANCE = 1e-6
+MOST_ERRORS = 6.0
+"""How many standard errors an estimate for a column the model never reads may lie from 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,8 +37,9 @@ class Invariants:
 
     tolerance: largest additivity error that passes. output_scale (C,): standard deviation of the
     outputs over the background. unused_columns (U,): columns the model never reads, whose values
-    must be exactly 0. link: from outputs to scores. feature_names: what the values' columns must
-    be called, in this order. Raises ValueError for an unused column beyond them.
+    must be 0: exactly, but for estimates within MOST_ERRORS standard errors. link: from outputs to
+    scores. feature_names: what the values' columns must be called, in this order. Raises ValueError
+    for an unused column beyond them.
     """
 
     tolerance: float
@@ -75,6 +78,7 @@ class Invariants:
         if explanation.standard_errors is not None:
             unknown = ~np.isfinite(explanation.standard_errors).all(axis=(1, 2))
             flags[unknown] |= kernel.NOT_FINITE
+            flags[self._are_dummies_near_zero(explanation)] &= ~kernel.NOT_DUMMY
         is_named = explanation.feature_names == self.feature_names
         found = zip(additivity.tolist(), link.tolist(), flags.tolist(), strict=True)
         reasons = tuple(
@@ -84,6 +88,14 @@ class Invariants:
             for gap, miss, flag in found
         )
         return Checked(additivity, link, reasons)
+
+    def _are_dummies_near_zero(self, explanation: Explanation) -> BoolArray:
+        """(N,) of estimates: a regression gives columns the model never reads no exact 0."""
+        assert explanation.standard_errors is not None
+        values = np.abs(explanation.values[:, self.unused_columns])
+        errors = explanation.standard_errors[:, self.unused_columns]
+        near: BoolArray = np.all(values <= MOST_ERRORS * errors, axis=(1, 2))
+        return near
 
     def _reason(self, gap: float, miss: float, flag: int) -> str:
         kernel = self._kernel

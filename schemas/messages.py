@@ -18,10 +18,18 @@ Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 """Keeps its JSON type: 1, 1.0, true and "1" stay what they are."""
 
 Lane = Literal["inline", "queued"]
-OnDemand = Literal["permutation", "exact", "kernel", "interactions", "lime", "integrated_gradients"]
-"""Methods a past prediction can be explained by, besides the model's own."""
+Method = Literal[
+    "tree_interventional",
+    "linear",
+    "permutation",
+    "exact",
+    "kernel",
+    "interactions",
+    "lime",
+    "integrated_gradients",
+]
+"""What a past prediction can be explained by; the first four are some models' own."""
 
-Method = Literal["tree_interventional", "linear"] | OnDemand
 Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
@@ -259,7 +267,7 @@ class ExplainRequest(_Document):
     request_id: Annotated[
         str, Field(pattern=REQUEST_ID_PATTERN, description="Of the prediction to explain again.")
     ]
-    method: Annotated[OnDemand | None, Field(description="Null or absent: the model's own.")] = None
+    method: Annotated[Method | None, Field(description="Null or absent: the model's own.")] = None
 
 
 class Accepted(_Document):

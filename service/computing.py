@@ -11,12 +11,13 @@ import numpy as np
 import orjson
 
 from explainers.base import Explainer, ExplainerError, IntArray
+from explainers.sampled.calls import telling_of_calls
 from service import answers
 from service.answers import AnswerTemplates, Ranked, strongest
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
 from service.errors import CommandError
-from service.explaining import Explained, ExplainedPart, Tally, explain_rows
+from service.explaining import Explained, ExplainedPart, Tally, explain_rows, failure_of
 from service.logs import log, place_of
 from service.models.base import Served
 from service.ondemand import Extras, PairedExplainer, explain_otherwise, explainer_by
@@ -29,7 +30,7 @@ from service.tasks import Finished, Task
 NOT_SHAPLEY = frozenset({"lime", "integrated_gradients"})
 VERSIONS_KEPT = 8
 ROWS_AT_ONCE = 64
-"""Of exact engines; an explainer that calls the model has one row at a time, and says so."""
+"""Of exact engines' values; calls of the model, and pairs, have one row at a time."""
 
 
 def compute_task(task: bytes, tell: OnProgress) -> bytes:
@@ -85,11 +86,13 @@ class Computer:
 
         Raises NotHereError as `compute_task` does.
         """
-        model, templates = self._version(task)
-        # Loading a version has the time limit to itself: on a busy machine it takes long enough.
-        on_progress({"rows_done": 0, "rows": len(task.fed)})
-        compute = _otherwise if task.method in NOT_SHAPLEY else _values
-        return _finished(model, templates, task, compute(model, templates, task, on_progress))
+        pulse = _Pulse(on_progress, len(task.fed))
+        with telling_of_calls(pulse.beat):
+            model, templates = self._version(task)
+            # Loading has the time limit to itself: on a busy machine it takes long enough.
+            pulse.beat()
+            computed = _computed(model, templates, task, pulse)
+        return _finished(model, templates, task, computed)
 
     def _version(self, task: Task) -> tuple[RegisteredModel, AnswerTemplates]:
         model, templates = self._loaded(task.model, task.version)
@@ -111,6 +114,26 @@ class Computer:
         return self._kept[key]
 
 
+@dataclass(slots=True)
+class _Pulse:
+    """Tells how far a task is: after rows, and at every call of the model in between, so that the
+    time limit ends what hangs and not what takes long.
+    """
+
+    on_progress: OnProgress
+    rows: int
+    rows_done: int = 0
+
+    def beat(self) -> None:
+        """It goes on."""
+        self.on_progress({"rows_done": self.rows_done, "rows": self.rows})
+
+    def done(self, rows_done: int) -> None:
+        """So many rows are done."""
+        self.rows_done = rows_done
+        self.beat()
+
+
 class _Computed(NamedTuple):
     """What a task gave: the bytes to store, why there is no explanation if so, and its facts."""
 
@@ -122,15 +145,26 @@ class _Computed(NamedTuple):
     is_exact: bool | None = None
 
 
-def _values(
-    model: RegisteredModel, templates: AnswerTemplates, task: Task, on_progress: OnProgress
+def _computed(
+    model: RegisteredModel, templates: AnswerTemplates, task: Task, pulse: _Pulse
 ) -> _Computed:
-    """Shapley values by the version's own explainer or the one asked for, and checked."""
+    """What the task gave, whatever its model raises: that is a reason like others."""
+    compute = _otherwise if task.method in NOT_SHAPLEY else _values
     try:
-        explainer = explainer_by(model, task.method)
+        return compute(model, templates, task, pulse)
     except ExplainerError as error:
         return _failed(model, task, str(error))
-    explained = _in_steps(model, explainer, task, on_progress)
+    except Exception as error:  # noqa: BLE001 - this task's failure, as of a single row's values
+        log.error("explainer_failed", request_id=task.request_id, place=place_of(error))
+        return _failed(model, task, failure_of(error))
+
+
+def _values(
+    model: RegisteredModel, templates: AnswerTemplates, task: Task, pulse: _Pulse
+) -> _Computed:
+    """Shapley values by the version's own explainer or the one asked for, and checked."""
+    explainer = explainer_by(model, task.method)
+    explained = _in_steps(model, explainer, task, pulse)
     part = explained.part(slice(0, len(explained.reasons)))  # fewer than asked if one failed
     used, tally = part.explanation, part.tally()
     if part.reason is not None or used is None:
@@ -149,11 +183,12 @@ def _in_steps(
     model: RegisteredModel,
     explainer: Explainer | PairedExplainer,
     task: Task,
-    on_progress: OnProgress,
+    pulse: _Pulse,
 ) -> Explained:
     """A few rows at a time, so that progress shows and a failure ends it early."""
     X, served = task.rows, task.served
-    step = ROWS_AT_ONCE if explainer.engine in INLINE_ENGINES else 1
+    is_quick = explainer.engine in INLINE_ENGINES and not isinstance(explainer, PairedExplainer)
+    step = ROWS_AT_ONCE if is_quick else 1
     seeds: IntArray = np.array(task.seeds, dtype=np.int64)
     parts: list[Explained] = []
     for start in range(0, len(X), step):
@@ -164,7 +199,7 @@ def _in_steps(
         parts.append(part)
         if any(part.reasons):
             break
-        on_progress({"rows_done": min(start + step, len(X)), "rows": len(X)})
+        pulse.done(min(start + step, len(X)))
     return Explained.joined(parts)
 
 
@@ -183,21 +218,13 @@ def _complete(templates: AnswerTemplates, task: Task, part: ExplainedPart, extra
     )
 
 
-def _otherwise(
-    model: RegisteredModel, _: AnswerTemplates, task: Task, on_progress: OnProgress
-) -> _Computed:
+def _otherwise(model: RegisteredModel, _: AnswerTemplates, task: Task, pulse: _Pulse) -> _Computed:
     """What is no Shapley value, in an object of its own; the arrays stay null."""
     assert task.method is not None
     seeds: IntArray = np.array(task.seeds, dtype=np.int64)
     start, cpu = time.perf_counter(), time.process_time()
 
-    def tell(done: int) -> None:
-        on_progress({"rows_done": done, "rows": len(task.fed)})
-
-    try:
-        found = explain_otherwise(model, task.method, task.rows, seeds, tell)
-    except ExplainerError as error:
-        return _failed(model, task, str(error))
+    found = explain_otherwise(model, task.method, task.rows, seeds, pulse.done)
     spent = time.process_time() - cpu
     if not found.is_finite:
         return _failed(model, task, "finite")

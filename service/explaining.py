@@ -125,9 +125,14 @@ def explain_rows(
             "explainer_failed", model=model.name, version=model.version, place=place_of(error)
         )
         additivity = np.full(len(X), np.nan)
-        reasons = (f"the explainer failed ({type(error).__name__})",) * len(X)
+        reasons = (failure_of(error),) * len(X)
     duration, spent = time.perf_counter() - start, time.thread_time() - cpu
     return Explained(explanation, additivity, reasons, duration, spent)
+
+
+def failure_of(error: Exception) -> str:
+    """The reason that names what an explainer raised; never its message: it may hold inputs."""
+    return f"the explainer failed ({type(error).__name__})"
 
 
 class Tally(NamedTuple):

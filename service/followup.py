@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import orjson
 
-from schemas import OnDemand, Violation
+from schemas import Method, Violation
 from service import answers
 from service.answers import COPIED_PARTS, DEFAULT_TOP, Fragments
 from service.auth import Caller
@@ -50,7 +50,7 @@ class AgainCall(NamedTuple):
     """One POST /explanations: which request, how, and under which ID the new record is kept."""
 
     parent_request_id: str
-    method: OnDemand | None
+    method: Method | None
     request_id: str
     is_id_chosen: bool
     caller: Caller

@@ -7,6 +7,7 @@ from typing import cast
 import numpy as np
 
 from explainers.base import Engine, Explainer, Explanation, FloatArray, IntArray, Interactions
+from service.methods import sampling_config
 from service.models.base import Differentiable
 from service.registry import RegisteredModel
 from service.registry.registered import naming_of
@@ -37,6 +38,7 @@ def explainer_by(model: RegisteredModel, method: str | None) -> "Explainer | Pai
         model.background,
         naming=naming_of(model.manifest, model.schema),
         tolerance=own.tolerance,
+        config=sampling_config(model),
     )
 
 

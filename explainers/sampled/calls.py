@@ -1,6 +1,8 @@
 """Calls of the model, every one of the same shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -12,6 +14,23 @@ Evaluate = Callable[[FloatArray], FloatArray]
 ROWS_PER_CALL = 1024
 """Enough that a call's own cost (a few ms through pandas and a pipeline) is small beside its rows,
 few enough that models which hold a matrix of rows by training rows stay within some 100 MB."""
+
+
+_on_call: ContextVar[Callable[[], None] | None] = ContextVar("_on_call", default=None)
+
+
+@contextmanager
+def telling_of_calls(on_call: Callable[[], None]) -> Iterator[None]:
+    """Within it on_call is told of every call of a model that returned, in this thread.
+
+    One row may take minutes: this is how whoever waits sees that it goes on. An argument of every
+    explainer would say the same at nine places.
+    """
+    token = _on_call.set(on_call)
+    try:
+        yield
+    finally:
+        _on_call.reset(token)
 
 
 class ModelCalls:
@@ -38,12 +57,32 @@ class ModelCalls:
         An infinite output becomes NaN: there is nothing to attribute either way. Raises
         MalformedModelError for outputs of another shape.
         """
-        outputs = np.empty((n_rows, self._n_outputs))
+        (outputs,) = self.in_parts(n_rows, rows_between, n_rows) if n_rows else (self._none,)
+        return outputs
+
+    def in_parts(
+        self, n_rows: int, rows_between: Callable[[int, int], FloatArray], size: int
+    ) -> Iterator[FloatArray]:
+        """What `of` gives, of the same calls, in consecutive parts of (size, C): whole ones only.
+
+        Each part is the caller's own until the next is asked for; no more than one is kept.
+        """
+        part, filled = np.empty((size, self._n_outputs)), 0
         for start in range(0, n_rows, self._rows_per_call):
             stop = min(start + self._rows_per_call, n_rows)
-            outputs[start:stop] = self._call(rows_between(start, stop))[: stop - start]
-        outputs[~np.isfinite(outputs)] = np.nan
-        return outputs
+            outputs = self._call(rows_between(start, stop))[: stop - start]
+            outputs = np.where(np.isfinite(outputs), outputs, np.nan)
+            while len(outputs):
+                taken = outputs[: size - filled]
+                part[filled : filled + len(taken)] = taken
+                outputs, filled = outputs[len(taken) :], filled + len(taken)
+                if filled == size:
+                    yield part
+                    filled = 0
+
+    @property
+    def _none(self) -> FloatArray:
+        return np.empty((0, self._n_outputs))
 
     def _call(self, rows: FloatArray) -> FloatArray:
         missing = self._rows_per_call - len(rows)
@@ -54,6 +93,9 @@ class ModelCalls:
         expected = (len(rows), self._n_outputs)
         if outputs.shape != expected:
             raise MalformedModelError(f"the model gave {outputs.shape} outputs, not {expected}")
+        on_call = _on_call.get()
+        if on_call is not None:
+            on_call()
         return outputs
 
 

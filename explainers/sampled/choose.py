@@ -9,11 +9,10 @@ from explainers.sampled.enumeration import MOST_COLUMNS, EnumerationExplainer, e
 from explainers.sampled.kernel_shap import KernelExplainer
 from explainers.sampled.permutation import PermutationConfig, PermutationExplainer
 
-ENUMERATION_SECONDS = 2.0
-"""What exact values of a row may take of a worker's time, where estimates would be faster."""
-
 SAMPLING_SECONDS = 10.0
-"""What estimates of a row may take, unless the first planned size takes longer."""
+"""What a row may take of a worker's time, unless the first planned size of estimates takes longer:
+what would be sampled for as long is exact instead, where it can be.
+"""
 
 CalledMethod = Literal["exact", "permutation", "kernel"]
 
@@ -21,7 +20,7 @@ CalledMethod = Literal["exact", "permutation", "kernel"]
 def choose_method(
     n_columns: int, n_background_rows: int, *, seconds_per_row: float, config: PermutationConfig
 ) -> Literal["exact", "permutation"]:
-    """Enumeration of up to 12 columns if a row takes at most ENUMERATION_SECONDS, or no more model
+    """Enumeration of up to 12 columns if a row takes at most SAMPLING_SECONDS, or no more model
     rows than the first planned size of permutation sampling; else permutation sampling.
 
     seconds_per_row: calibrated, of a model row in a call of config.rows_per_call. Which it is
@@ -32,7 +31,7 @@ def choose_method(
     stages = config.stages(n_columns, n_background_rows)
     rows = enumeration_rows(n_columns, n_background_rows, config.rows_per_call)
     is_cheaper = bool(stages) and rows <= stages[0].model_rows
-    is_affordable = rows * seconds_per_row <= ENUMERATION_SECONDS
+    is_affordable = rows * seconds_per_row <= SAMPLING_SECONDS
     return "exact" if is_cheaper or is_affordable else "permutation"
 
 

@@ -18,19 +18,23 @@ from explainers.base import (
     UnsupportedModelError,
 )
 from explainers.sampled.called import CalledExplainer, CalledModel, checked_seeds
-from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls
+from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls, rows_called
 from explainers.sampled.strata import NORMAL_QUANTILE, student_quantile
 
 _GLOBAL_GENERATOR = Lock()
 """shap draws from numpy's one generator of the whole process, so that only one row at a time can
 be drawn from its own seed. What else draws from it meanwhile changes both."""
 
+MOST_BYTES = 1 << 29
+"""Of one replicate's model rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class KernelConfig:
     """replicates: independent estimates, whose mean is the value and whose spread its standard
-    error. coalitions: of each replicate, each evaluated on all background rows; all there are where
-    a row has fewer. Raises ValueError.
+    error. coalitions: of each replicate at least, each evaluated on all background rows; all there
+    are where a row has fewer, and 4 a column where it has many. Fewer than the 2 that hold or leave
+    out one column alone gave a linear model's 300 values 2 times too large. Raises ValueError.
     """
 
     replicates: int = 8
@@ -41,6 +45,26 @@ class KernelConfig:
         if self.replicates < 2 or self.coalitions < 1 or self.rows_per_call < 1:
             raise ValueError(f"two replicates at least, coalitions and rows from 1: {self}")
 
+    def drawn(self, n_columns: int) -> int:
+        """Coalitions of each replicate of a row, of so many columns."""
+        return min(max(self.coalitions, 4 * n_columns), 1 << min(n_columns, 62))
+
+    def model_rows(self, n_columns: int, n_background_rows: int) -> int:
+        """Of a row that differs from the background in all columns: what it takes at most.
+
+        Raises UnsupportedModelError where a replicate's rows, which shap makes all at once, take
+        more than MOST_BYTES.
+        """
+        rows = self.drawn(n_columns) * n_background_rows
+        taken = 8 * rows * n_columns
+        if taken > MOST_BYTES:
+            raise UnsupportedModelError(
+                f"kernel SHAP of {n_columns} columns and {n_background_rows} background rows takes "
+                f"{taken >> 20} MiB at once, more than the {MOST_BYTES >> 20} allowed"
+            )
+        parts = rows, n_background_rows, 1
+        return self.replicates * sum(rows_called(part, self.rows_per_call) for part in parts)
+
 
 class KernelExplainer(CalledExplainer):
     """The weighted regression whose solution is the Shapley values, by `shap.KernelExplainer`.
@@ -48,8 +72,8 @@ class KernelExplainer(CalledExplainer):
     A new one for every estimate: one shared by threads returns wrong numbers. The estimate is
     consistent, not unbiased, so its standard errors are less well founded than those of
     permutation sampling, and columns within 1e-5 of all background rows count as equal. Values of
-    a row add up to its output less the base value. Cost: replicates * coalitions * B model rows a
-    row. Source: Lundberg and Lee 2017, theorem 2.
+    a row add up to its output less the base value. Cost: `KernelConfig.model_rows`, which says
+    what it raises. Source: Lundberg and Lee 2017, theorem 2.
     """
 
     method: Method = "kernel"
@@ -66,6 +90,7 @@ class KernelExplainer(CalledExplainer):
         config: KernelConfig | None = None,
     ) -> None:
         self.config = config or KernelConfig()
+        self.config.model_rows(background.rows.shape[1], len(background.rows))
         model = CalledModel(evaluate, background, naming, self.config.rows_per_call)
         super().__init__(model, tolerance=tolerance)
 
@@ -136,7 +161,7 @@ class KernelExplainer(CalledExplainer):
 
         explainer: Any = ShapKernelExplainer(calls, self._model.background.rows)
         values: FloatArray = explainer.shap_values(
-            x, nsamples=self.config.coalitions, l1_reg=False, silent=True
+            x, nsamples=self.config.drawn(len(x)), l1_reg=False, silent=True
         )
         return np.asarray(values).reshape(-1, len(self._model.naming.outputs))
 

@@ -60,7 +60,7 @@ class PairWalks:
     @property
     def model_rows(self) -> int:
         """Of all passes, and of x itself."""
-        return self._passes * self._hybrids_per_pass + 1
+        return pair_rows(len(self.columns), len(self._background_rows), self._passes)
 
     def sampled(self, seed: int, calls: ModelCalls, starts: FloatArray) -> PairSample:
         """Of one row, by all passes. starts (B, C): outputs of the background rows."""
@@ -93,11 +93,6 @@ class PairWalks:
     def _steps(self) -> tuple[int, int]:
         """Orders of a block, and the neighbours in each."""
         return len(self._zigzags), max(self._n_places - 1, 0)
-
-    @property
-    def _hybrids_per_pass(self) -> int:
-        orders, neighbours = self._steps
-        return len(self._background_rows) * 4 * orders * neighbours
 
     def _drawn(self, seed: int) -> IntArray:
         """(P, B, K / 2, K) each column's place in each order."""
@@ -152,6 +147,12 @@ class PairWalks:
         # The outputs of equal rows of one call may differ in the last bit.
         pairs *= (self._differs[:, :, None] & self._differs[:, None, :])[..., None]
         return pairs, values * self._differs[..., None]
+
+
+def pair_rows(n_columns: int, n_background_rows: int, n_passes: int) -> int:
+    """Model rows of so many passes over columns that all vary, and of the row itself."""
+    places = n_columns + n_columns % 2
+    return n_passes * n_background_rows * 2 * places * max(places - 1, 0) + 1
 
 
 def _zigzags(n_places: int) -> NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Interventional Shapley values of any model, estimated from antithetic permutation pairs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from explainers.base import (
 )
 from explainers.sampled.called import CalledExplainer, CalledModel, checked_seeds
 from explainers.sampled.calls import ROWS_PER_CALL, Evaluate, ModelCalls, rows_called
-from explainers.sampled.pairs import PairWalks
+from explainers.sampled.pairs import PairWalks, pair_rows
 from explainers.sampled.strata import LEAST_PAIRS, StratifiedMean
 from explainers.sampled.walks import Walks
 
@@ -63,6 +64,30 @@ class PermutationConfig:
                 return tuple(stages)
             passes, done = 2 * passes, passes
 
+    def first_stage(self, n_columns: int, n_background_rows: int) -> "Stage":
+        """Of `stages`; UnsupportedModelError where the budget allows none."""
+        stages = self.stages(n_columns, n_background_rows)
+        if stages:
+            return stages[0]
+        raise UnsupportedModelError(
+            f"{self.passes} passes over {n_background_rows} background rows of {n_columns} columns "
+            f"take more than the {self.budget_rows} model rows allowed for a row: take "
+            "fewer background rows, or allow more"
+        )
+
+    def pair_rows(self, n_columns: int, n_background_rows: int) -> int:
+        """Model rows of a row's interactions, all of whose columns vary, by the passes planned
+        first; UnsupportedModelError where they exceed the budget.
+        """
+        passes = self.first_stage(n_columns, n_background_rows).passes
+        taken = rows_called(pair_rows(n_columns, n_background_rows, passes), self.rows_per_call)
+        if taken <= self.budget_rows:
+            return taken
+        raise UnsupportedModelError(
+            f"the interactions of {n_columns} varying columns take {taken} model rows, more than "
+            f"the {self.budget_rows} allowed for a row"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -101,13 +126,8 @@ class PermutationExplainer(CalledExplainer):
     ) -> None:
         self.config = config or PermutationConfig()
         n_rows, n_columns = background.rows.shape
+        self.config.first_stage(n_columns, n_rows)
         self._stages = self.config.stages(n_columns, n_rows)
-        if not self._stages:
-            raise UnsupportedModelError(
-                f"{self.config.passes} passes over {n_rows} background rows of {n_columns} columns "
-                f"take more than the {self.config.budget_rows} model rows allowed for a row: take "
-                "fewer background rows, or allow more"
-            )
         model = CalledModel(evaluate, background, naming, self.config.rows_per_call)
         super().__init__(model, tolerance=tolerance)
 
@@ -122,7 +142,7 @@ class PermutationExplainer(CalledExplainer):
         """Attribute each output of each row of X, (N, F) raw columns in schema order.
 
         seeds: (N,) from 0 to below 2^53, each row's own; all 0 when not given. Cost: `cost`, and
-        8 bytes of memory for each output of half of one row's model rows.
+        memory for the outputs of one pass and of the background rows' gains.
         """
         drawn = checked_seeds(seeds, len(X))
         naming = self._model.naming
@@ -180,13 +200,9 @@ class PermutationExplainer(CalledExplainer):
         )
 
     def _pair_walks(self, x: FloatArray) -> PairWalks:
-        walks = PairWalks(x, self._model.background.rows, self._stages[0].passes)
-        taken = rows_called(walks.model_rows, self.config.rows_per_call)
-        if taken > self.config.budget_rows:
-            raise UnsupportedModelError(
-                f"the interactions of {len(walks.columns)} varying columns take {taken} model "
-                f"rows, more than the {self.config.budget_rows} allowed for a row"
-            )
+        background_rows = self._model.background.rows
+        walks = PairWalks(x, background_rows, self._stages[0].passes)
+        self.config.pair_rows(len(walks.columns), len(background_rows))
         return walks
 
     def _explanation(
@@ -206,25 +222,40 @@ class PermutationExplainer(CalledExplainer):
         walks = Walks(x, background_rows)
         bits = np.random.Philox(key=seed)
         end = calls(x[None, :])[0]
-        sample = StratifiedMean(walks.can_vary, len(end))
+        known = np.vstack([self._model.starts, end])
+        jump = np.ptp(known, axis=0)
+        sample = StratifiedMean(
+            walks.can_vary,
+            len(end),
+            rounding=self.tolerance * np.abs(known).max(axis=0),
+            jump=jump,
+        )
         for stage in self._stages:
             n_passes = stage.passes - sample.passes
             # A bit generator's raw stream is the same in every numpy; what shuffles is not.
             drawn = bits.random_raw(n_passes * background_rows.size)
             places = walks.places(drawn.reshape(n_passes, *background_rows.shape))
-            hybrids = self._walked(walks, places, calls)
-            for place, reached in zip(places, hybrids, strict=True):
+            for place, reached in zip(places, self._walked(walks, places, calls), strict=True):
                 sample.add(walks.gains(place, reached, self._model.starts, end))
-            if not walks.hybrids_per_pass or self._is_enough(sample):
+            if not walks.hybrids_per_pass or self._is_enough(sample, jump):
                 break
         return sample
 
-    def _walked(self, walks: Walks, places: IntArray, calls: ModelCalls) -> FloatArray:
-        n_rows = len(places) * walks.hybrids_per_pass
-        outputs = calls.of(n_rows, lambda start, stop: walks.hybrids(places, start, stop))
-        return outputs.reshape(len(places), walks.hybrids_per_pass, outputs.shape[1])
+    def _walked(self, walks: Walks, places: IntArray, calls: ModelCalls) -> Iterable[FloatArray]:
+        """(hybrids_per_pass, C) outputs pass by pass: all together may be gigabytes."""
+        size = walks.hybrids_per_pass
+        if not size:
+            return [np.empty((0, len(self._model.naming.outputs)))] * len(places)
+        n_rows = len(places) * size
+        return calls.in_parts(n_rows, lambda start, stop: walks.hybrids(places, start, stop), size)
 
-    def _is_enough(self, sample: StratifiedMean) -> bool:
+    def _is_enough(self, sample: StratifiedMean, jump: FloatArray) -> bool:
+        if np.isfinite(self.config.target):
+            # What never varied is looked at twice; and of an output that was the same everywhere
+            # nothing is known of what may have been missed, so that all of the budget is used.
+            is_first = sample.passes == self._stages[0].passes
+            if np.any(sample.is_flat & (is_first | (jump == 0))):
+                return False
         largest = sample.standard_error.max(axis=0)
         scale = np.maximum(np.abs(sample.mean).sum(axis=0), self.output_scale)
         # Numbers that are not finite do not become so by more passes; any error will do where the

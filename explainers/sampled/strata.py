@@ -20,12 +20,22 @@ LEAST_PAIRS = 32
 class StratifiedMean:
     """The mean over B strata of equal weight of F columns' gains, each sampled once a pass.
 
-    can_vary: (B, F) where the sample may differ from pass to pass. The strata's sample means and
-    squared deviations are kept up pass by pass (Welford 1962).
+    can_vary: (B, F) where the sample may differ from pass to pass. rounding and jump (C,): gains
+    that differ by less do not vary, and how large a jump may be where none was seen. The strata's
+    sample means and squared deviations are kept up pass by pass (Welford 1962).
     """
 
-    def __init__(self, can_vary: NDArray[np.bool_], n_outputs: int) -> None:
+    def __init__(
+        self,
+        can_vary: NDArray[np.bool_],
+        n_outputs: int,
+        *,
+        rounding: FloatArray | float = 0.0,
+        jump: FloatArray | float = 0.0,
+    ) -> None:
         self.passes = 0
+        self._rounding = rounding
+        self._jump = jump
         self._can_vary = can_vary
         self._means = np.zeros((*can_vary.shape, n_outputs))
         self._squares = np.zeros_like(self._means)
@@ -44,6 +54,15 @@ class StratifiedMean:
         return mean
 
     @property
+    def is_flat(self) -> NDArray[np.bool_]:
+        """(C,) where no column varied although some can: its gains are the same in every order, or
+        what makes them differ was missed.
+        """
+        varied = self._squares.max(axis=(0, 1), initial=0.0)
+        flat: NDArray[np.bool_] = varied <= self.passes * np.square(self._rounding)
+        return flat & self._can_vary.any()
+
+    @property
     def standard_error(self) -> FloatArray:
         """(F, C) so that 1.96 of it to each side cover 95 %; of two passes at least.
 
@@ -54,7 +73,8 @@ class StratifiedMean:
         than the normal one. And a column may have a jump that few orders show and none of those
         drawn did: one to be met MISSED times in all passes is missed by chance once in 150
         samples. So no column that can vary has less than the variance of such jumps in one
-        stratum, as large as what the most varying stratum of all columns shows.
+        stratum, as large as what the most varying stratum of all columns shows. Where nothing
+        varied at all, such a jump is as large as `jump`, and met MISSED times in all strata.
         """
         squares = self._squares.sum(axis=0)
         concentration = np.square(self._squares).sum(axis=0)
@@ -65,7 +85,10 @@ class StratifiedMean:
             effective = np.where(concentration > 0, freedom * squares**2 / concentration, freedom)
         error = np.sqrt(np.maximum(squares, missed) / (freedom * self.passes)) / len(self._squares)
         widened: FloatArray = error * student_quantile(effective) / NORMAL_QUANTILE
-        return widened
+        unseen = np.sqrt(MISSED) * self._jump / (self.passes * len(self._squares))
+        floor = np.where(self.is_flat, unseen, 0.0) * can_vary
+        floored: FloatArray = np.maximum(widened, floor)
+        return floored
 
 
 def student_quantile(freedom: FloatArray) -> FloatArray:

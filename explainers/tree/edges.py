@@ -6,11 +6,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from explainers.base import FloatArray
+from explainers.base import BoolArray, FloatArray
 from explainers.tree.build import WORD_BITS
 from explainers.tree.ensemble import TreeEnsemble
 
-BoolArray = NDArray[np.bool_]
 Width = TypeVar("Width", np.float32, np.float64)
 
 LARGEST = float(np.nextafter(np.finfo(np.float32).max, np.float32(0)))

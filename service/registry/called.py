@@ -123,8 +123,7 @@ def _explained(work: Work, factory: CalledFactory, speed: float) -> Explained:
     broken = invariants.check(together, served.outputs, served.scores).reasons
     if any(broken):
         raise UnsupportedModelError(f"explained rows break an invariant: {broken}")
-    mean = native.predict(work.background.rows).outputs.mean(axis=0)
-    gap = proof.relative_gap(together.base_values[:1], mean[None, :])
+    gap = proof.gap_to_mean(together.base_values[0], native, work.background)
     if gap > TOLERANCE[native.is_float32]:
         raise UnsupportedModelError(f"base values are {gap:.2g} off the library's mean")
     return Explained(rows, together, seconds / len(rows), speed, most)

@@ -8,8 +8,6 @@ from typing import Any
 from servers import explaind, running_server
 from typer.main import get_command
 
-from explainers.sampled.choose import ENUMERATION_SECONDS
-from explainers.sampled.enumeration import MOST_COLUMNS
 from service.cli import app
 from service.settings import PREFIX, Settings
 
@@ -58,21 +56,6 @@ def test_every_command_shown_exists_with_its_options() -> None:
             command = command.commands[words.pop(0)]
         options = {name for parameter in command.params for name in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options, line
-
-
-def test_columns_are_said_to_be_enumerated_only_where_that_is_affordable() -> None:
-    texts = [
-        README,
-        *(path.read_text() for path in (ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"))),
-    ]
-    claims = [
-        " ".join(claim.split())
-        for text in texts
-        for claim in re.findall(rf"up\s+to\s+{MOST_COLUMNS}\s+columns[^|;.]*", text)
-    ]
-    assert len(claims) == 4
-    assert all("afford" in claim for claim in claims), claims
-    assert f"at most {ENUMERATION_SECONDS:.0f} s of a worker" in " ".join(README.split())
 
 
 def test_the_two_commands_of_the_readme_are_the_scripts() -> None:

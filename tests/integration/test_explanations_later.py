@@ -293,7 +293,22 @@ def test_what_asks_for_nothing_sensible_is_refused(
     assert [error["pointer"] for error in problem["errors"]] == ([] if status == 400 else [pointer])
 
 
-@pytest.mark.parametrize("method", ["exact", "integrated_gradients"])
+def test_naming_the_versions_own_method_explains_by_it(site: Site, rows: list[Instance]) -> None:
+    client = site.app.client()
+    site.pending(rows[:1], "own-method-1")
+    body = {"request_id": "own-method-1", "method": "tree_interventional"}
+    assert post(client, "/explanations", body, **{"X-Request-ID": "own-method-2"}).status == 202
+    for request_id in ("own-method-1", "own-method-2"):
+        site.worker.complete(request_id)
+    first, again = (
+        client.get(f"/explanations/own-method-{number}").json()["explanation"] for number in (1, 2)
+    )
+    assert again["status"] == "complete"
+    for name in ("method", "engine", "exact", "values"):
+        assert again[name] == first[name], name
+
+
+@pytest.mark.parametrize("method", ["exact", "integrated_gradients", "linear"])
 def test_a_method_that_cannot_explain_the_model_is_refused_with_the_reason(
     site: Site, rows: list[Instance], method: str
 ) -> None:
@@ -302,7 +317,8 @@ def test_a_method_that_cannot_explain_the_model_is_refused_with_the_reason(
     problem = assert_problem(post(site.app.client(), "/explanations", body), 422)
     (error,) = problem["errors"]
     assert (error["pointer"], error["code"]) == ("/method", "method_not_possible")
-    assert {"exact": "30", "integrated_gradients": "xgboost"}[method] in error["detail"]
+    said = {"exact": "30", "integrated_gradients": "xgboost", "linear": "tree_interventional"}
+    assert said[method] in error["detail"]
 
 
 def test_what_is_called_off_ends_as_failed_and_wakes_who_waits(

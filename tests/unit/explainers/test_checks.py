@@ -187,3 +187,12 @@ def test_an_unused_column_with_any_value_is_a_violation() -> None:
     assert check(explanation, outputs).reasons == (None, None, "finite", None)
     unused = np.array([1, 2])
     assert check(explanation, outputs, unused=unused).reasons == (None, "dummy", "finite", None)
+
+
+def test_an_estimate_for_an_unused_column_may_lie_off_by_its_standard_error() -> None:
+    values, errors = np.zeros((3, 2, 1)), np.zeros((3, 2, 1))
+    values[:, 0], values[:, 1] = 1.0, [[0.0], [0.02], [0.02]]
+    errors[1], errors[2] = 0.01, 0.001
+    explanation = explanation_of(values, np.zeros((3, 1)), standard_errors=errors)
+    checked = check(explanation, values.sum(axis=1), unused=np.array([1]), spread=SPREAD[:1])
+    assert checked.reasons == (None, None, "dummy")

@@ -115,6 +115,48 @@ def test_progress_is_told_up_to_the_last_row(
     assert told == [{"rows_done": done, "rows": 150} for done in (0, 64, 128, 150)]
 
 
+@pytest.mark.parametrize("method", ["permutation", "lime"])
+def test_a_single_row_that_calls_the_model_shows_that_it_goes_on(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path, method: str
+) -> None:
+    told: list[Mapping[str, object]] = []
+    task = replace(task_of(pending(served, store, rows=1), KEYRING, worker="w"), method=method)
+    finished = Computer(Registry(demo_registry)).compute(task, told.append)
+    assert finished.reason is None
+    assert len(told) > 5
+    assert told[:-1] == [{"rows_done": 0, "rows": 1}] * (len(told) - 1)
+    assert told[-1] == {"rows_done": 1, "rows": 1}
+
+
+def test_pairs_are_computed_one_row_at_a_time(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    told: list[Mapping[str, object]] = []
+    task = task_of(pending(served, store, rows=3), KEYRING, worker="w")
+    paired = replace(task, method="interactions")
+    assert Computer(Registry(demo_registry)).compute(paired, told.append).status == "complete"
+    assert [facts["rows_done"] for facts in told] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("method", ["lime", "kernel"])
+def test_what_the_model_raises_is_the_reason_of_a_failed_explanation(
+    served: ServedModel,
+    store: EvidenceStore,
+    demo_registry: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    def refusing(*_: object) -> None:
+        raise ValueError("5 planted inputs")
+
+    task = replace(task_of(pending(served, store), KEYRING, worker="w"), method=method)
+    computer = Computer(Registry(demo_registry))
+    computer.prepare()
+    monkeypatch.setattr(type(served.model.native), "evaluate", refusing)
+    finished = computer.compute(task, quiet)
+    assert (finished.status, finished.reason) == ("failed", "the explainer failed (ValueError)")
+
+
 def test_seeds_are_those_of_the_instances_alone(served: ServedModel, store: EvidenceStore) -> None:
     task = task_of(pending(served, store), KEYRING, worker="worker-1")
     instances = [orjson.dumps(instance) for instance in task.instances]

@@ -114,6 +114,33 @@ def test_another_background_is_explained_against() -> None:
     np.testing.assert_allclose(other.output_scale, SUBJECT.model(rows(4, 9)).std(axis=0))
 
 
+def test_a_linear_model_of_many_columns_has_its_values() -> None:
+    rng = np.random.default_rng(0)
+    weights, background, x = (rng.normal(size=(n, 300)) for n in (1, 4, 1))
+    explainer = KernelExplainer(
+        lambda X: np.asarray(X @ weights.T),
+        Background.of(background),
+        naming=naming_of(300),
+        tolerance=1e-9,
+        config=KernelConfig(replicates=2),
+    )
+    found, expected = explainer.explain(x), (x - background.mean(axis=0)) * weights
+    np.testing.assert_allclose(found.values[0, :, 0], expected[0], atol=1e-6)
+    assert found.model_evaluations <= explainer.config.model_rows(300, 4)
+
+
+def test_rows_that_take_too_much_memory_at_once_are_refused() -> None:
+    with pytest.raises(UnsupportedModelError, match="1495 MiB at once"):
+        KernelConfig().model_rows(700, 100)
+    with pytest.raises(UnsupportedModelError, match="MiB at once"):
+        KernelExplainer(
+            SUBJECT.model,
+            Background.of(np.zeros((1, 5000))),
+            naming=naming_of(5000),
+            tolerance=1e-9,
+        )
+
+
 def test_what_it_does_not_do_is_refused() -> None:
     explainer = kernel()
     explainer.warm_up()

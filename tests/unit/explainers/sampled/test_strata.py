@@ -56,5 +56,16 @@ def test_columns_that_hardly_varied_may_have_jumps_that_were_missed(
     assert errors[3] == 0
 
 
+def test_where_nothing_varied_a_jump_as_large_as_outputs_differ_may_have_been_missed() -> None:
+    possible = np.array([[True, False]] * 3)
+    rounding, jump = np.array([1e-6, 1e-9]), np.array([2.0, 2.0])
+    found = StratifiedMean(possible, 2, rounding=rounding, jump=jump)
+    for number in range(10):
+        found.add(np.full((3, 2, 2), 5 + 1e-8 * (number % 2)))
+    assert found.is_flat.tolist() == [True, False]
+    assert found.standard_error[:, 0] == pytest.approx([np.sqrt(5) * 2 / 30, 0], rel=1e-6, abs=1e-8)
+    assert found.standard_error[0, 1] < 1e-8
+
+
 def test_nothing_varied_and_nothing_is_uncertain() -> None:
     assert sampled(np.full((4, 3, 2), 5.0)).standard_error.tolist() == [[0.0], [0.0]]

@@ -191,6 +191,31 @@ def test_rows_that_differ_in_a_batch_cost_the_explainer(
     assert (made.model.runs_inline, made.model.is_exact) == (False, None)
 
 
+def test_a_mean_output_near_0_is_compared_on_the_scale_of_the_outputs(root: Path) -> None:
+    """A standardised target: all rows are the background, so their mean is rounding alone."""
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    X, _ = breast_cancer()
+    X = X.iloc[:60, :4]
+    y = X.sum(axis=1).rank()
+    y = (y - y.mean()) / y.std()
+    model = make_pipeline(StandardScaler(), PCA(3), LinearRegression()).fit(X, y)
+    made = Registry(root).register("centred", model, X, y, options=Options(background_rows=60))
+    assert made.model.manifest.explainer.reason is not None
+    assert made.model.manifest.explainer.method == "exact"
+    for for_worker in (True, False):
+        assert Registry(root).load("centred", 1, for_worker=for_worker).name == "centred"
+    golden = orjson.loads((Registry(root).layout.folder("centred", 1) / "golden.json").read_bytes())
+    golden["base_values"] = (np.array(golden["base_values"]) + 1e-12).tolist()
+    check_golden(made.model, golden)
+    golden["base_values"] = (np.array(golden["base_values"]) + 1e-6).tolist()
+    with pytest.raises(CheckFailedError, match="base_values"):
+        check_golden(made.model, golden)
+
+
 def test_a_model_too_dear_to_sample_says_so(wide: Registration) -> None:
     model = wide.model
     naming = naming_of(model.manifest, model.schema)
