@@ -13,7 +13,7 @@ from service.answers import Fragments
 from service.evidence import DecisionEvent, EvidenceError, EvidenceLog, Record, StoredDecision
 from service.logs import log
 from service.metrics import Metrics
-from service.queue import Job, JobQueue, QueueError, Waiting
+from service.queue import Job, JobQueue, QueueAwayError, QueueError, Waiting
 
 SETTLE_SECONDS = 2.0
 """How long a repetition waits for the first answer's fate, and no longer than that answer waits."""
@@ -48,7 +48,10 @@ class Delivery:
         return self.queue is not None and not self.queue.is_available
 
     async def submit(self, job: Job) -> bool:
-        """Queue a job whose record is durable; False when the queue does not take it now."""
+        """Queue a job whose record is durable; False when the queue does not take it now.
+
+        A queue that is there but did not answer in time may have it, or be given it again soon.
+        """
         if self.queue is None:
             return False
         try:
@@ -56,7 +59,7 @@ class Delivery:
         except QueueError as error:
             self.metrics.errors.labels(job.model, "queue", type(error).__name__).inc()
             log.warning("explanation_left_pending", request_id=job.request_id, reason=str(error))
-            return False
+            return isinstance(error, QueueAwayError) and self.queue.is_available
         return True
 
     async def deliver(self, event: DecisionEvent, job: Job, seconds: float) -> bytes | None:

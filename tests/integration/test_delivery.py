@@ -15,6 +15,7 @@ from valkey_server import Valkey, running_valkey
 
 from service.evidence import EvidenceStore
 from service.evidence.events import AnswerEvent
+from service.queue import QueueAwayError
 from service.queue.notices import GAP
 
 ROW = instances_of(breast_cancer()[0].iloc[:1])
@@ -104,6 +105,23 @@ def test_a_late_repetition_decides_what_the_first_answer_carries(
     again = live.client().predict(ROW, headers={**WAIT, "X-Request-ID": "twice-asked"})
     assert [status for status, _ in found] == ["pending"]
     assert again.json()["explanation"]["status"] == "pending"
+
+
+def test_a_queue_that_answered_too_late_is_waited_for(
+    live: LiveApp, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def too_late(*_: object) -> bool:
+        raise QueueAwayError("the queue's server did not answer in time")
+
+    queue = live.runtime.delivery.queue
+    assert queue is not None
+    monkeypatch.setattr(queue, "submit", too_late)
+    found: list[Any] = []
+    thread = asked(live, "answered-late", found)
+    with valkey.client() as redis:
+        Worker(live, redis).complete("answered-late")
+    thread.join()
+    assert [status for status, _ in found] == ["complete"]
 
 
 def test_what_the_queue_does_not_take_is_not_waited_for(live: LiveApp, valkey: Valkey) -> None:
