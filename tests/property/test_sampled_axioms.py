@@ -103,8 +103,6 @@ def test_pairs_of_columns_are_worth_what_they_are_whatever_is_drawn(model: Model
         return np.repeat(products, model.n_outputs, axis=1)
 
     sampled = model.sampled(quadratic)
-    assert sampled.standard_errors is not None
-    assert sampled.standard_errors.max() < 1e-11
     np.testing.assert_allclose(sampled.values, model.enumerated(quadratic).values, **CLOSE)
 
 
