@@ -8,9 +8,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
 POLL_SECONDS = 0.05
+AUTOGROUP_TRIES = 20
 PR_SET_PDEATHSIG = 1
 
 
@@ -66,6 +68,23 @@ async def stop(process: subprocess.Popen[bytes], *, grace_seconds: float) -> int
         return await ended(process)
 
 
+def _give_way(niceness: int) -> None:
+    """Let others go first. Where the kernel groups processes by session (`man 7 sched`, autogroup),
+    a nice value counts within its session alone, so the session gets it too.
+    """
+    os.nice(niceness)
+    for _ in range(AUTOGROUP_TRIES):
+        try:
+            with open("/proc/self/autogroup", "w") as group:  # noqa: PTH123 - nothing else to import
+                group.write(str(niceness))
+        except BlockingIOError:  # one such call every 0.1 s on the whole machine
+            time.sleep(POLL_SECONDS)
+        except OSError:
+            return
+        else:
+            return
+
+
 def _become(parent: int, death_signal: int, niceness: int, command: list[str]) -> None:
     if sys.platform == "linux":
         import ctypes
@@ -73,7 +92,8 @@ def _become(parent: int, death_signal: int, niceness: int, command: list[str]) -
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit(1)  # it ended before the kernel was asked
-    os.nice(niceness)
+    if niceness:
+        _give_way(niceness)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 

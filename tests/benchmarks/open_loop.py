@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-CONNECTIONS = 64
+CONNECTIONS = 512
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _Connection:
 async def send_at(url: str, requests: Sequence[Planned], *, per_second: float) -> list[Sent]:
     """Send them in order, each when its time has come, over as many connections as it takes.
 
-    Raises RuntimeError when more than 64 wait at once: the rate is beyond the server.
+    Raises RuntimeError when more than CONNECTIONS wait at once: the rate is beyond the server.
     """
     address = urlsplit(url)
     free: asyncio.LifoQueue[_Connection] = asyncio.LifoQueue()

@@ -11,6 +11,7 @@ from preparing_jobs import PIECES
 from workers import SUPPORT, is_gone
 
 from service.compute import (
+    NICENESS,
     SETTLING_SECONDS,
     Child,
     ChildLostError,
@@ -72,6 +73,12 @@ def open_files(pid: int) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no scheduling by session")
+async def test_a_childs_session_gives_way_too(child: Child) -> None:
+    group = Path(f"/proc/{child.pid}/autogroup").read_text().split()
+    assert group[-2:] == ["nice", str(NICENESS)]
+
+
 async def test_a_child_is_nice_and_inherits_nothing_but_its_socket(child: Child) -> None:
     assert os.getpriority(os.PRIO_PROCESS, child.pid) == 10
     assert sum(link.startswith("socket:") for link in open_files(child.pid)) == 1
