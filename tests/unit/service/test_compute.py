@@ -68,6 +68,10 @@ async def test_a_function_that_is_not_there_is_no_tasks_fault(function: str) -> 
         await Child.start(function, limit_seconds=LIMIT_SECONDS)
 
 
+def autogroup_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/autogroup").read_text().split()
+
+
 def open_files(pid: int) -> list[str]:
     return [str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()]
 
@@ -75,8 +79,7 @@ def open_files(pid: int) -> list[str]:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no scheduling by session")
 async def test_a_childs_session_gives_way_too(child: Child) -> None:
-    group = Path(f"/proc/{child.pid}/autogroup").read_text().split()
-    assert group[-2:] == ["nice", str(NICENESS)]
+    assert autogroup_of(child.pid)[-2:] == ["nice", str(NICENESS)]
 
 
 async def test_a_child_is_nice_and_inherits_nothing_but_its_socket(child: Child) -> None:
