@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 from servers import COMMAND, Client, Reply, Server, start_server, wait_until
 from tables import instances_of
 from valkey_server import Valkey
@@ -184,7 +185,9 @@ class Stack:
         assert self.valkey is not None
         held: dict[int, list[str]] = defaultdict(list)
         with self.valkey.client() as client:
-            for stream in filter(client.exists, STREAMS.values()):
+            for stream in STREAMS.values():
+                if not has_group(client, stream):
+                    continue
                 for entry in client.xpending_range(stream, GROUP, "-", "+", 1000):
                     worker = process_of(entry["consumer"])
                     if worker is not None:
@@ -196,6 +199,8 @@ class Stack:
         assert self.valkey is not None
         running = {w.process.pid for w in self.workers.values() if w.process.poll() is None}
         with self.valkey.client() as client:
+            if not has_group(client, STREAMS["high"]):
+                return set()
             consumers = client.xinfo_consumers(STREAMS["high"], GROUP)
         return running & {process_of(consumer["name"]) for consumer in consumers}
 
@@ -271,6 +276,13 @@ class Stack:
                     elif sample.name == ENDED and sample.value:
                         ended[sample.labels["outcome"]] += int(sample.value)
         return wanted, ended
+
+
+def has_group(client: Redis, stream: str) -> bool:
+    """A worker has been at that stream since the server was last empty."""
+    if not client.exists(stream):
+        return False
+    return any(group["name"] == GROUP.encode() for group in client.xinfo_groups(stream))
 
 
 def process_of(consumer: bytes) -> int | None:
