@@ -35,6 +35,9 @@ class Waiting:
 
     ask: Ask
     outcome: Answer
+    seconds: float
+    """What it costs in a batch."""
+
     prepared: Prepared | None = None
     computed: float = 0.0
     leads: bool = False
@@ -65,9 +68,8 @@ class Batcher:
         """
         if self.owed_seconds > MOST_OWED_SECONDS:
             raise OverloadedError
-        self.owed_seconds += self._cost(ask)
-        loop = asyncio.get_running_loop()
-        waiting = Waiting(ask, loop.create_future())
+        waiting = Waiting(ask, asyncio.get_running_loop().create_future(), self._cost(ask))
+        self.owed_seconds += waiting.seconds
         self.waiting.append(waiting)
         self.schedule()
         return waiting
@@ -108,12 +110,12 @@ class Batcher:
 
     def _take(self, batch: Sequence[Waiting]) -> None:
         del self.waiting[: len(batch)]
-        owed = self.owed_seconds - sum(self._cost(waiting.ask) for waiting in batch)
+        owed = self.owed_seconds - sum(waiting.seconds for waiting in batch)
         self.owed_seconds = owed if self.waiting else 0.0
 
     def _seconds(self, batch: Sequence[Waiting]) -> float:
         alone = self.served.model.manifest.cost.predict_row
-        return alone + sum(self._cost(waiting.ask) for waiting in batch)
+        return alone + sum(waiting.seconds for waiting in batch)
 
     def _cost(self, ask: Ask) -> float:
         """Seconds of a request in a batch."""

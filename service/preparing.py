@@ -46,8 +46,8 @@ class Ask(NamedTuple):
     parent_request_id: str | None = None
     """Of an explanation nobody asked for: the prediction's."""
 
-    is_scraped: bool = True
-    """The process that asks counts it, and its metrics are read."""
+    is_counted: bool = True
+    """That it is wanted is counted by who asks, and somebody scrapes them."""
 
     @property
     def is_inline(self) -> bool:
@@ -275,7 +275,7 @@ def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | No
     extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
     if ask.plan.lane == "queued":
         extras["ask"] = answers.encode_ask(
-            ask.top, ask.priority, ask.answer_by, is_counted=ask.is_scraped
+            ask.top, ask.priority, ask.answer_by, is_counted=ask.is_counted
         )
     return Facts(
         *(ask.instances, provenance, ask.fingerprint, ask.body.codes, own.outputs, own.scores),

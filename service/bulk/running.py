@@ -212,7 +212,7 @@ class Bulk:
             subjects=None,
             plan=QUEUED,
             priority="low",
-            is_scraped=False,
+            is_counted=False,
         )
         (prepared,) = run(self.served, [ask])
         return None if isinstance(prepared, PredictionError) else prepared

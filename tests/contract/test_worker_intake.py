@@ -66,6 +66,13 @@ def think(lane: Intake, seconds: float) -> None:
         lane.computed(seconds)
 
 
+async def handed_back(claims: JobClaims) -> Claim:
+    """A job that may be reclaimed at once."""
+    (claim,) = await claims.claim(1)
+    await claims.hand_back([claim])
+    return claim
+
+
 async def reclaimed(claims: JobClaims) -> list[Claim]:
     found = []
     while (claim := await claims.reclaim()) is not None:
@@ -97,9 +104,8 @@ async def test_jobs_that_take_long_are_left_to_whoever_is_idle(
 async def test_nothing_is_taken_ahead_of_a_job_that_is_reclaimed(
     lane: Intake, another: JobClaims, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await handed_back(another)
     think(lane, LIGHT)
-    (lost,) = await another.claim(1)
-    await another.hand_back([lost])
     monkeypatch.setattr(lane, "_reclaim_at", 0.0)
     assert len(await lane.take()) == 1
     await asyncio.sleep(0.05)
@@ -109,9 +115,8 @@ async def test_nothing_is_taken_ahead_of_a_job_that_is_reclaimed(
 async def test_whoever_holds_a_lease_renews_it_first_after_the_queue_was_away(
     lane: Intake, another: JobClaims, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lost = await handed_back(another)
     think(lane, LIGHT)
-    (lost,) = await another.claim(1)
-    await another.hand_back([lost])
     monkeypatch.setattr(lane, "_reclaim_at", 0.0)
     lane.let_others_renew()
     taken = await lane.take()
