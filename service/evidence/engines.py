@@ -6,19 +6,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    func,
+    inspect,
+    make_url,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from service.evidence.errors import EvidenceError, SchemaVersionError, StoreUnavailableError
-from service.evidence.tables import SCHEMA_VERSION, events, meta
+from service.evidence.rails import lay_rails
+from service.evidence.tables import SCHEMA_VERSION, meta, metadata
 
 _SCHEMA_LOCK = 0x65787064
 _SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
+    "recursive_triggers=ON",  # else INSERT OR REPLACE deletes past the triggers
+    "secure_delete=ON",  # what is erased is overwritten
     "wal_autocheckpoint=500",  # pages of 4 KiB: short checkpoints keep the p99 of appends low
     "journal_size_limit=67108864",
 )
@@ -108,14 +123,55 @@ def prepare(connection: Connection) -> None:
         if _schema_version(connection) is None:
             _insert_first_values(connection)
         found = _schema_version(connection)
-        if found != str(SCHEMA_VERSION):
+        if found == str(SCHEMA_VERSION):
+            _complete(connection)
+        elif found == "1":
+            with _alone(connection):
+                if _schema_version(connection) == found:
+                    _upgrade(connection)
+        else:
             raise SchemaVersionError(
                 f"the evidence database has schema version {found}, this release knows only "
                 f"{SCHEMA_VERSION}: run the release that made it, or a later one"
             )
-        connection.execute(CreateTable(events, if_not_exists=True))
-        for index in events.indexes:
+
+
+def _complete(connection: Connection) -> None:
+    for table in metadata.sorted_tables:
+        connection.execute(CreateTable(table, if_not_exists=True))
+        for index in table.indexes:
             connection.execute(CreateIndex(index, if_not_exists=True))
+    lay_rails(connection)
+
+
+@contextlib.contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """All or nothing, and nobody else writes meanwhile."""
+    immediately = " IMMEDIATE" if connection.dialect.name == "sqlite" else ""
+    connection.exec_driver_sql(f"BEGIN{immediately}")
+    try:
+        yield
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
+
+
+def _upgrade(connection: Connection) -> None:
+    """From version 1, which knew no logs; its unused columns of them stay where they are."""
+    expires = (
+        "ROUND((julianday(json_extract(CAST(header AS TEXT), '$.expires_at')) - 2440587.5)"
+        " * 86400000) * 1000"
+        if connection.dialect.name == "sqlite"
+        else "EXTRACT(EPOCH FROM CAST(CAST(convert_from(header, 'UTF8') AS JSON)->>'expires_at'"
+        " AS TIMESTAMPTZ)) * 1000000"
+    )
+    if "expires_us" not in {column["name"] for column in inspect(connection).get_columns("events")}:
+        connection.execute(text("ALTER TABLE events ADD COLUMN expires_us BIGINT"))
+    connection.execute(text(f"UPDATE events SET expires_us = CAST({expires} AS BIGINT)"))  # noqa: S608  # two fixed texts
+    _complete(connection)
+    version = {"value": str(SCHEMA_VERSION)}
+    connection.execute(update(meta).where(meta.c.name == "schema_version").values(version))
 
 
 def _schema_version(connection: Connection) -> str | None:

@@ -347,6 +347,7 @@ def seal(event: Event) -> Row:
         event.status,
         event.lane,
         microseconds(event.received_at),
+        microseconds(event.received_at + event.template.retention),
         record_key,
         "json",
         header_of(event, record_key=record_key),

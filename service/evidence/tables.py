@@ -9,10 +9,11 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     literal_column,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -39,13 +40,12 @@ events = Table(
     Column("status", Text),
     Column("lane", Text),
     Column("received_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger),
     Column("record_key", LargeBinary),
     Column("encoding", Text, nullable=False),
     # SQLite reads a row from the left: what is queried stands before the two large columns.
     Column("header", LargeBinary, nullable=False),
     Column("payload", LargeBinary),
-    Column("seq", BigInteger, unique=True),
-    Column("leaf", LargeBinary),
 )
 
 # Model and status at the end let a filtered listing skip rows without visiting the table.
@@ -81,5 +81,61 @@ Index(
     postgresql_where=events.c.parent_request_id.is_not(None),
 )
 
-INSERTED_COLUMNS = tuple(column.name for column in events.c if column.name not in {"seq", "leaf"})
-"""The order of the values in a row to insert; seq and leaf are the sequencer's to fill."""
+# What is to be destroyed, in the order in which its time comes.
+Index(
+    "events_by_expiry",
+    events.c.expires_us,
+    events.c.event_id,
+    sqlite_where=events.c.payload.is_not(None),
+    postgresql_where=events.c.payload.is_not(None),
+)
+
+INSERTED_COLUMNS = tuple(column.name for column in events.c)
+"""The order of the values in a row to insert."""
+
+# Whom a record is about, by keyed hash; a trigger fills it from events.subjects, so that an event
+# stays one statement.
+event_subjects = Table(
+    "event_subjects",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# The logs: which event has which place in which tree. Apart from the events, because an update of
+# an event would write its payload again.
+log_entries = Table(
+    "log_entries",
+    metadata,
+    Column("log", Text, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", Text, nullable=False),
+    Column("leaf", LargeBinary, nullable=False),
+    UniqueConstraint("log", "event_id"),
+    sqlite_with_rowid=False,
+)
+
+# 256 neighbouring node hashes of a tree, at the heights 8, 16, 24, ... (level 1, 2, 3, ...); only
+# whole tiles are stored, and the leaves are level 0 themselves.
+tiles = Table(
+    "tiles",
+    metadata,
+    Column("log", Text, primary_key=True),
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("hashes", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Signed notes (C2SP tlog-checkpoint).
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("log", Text, primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("signed_us", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),
+    sqlite_with_rowid=False,
+)

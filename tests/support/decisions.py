@@ -18,6 +18,7 @@ from service.evidence import (
     final_payload,
     laid_out,
 )
+from service.evidence.rails import rails_of
 from service.uuid7 import uuid7
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -128,6 +129,18 @@ def final(
 def change(url: str, statement: str) -> None:
     """Run one statement from outside."""
     engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(statement))
+    finally:
+        engine.dispose()
+
+
+def drop_rails(url: str) -> None:
+    """As whoever means it would, before changing what is stored."""
+    engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text(statement))
+        for name, table in rails_of(connection).items():
+            of_table = "" if connection.dialect.name == "sqlite" else f" ON {table}"
+            connection.execute(text(f"DROP TRIGGER {name}{of_table}"))
     engine.dispose()
