@@ -20,6 +20,7 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
+RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
@@ -85,6 +86,9 @@ class Metrics:
     http_active_now: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
     """Requests being answered by method, changed on the event loop only."""
 
+    privacy_scans: Counter = field(init=False)
+    privacy_findings: Counter = field(init=False)
+    feedback_rating: Histogram = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -93,6 +97,7 @@ class Metrics:
         self._make_explanations()
         self._make_checks()
         self._make_audit()
+        self._make_people()
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -208,6 +213,19 @@ class Metrics:
             *("model", "version", "alias", "method", "digest"),
         )
 
+    def _make_people(self) -> None:
+        self.privacy_scans = self._counter(
+            "explain_privacy_scans", "Texts searched for personal data", "detector", "outcome"
+        )
+        self.privacy_findings = self._counter(
+            "explain_privacy_findings",
+            "Personal data found, and what was done about it",
+            *("detector", "entity", "action"),
+        )
+        self.feedback_rating = self._histogram(
+            "explain_feedback_rating", "Ratings of explanations", RATINGS, "model"
+        )
+
     def ended(self, model: str, outcome: str, *, was_counted: bool) -> None:
         """Count how the wish for a queued explanation ended, and the wish itself where whoever had
         it is not scraped.
@@ -220,6 +238,7 @@ class Metrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
+        self.feedback_rating.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},
