@@ -2,6 +2,7 @@
 
 from schemas.definitive import MAX_SUBJECT_LENGTH, Row
 from schemas.documents import read_document
+from schemas.importance import ColumnImportance
 from schemas.messages import (
     REQUEST_ID_PATTERN,
     Accepted,
@@ -27,6 +28,7 @@ from schemas.openapi import answer_schema, document_schema, predict_request_sche
 from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
 from schemas.rows import DecodedBody, RowCodec, SeenRanges
 from schemas.strict_json import NotStrictJsonError
+from schemas.votes import Feedback, GivenFeedback, GivenLabels, Labels, Votes
 
 __all__ = [
     "MAX_SUBJECT_LENGTH",
@@ -35,10 +37,15 @@ __all__ = [
     "Answer",
     "ClassPrediction",
     "Column",
+    "ColumnImportance",
     "DecodedBody",
     "ExplainRequest",
     "ExplanationBody",
+    "Feedback",
+    "GivenFeedback",
+    "GivenLabels",
     "InvalidContentError",
+    "Labels",
     "Level",
     "Method",
     "ModelInfo",
@@ -60,6 +67,7 @@ __all__ = [
     "SeenRanges",
     "ValuePrediction",
     "Violation",
+    "Votes",
     "answer_schema",
     "document_schema",
     "json_pointer",

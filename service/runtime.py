@@ -8,11 +8,13 @@ from service.auth import Authenticator
 from service.delivery import Delivery
 from service.evidence import EvidenceLog
 from service.followup import FollowUps
+from service.importance import Importances
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.remote_metrics import JointRegistry
 from service.serving import ServedModels
 from service.settings import Settings
+from service.votes import VoteBox
 from service.watching import Watch
 
 Exposed = CollectorRegistry | JointRegistry
@@ -35,8 +37,13 @@ class Runtime:
     is_stopping: bool = False
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)
+    votes: VoteBox = field(init=False)
+    importances: Importances = field(init=False)
 
     def __post_init__(self) -> None:
         self.delivery.is_stopping = lambda: self.is_stopping
         self.watch = Watch(self.evidence, self.delivery.queue, self.metrics)
         self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)
+        self.votes = VoteBox(self.watch, self.evidence, self.metrics)
+        keyring, k = self.predicting.keyring, self.settings.k_anonymity
+        self.importances = Importances(self.evidence, keyring, k)

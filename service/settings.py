@@ -63,6 +63,9 @@ class Settings(BaseModel):
         "first start).",
     )
     retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
+    k_anonymity: int = Field(
+        20, ge=2, description="People a day must have for its mean importances to be shown."
+    )
     policy_file: Path | None = Field(
         None, description="Which predictions are explained unasked or never (docs/policy.md)."
     )

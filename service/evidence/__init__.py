@@ -27,8 +27,9 @@ from service.evidence.events import (
 from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, Page
 from service.evidence.log import EvidenceLog
-from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal, StoredVote
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
+from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent
 from service.evidence.writer import Answer, CommitObserver
 
 __all__ = [
@@ -44,11 +45,13 @@ __all__ = [
     "EvidenceError",
     "EvidenceLog",
     "EvidenceStore",
+    "FeedbackEvent",
     "FinalEvent",
     "FinalOutcome",
     "FinalStatus",
     "HeaderConstants",
     "HeaderTemplate",
+    "LabelEvent",
     "Lane",
     "ListedDecision",
     "OutcomeEvent",
@@ -64,7 +67,9 @@ __all__ = [
     "StoreUnavailableError",
     "StoredDecision",
     "StoredFinal",
+    "StoredVote",
     "UnreadablePayloadError",
+    "VoteEvent",
     "final_payload",
     "laid_out",
 ]

@@ -159,6 +159,11 @@ class Event:
     subjects: str | None = None
     event_id: str = field(default_factory=uuid7)
 
+    @property
+    def unique_key(self) -> str:
+        """The store takes one event of each: one of a kind about a request."""
+        return idempotency_key(self.tenant, self.request_id, self.event_type)
+
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is not UTC or self.completed_at.tzinfo is not UTC:
             raise ValueError("received_at and completed_at must be in datetime.UTC")
@@ -334,7 +339,7 @@ def seal(event: Event) -> Row:
     record_key = random_bytes(32)
     return (
         event.event_id,
-        idempotency_key(event.tenant, event.request_id, event.event_type),
+        event.unique_key,
         event.event_type,
         event.tenant,
         event.request_id,

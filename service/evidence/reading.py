@@ -68,6 +68,11 @@ class StoredFinal(_Stored):
     status: FinalStatus
 
 
+@dataclass(frozen=True, slots=True)
+class StoredVote(_Stored):
+    """Feedback or labels as they were stored: see `service.evidence.votes`."""
+
+
 Kind = TypeVar("Kind", bound=_Stored)
 
 
@@ -125,6 +130,11 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
 def stored_decision(row: Row[tuple[object, ...]]) -> StoredDecision:
     """A row of `select_decision`. Raises UnreadablePayloadError for an encoding of the future."""
     return _stored(StoredDecision, row)
+
+
+def stored_vote(row: Row[tuple[object, ...]]) -> StoredVote:
+    """A row of `select_votes`. Raises UnreadablePayloadError as `stored_decision`."""
+    return _stored(StoredVote, row)
 
 
 def records_of(rows: Sequence[Row[tuple[object, ...]]], keys: Iterable[RequestKey]) -> list[Record]:

@@ -30,12 +30,14 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
+    StoredVote,
     records_of,
     select_decision,
     select_records,
     stored_decision,
 )
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.evidence.votes import latest_votes, select_votes
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
 _HUNG_SECONDS = 1.0
@@ -167,6 +169,14 @@ class EvidenceStore:
             rows = connection.execute(select_records(keys)).all()
         return records_of(rows, keys)
 
+    def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """Each principal's last feedback and last labels on that request, in the order in which
+        they first voted. Raises StoreUnavailableError, UnreadablePayloadError.
+        """
+        with translated_errors(), self._reading.connect() as connection:
+            rows = connection.execute(select_votes(decision)).all()
+        return latest_votes(rows)
+
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
         still to come; oldest first. Raises StoreUnavailableError.
@@ -208,15 +218,17 @@ class EvidenceStore:
         period: tuple[datetime, datetime],
         size: int,
         rank: sampling.Rank,
+        stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
-        """The `size` explained requests of lowest rank received in [since, until), lowest first.
+        """The `size` explained requests of lowest rank received in [since, until), lowest first;
+        with stored_by, without those explained later than that.
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
         at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each
         explanation of that time. Raises StoreUnavailableError.
         """
         with translated_errors():
-            found = sampling.explained(self._reading.connect, tenant, model, period)
+            found = sampling.explained(self._reading.connect, tenant, model, period, stored_by)
             chosen = sampling.lowest(found, size=size, rank=rank)
             with self._reading.connect() as connection:
                 return sampling.listed(connection, chosen)
