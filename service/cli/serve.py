@@ -47,6 +47,9 @@ def serve(
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances a request.")] = None,
     retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
+    k_anonymity: Annotated[
+        int | None, typer.Option(help="People a day must have for its mean importances.")
+    ] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are
