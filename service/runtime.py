@@ -44,6 +44,6 @@ class Runtime:
         self.delivery.is_stopping = lambda: self.is_stopping
         self.watch = Watch(self.evidence, self.delivery.queue, self.metrics)
         self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)
-        self.votes = VoteBox(self.watch, self.evidence, self.metrics)
+        self.votes = VoteBox(self.watch, self.metrics)
         keyring, k = self.predicting.keyring, self.settings.k_anonymity
         self.importances = Importances(self.evidence, keyring, k)

@@ -11,7 +11,6 @@ from service.auth import Caller
 from service.errors import InvalidRequestError, StoreAwayError
 from service.evidence import (
     EvidenceError,
-    EvidenceLog,
     FeedbackEvent,
     LabelEvent,
     StoredDecision,
@@ -32,7 +31,6 @@ class VoteBox:
     """Takes and shows votes; one per process."""
 
     watch: Watch
-    evidence: EvidenceLog
     metrics: Metrics
     privacy: PrivacyCounts = field(init=False)
 
@@ -71,7 +69,7 @@ class VoteBox:
         """
         record = await self.watch.find(caller, request_id)
         try:
-            votes = await self.evidence.votes(record.decision)
+            votes = await self.watch.evidence.votes(record.decision)
         except EvidenceError:
             raise StoreAwayError from None
         return {
@@ -101,7 +99,7 @@ class VoteBox:
             subjects=decision.subjects,
         )
         try:
-            await self.evidence.append(event)
+            await self.watch.evidence.append(event)
         except EvidenceError:
             raise StoreAwayError from None
 

@@ -22,7 +22,7 @@ OPEN_PATHS = {"/livez", "/readyz"}
 UNDOCUMENTED = [("GET", "/openapi.json", ["predict"]), ("GET", "/docs", ["predict"])]
 READ_RECORD = "/explanations/{request_id}"
 EXPLAIN_AGAIN = "/explanations"
-VOTES = {READ_RECORD + "/feedback": {"rating": 3}, READ_RECORD + "/label": {"labels": [1]}}
+VOTES = {READ_RECORD + "/feedback": {"rating": 3}, READ_RECORD + "/label": {"labels": ["benign"]}}
 OF_A_RECORD = {
     ("GET", READ_RECORD): 200,
     ("GET", READ_RECORD + "/related"): 200,
