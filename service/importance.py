@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import hmac
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -78,6 +78,7 @@ class Importances:
     evidence: EvidenceLog
     keyring: Keyring
     k: int
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     async def of(
         self, tenant: str, model: RegisteredModel, window: tuple[date, date]
@@ -105,7 +106,7 @@ class Importances:
         start = datetime.combine(day, time(), UTC)
         period = (start, start + timedelta(days=1))
         settled_at = period[1] + SETTLED_AFTER
-        if settled_at > datetime.now(UTC):
+        if settled_at > self.now():
             return None
         rank = review_rank(self.keyring, tenant, model.name, AGGREGATE_KEYS)
         try:

@@ -68,7 +68,7 @@ async def label(
 
 @router.get("/{request_id}/feedback", response_model=Votes)
 async def show(request_id: RequestId, runtime: RuntimeDep, caller: CallerDep) -> Response:
-    """What was said of a record: each principal's last feedback and labels. Scope: as its record."""
+    """What was said of a record: each principal's last votes. Scope: as its record."""
     votes = await runtime.votes.shown_to(caller, request_id)
     return Response(orjson.dumps(votes), headers=NO_STORE, media_type="application/json")
 

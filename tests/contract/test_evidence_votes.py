@@ -18,7 +18,11 @@ from service.evidence import (
 
 
 def vote(
-    about: DecisionEvent, value: object, *, actor: str = "ann", kind: type[VoteEvent] = FeedbackEvent
+    about: DecisionEvent,
+    value: object,
+    *,
+    actor: str = "ann",
+    kind: type[VoteEvent] = FeedbackEvent,
 ) -> VoteEvent:
     name = b"rating" if kind is FeedbackEvent else b"labels"
     payload, parts = laid_out([b'{"%s":' % name, orjson.dumps(value), b"}"], [name.decode()])

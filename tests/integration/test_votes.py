@@ -183,7 +183,7 @@ class ReadOnly(BrokenLog):
 
     def _check(self) -> None: ...
 
-    async def append(self, event: Event) -> AppendOutcome:
+    async def append(self, _: Event) -> AppendOutcome:
         raise StoreUnavailableError("the disk is full")
 
 

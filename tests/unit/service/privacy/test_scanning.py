@@ -169,7 +169,7 @@ def test_a_card_is_found_between_other_numbers(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "４１１１１１１１１１１１１１１１",
+        "".join(chr(0xFF10 + int(digit)) for digit in "4111111111111111"),
         "٤١١١١١١١١١١١١١١١",
         "4111\u200b1111\u200b1111\u200b1111",
         "4111\u00a01111\u00a01111\u00a01111",
