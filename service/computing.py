@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -17,8 +18,17 @@ from service.answers import AnswerTemplates, Ranked, strongest
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
 from service.errors import CommandError
-from service.explaining import Explained, ExplainedPart, Tally, explain_rows, failure_of
+from service.explaining import (
+    BROKEN_FIRST,
+    Explained,
+    ExplainedPart,
+    Tally,
+    encode_checks,
+    explain_rows,
+    failure_of,
+)
 from service.logs import log, place_of
+from service.methods import config_digest
 from service.models.base import Served
 from service.ondemand import Extras, PairedExplainer, explain_otherwise, explainer_by
 from service.registry import RegisteredModel, Registry
@@ -86,13 +96,10 @@ class Computer:
 
         Raises NotHereError as `compute_task` does.
         """
-        pulse = _Pulse(on_progress, len(task.fed))
-        with telling_of_calls(pulse.beat):
+        # Golden values are explained again: a model that is slow shows that loading goes on.
+        with telling_of_calls(_Pulse(on_progress, len(task.fed)).beat):
             model, templates = self._version(task)
-            # Loading has the time limit to itself: on a busy machine it takes long enough.
-            pulse.beat()
-            computed = _computed(model, templates, task, pulse)
-        return _finished(model, templates, task, computed)
+        return explain_task(model, templates, task, on_progress)
 
     def _version(self, task: Task) -> tuple[RegisteredModel, AnswerTemplates]:
         model, templates = self._loaded(task.model, task.version)
@@ -112,6 +119,18 @@ class Computer:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+def explain_task(
+    model: RegisteredModel, templates: AnswerTemplates, task: Task, on_progress: OnProgress
+) -> Finished:
+    """`Computer.compute` with a version that is loaded, whatever its digest."""
+    pulse = _Pulse(on_progress, len(task.fed))
+    # Loading has had the time limit to itself: on a busy machine it takes long enough.
+    pulse.beat()
+    with telling_of_calls(pulse.beat):
+        computed = _computed(model, templates, task, pulse)
+    return _finished(model, templates, task, computed)
 
 
 @dataclass(slots=True)
@@ -143,6 +162,8 @@ class _Computed(NamedTuple):
     seeds: list[int] | None = None
     engine: str | None = None
     is_exact: bool | None = None
+    kept: Sequence[str] = BROKEN_FIRST
+    """The invariants that apply to it."""
 
 
 def _computed(
@@ -238,7 +259,7 @@ def _otherwise(model: RegisteredModel, _: AnswerTemplates, task: Task, pulse: _P
         duration_seconds=time.perf_counter() - start,
     )
     tally = Tally([], None, True, spent, found.model_evaluations)  # noqa: FBT003 - is_explained
-    return _Computed(explanation, None, tally, found.seeds)
+    return _Computed(explanation, None, tally, found.seeds, kept=("finite",))
 
 
 def _failed(
@@ -256,9 +277,11 @@ def _finished(
 ) -> Finished:
     completed_at = datetime.now(UTC)
     method = task.method or model.manifest.explainer.method or "none"
+    digest = config_digest(model, task.method)
     constants = header_constants(
         model,
         method=method,
+        config_digest=digest,
         engine=computed.engine,
         is_exact=computed.is_exact,
         policy_version=task.policy_version,
@@ -272,14 +295,15 @@ def _finished(
         rows=len(task.fed),
         completed_at=completed_at,
         explanation=computed.explanation,
+        checks=encode_checks(computed.reason, kept=computed.kept),
         provenance=answers.encode_provenance(
-            templates,
+            templates.explained_by(model, digest),
             lane="queued",
             received_at=task.received_at,
             completed_at=completed_at,
             principal=task.principal,
             seeds=computed.seeds,
-            worker=task.worker,
+            taken=task.taken,
         ),
         header=orjson.dumps(constants),
     )

@@ -15,7 +15,7 @@ from service.answers import Facts, Fragments, Priority, Ranked, strongest
 from service.auth import Caller
 from service.errors import PredictionError
 from service.evidence import DecisionEvent, Status
-from service.explaining import Explained, ExplainedPart, explain_rows
+from service.explaining import Explained, ExplainedPart, encode_checks, explain_rows
 from service.logs import log, place_of
 from service.models.base import Served
 from service.planning import LEFT_OUT, NOTHING, QUEUED, SHED, Plan
@@ -275,8 +275,14 @@ def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | No
     extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
     if ask.plan.lane == "queued":
         extras["ask"] = answers.encode_ask(
-            ask.top, ask.priority, ask.answer_by, is_counted=ask.is_counted
+            ask.top,
+            ask.priority,
+            ask.answer_by,
+            is_counted=ask.is_counted,
+            trace_id=ask.trace_id,
         )
+    elif own.part is not None:
+        extras["checks"] = encode_checks(own.part.reason)
     return Facts(
         *(ask.instances, provenance, ask.fingerprint, ask.body.codes, own.outputs, own.scores),
         extras=extras,

@@ -9,6 +9,7 @@ from service.cli import (
     models,
     records,
     register,
+    replay,
     review,
     serve,
     worker,
@@ -27,6 +28,7 @@ app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)
+app.command("replay")(replay.replay)
 app.command("review")(review.review)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

@@ -1,5 +1,6 @@
 """A worker's work in this service: explanations of pending records, into the evidence store."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,8 @@ from service.errors import UnavailableError
 from service.evidence import EvidenceError, EvidenceLog, FinalEvent, Record
 from service.logs import log, place_of
 from service.metrics import CommitCounts, Metrics, ModelMetrics
-from service.queue import Job
+from service.provenance import Taken
+from service.queue import Claim, Job
 from service.secrets import Keyring
 from service.settings import Settings
 from service.tasks import Finished, count_finished, final_event, task_of
@@ -55,32 +57,39 @@ class ExplanationWork:
         # For a child, which reads the settings anew.
         return cls(evidence, keyring, metrics, worker, environment=settings.environment())
 
-    async def fetch(self, jobs: Sequence[Job]) -> list["ExplanationAssignment | Absent"]:
+    async def fetch(self, claims: Sequence[Claim]) -> list["ExplanationAssignment | Absent"]:
         """What is to be explained for each job: nothing any more where there is a final event."""
         records = {
             (record.decision.tenant, record.decision.request_id): record
-            for record in await self._evidence.records([job.key for job in jobs])
+            for record in await self._evidence.records([claim.job.key for claim in claims])
         }
-        return [self._assignment(job, records.get(job.key)) for job in jobs]
+        return [self._assignment(claim, records.get(claim.job.key)) for claim in claims]
 
     async def close(self) -> None:
         """Let in-flight results reach the disk."""
         await self._evidence.close()
 
-    def _assignment(self, job: Job, record: Record | None) -> "ExplanationAssignment | Absent":
+    def _assignment(self, claim: Claim, record: Record | None) -> "ExplanationAssignment | Absent":
         if record is None:
             return Absent.UNKNOWN
         if not record.is_pending:
             return Absent.FINAL
+        queued = time.time() - claim.queued_ms / 1000
+        taken = Taken(self._worker, claim.deliveries, round(max(0.0, queued), 3))
         try:
-            task = task_of(record, self._keyring, worker=self._worker)
+            task = task_of(record, self._keyring, taken=taken)
         except (KeyError, ValueError) as error:
             request_id = record.decision.request_id
             log.error("record_not_understood", request_id=request_id, place=place_of(error))
             return Absent.UNKNOWN
-        task_bytes, metrics = task.to_bytes(), self._metrics
         return ExplanationAssignment(
-            self._evidence, job, record, task_bytes, metrics, self._metrics_of
+            self._evidence,
+            claim.job,
+            record,
+            taken,
+            task.to_bytes(),
+            self._metrics,
+            self._metrics_of,
         )
 
 
@@ -91,6 +100,7 @@ class ExplanationAssignment:
     evidence: EvidenceLog
     job: Job
     record: Record
+    taken: Taken
     task: bytes
     metrics: Metrics
     metrics_of: Callable[[str, str], ModelMetrics]
@@ -114,7 +124,13 @@ class ExplanationAssignment:
 
     def _made(self, ending: Ending) -> FinalEvent:
         if isinstance(ending, GivenUp):
-            return failed_final(self.record, ending.reason, outcome=ending.outcome, actor="worker")
+            return failed_final(
+                self.record,
+                ending.reason,
+                outcome=ending.outcome,
+                actor="worker",
+                taken=self.taken,
+            )
         return final_event(self.record, Finished.from_bytes(ending.body))
 
     def _count(self, ending: Ending, event: FinalEvent, *, is_first: bool) -> None:

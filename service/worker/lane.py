@@ -146,7 +146,7 @@ class Lane:
     async def _is_called_off(self, item: Item) -> bool:
         """Whether the record became final meanwhile: cancelled, given up, or done elsewhere."""
         with suppress(StoreUnavailableError, StoreBusyError):
-            return await self._shared.work.fetch([item.claim.job]) == [Absent.FINAL]
+            return await self._shared.work.fetch([item.claim]) == [Absent.FINAL]
         return False
 
     async def _announce(self, claim: Claim, facts: Mapping[str, object]) -> None:

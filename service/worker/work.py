@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import Literal, Protocol
 
 from service.compute import Finished
-from service.queue import Job
+from service.queue import Claim
 
 
 class Absent(Enum):
@@ -62,7 +62,7 @@ class Work(Protocol):
         """Added to this process's own for the child."""
         ...
 
-    async def fetch(self, jobs: Sequence[Job]) -> Sequence[Assignment | Absent]:
+    async def fetch(self, claims: Sequence[Claim]) -> Sequence[Assignment | Absent]:
         """What is to be done for each job. Raises StoreUnavailableError or StoreBusyError."""
         ...
 

@@ -60,8 +60,8 @@ class NoOpWork:
     function: str = "queue_noop:compute"
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    async def fetch(self, jobs: Sequence[Any]) -> list[Any]:
-        return [NoOpAssignment(self.results, job.request_id) for job in jobs]
+    async def fetch(self, claims: Sequence[Any]) -> list[Any]:
+        return [NoOpAssignment(self.results, claim.job.request_id) for claim in claims]
 
     async def close(self) -> None:
         pass
