@@ -15,9 +15,10 @@ from explainers.base import Explainer, ExplainerError, IntArray
 from explainers.sampled.calls import telling_of_calls
 from service import answers
 from service.answers import AnswerTemplates, Ranked, strongest
+from service.canary import Check, Opinion, is_check, second_opinion
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
-from service.errors import CommandError
+from service.errors import CommandError, UnknownError
 from service.explaining import (
     BROKEN_FIRST,
     Explained,
@@ -44,10 +45,13 @@ ROWS_AT_ONCE = 64
 
 
 def compute_task(task: bytes, tell: OnProgress) -> bytes:
-    """What the child does: `Task` in, `Finished` out, both encoded. Settings: the environment's.
+    """What the child does: `Task` in, `Finished` out, both encoded; or a canary's check and what it
+    found. Settings: the environment's.
 
     Raises NotHereError where this registry lacks the task's version, or has another of its name.
     """
+    if is_check(task):
+        return _computer().check(Check.from_bytes(task), tell).to_bytes()
     return _computer().compute(Task.from_bytes(task), tell).to_bytes()
 
 
@@ -101,7 +105,17 @@ class Computer:
             model, templates = self._version(task)
         return explain_task(model, templates, task, on_progress)
 
-    def _version(self, task: Task) -> tuple[RegisteredModel, AnswerTemplates]:
+    def check(self, check: Check, on_progress: OnProgress) -> Opinion:
+        """Have a second engine say what a stored explanation should be.
+
+        Raises NotHereError as `compute_task` does, and what the second engine raises.
+        """
+        pulse = _Pulse(on_progress, len(check.fed))
+        with telling_of_calls(pulse.beat):
+            model, _ = self._version(check)
+            return second_opinion(model, check)
+
+    def _version(self, task: Task | Check) -> tuple[RegisteredModel, AnswerTemplates]:
         model, templates = self._loaded(task.model, task.version)
         if model.digest != task.digest:
             raise NotHereError(f"{task.model}/{task.version} is not {task.digest} here")
@@ -112,8 +126,11 @@ class Computer:
         if key not in self._kept:
             try:
                 model = self.registry.load(*key, for_worker=True)
+            except UnknownError as error:
+                raise NotHereError(str(error)) from error
             except (CommandError, ValueError) as error:
-                raise NotHereError(f"{name}/{version}: {error}") from error
+                kind = type(error).__name__
+                raise NotHereError(f"{name}/{version}: {error}", kind=kind) from error
             self._kept[key] = (model, AnswerTemplates.of(model))
             while len(self._kept) > VERSIONS_KEPT:
                 self._kept.popitem(last=False)

@@ -19,12 +19,13 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
+GAP_BUCKETS = tuple(10.0**power for power in range(-12, 1))
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
 
 LANES = ("inline", "queued")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
 PREDICTION_OUTCOMES = ("ok", "invalid", "error")
-INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden")
+INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden", "canary")
 FREQUENT_ERRORS = (
     ("validate", "content"),
     ("explain", "explainer"),
@@ -54,6 +55,7 @@ class ModelMetrics:
     checks: dict[str, Counter]
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
+    canary_gap: Histogram
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
@@ -74,6 +76,7 @@ class Metrics:
     checks: Counter = field(init=False)
     error_ratio: Histogram = field(init=False)
     invariant_failures: Counter = field(init=False)
+    canary_gap: Histogram = field(init=False)
     payload_size: Histogram = field(init=False)
     cpu_seconds: Counter = field(init=False)
     model_evaluations: Counter = field(init=False)
@@ -176,6 +179,12 @@ class Metrics:
             "Invariants an explanation broke",
             *("model", "method", "invariant"),
         )
+        self.canary_gap = self._histogram(
+            "explain_canary_gap_ratio",
+            "Relative gap between served attributions and a second engine's",
+            GAP_BUCKETS,
+            *("model", "method"),
+        )
 
     def _make_audit(self) -> None:
         self.audit_writes = self._counter(
@@ -235,6 +244,7 @@ class Metrics:
             invariant_failures={
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
+            canary_gap=self.canary_gap.labels(model, method),
             cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in LANES},
             model_evaluations={
                 lane: self.model_evaluations.labels(model, method, lane) for lane in LANES

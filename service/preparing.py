@@ -96,6 +96,9 @@ class Prepared(NamedTuple):
     unasked: DecisionEvent | None = None
     """The record of an explanation that policy wants and nobody asked for."""
 
+    is_canary: bool = False
+    """A second engine is to check its explanation later."""
+
 
 def run(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:
     """Answer a batch; if the model fails on it, each request alone, so that one bad row (or one
@@ -228,7 +231,8 @@ def _prepare(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | 
     can_explain = served.model.manifest.explainer.method is not None
     if ruling is not None and ruling.is_drawn and can_explain and not ask.explain:
         _, unasked, _ = _decision(served, ask.explained_unasked(served), own, ruling)
-    return Prepared(answer, event, own.part, size, ask.plan, unasked)
+    is_canary = ruling is not None and ruling.is_canary and event.status == "complete"
+    return Prepared(answer, event, own.part, size, ask.plan, unasked, is_canary)
 
 
 def _decision(

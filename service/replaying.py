@@ -239,6 +239,7 @@ class _Replay:
             threshold=self._threshold(said["threshold"]),
             review_size=0,
             key_of=lambda tenant: self.keyring.key(tenant, POLICY_KEYS),
+            canary=said["canary"]["probability"],
         )
 
     def _threshold(self, said: Mapping[str, object] | None) -> Threshold | None:

@@ -14,6 +14,7 @@ from service.metrics import Metrics, ModelMetrics
 from service.policies import Policies
 from service.policy import ModelPolicy
 from service.registry import RegisteredModel, Registry
+from service.registry.errors import GoldenMismatchError
 from service.registry.libraries import git_revision, installed_libraries, service_version
 
 RETRY_SECONDS = 30.0
@@ -234,6 +235,8 @@ class ServedModels:
             return
         log.error("model_refused", model=name, version=version, error=str(error))
         self._metrics.errors.labels(name, "load", type(error).__name__).inc()
+        if isinstance(error, GoldenMismatchError):
+            self._metrics.invariant_failures.labels(name, error.method, "golden").inc()
         self._refused[name] = version
 
     def _retire(self, served: ServedModel) -> None:

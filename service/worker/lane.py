@@ -163,7 +163,9 @@ class Lane:
                 log.error("job_raised", kind=kind, place=place, **facts_of(item.claim))
                 reason = f"the computation failed with {kind}"
                 self._intake.conclude(item, GivenUp("failed", reason))
-            case NotHere(reason):
+            case NotHere(reason, kind):
+                if kind is not None:
+                    item.assignment.refused(kind)
                 await self._intake.pass_on(item.claim, item.assignment, reason)
 
     async def _start_child(self) -> Child:

@@ -41,6 +41,10 @@ class Assignment(Protocol):
         """What the child is sent."""
         ...
 
+    def refused(self, kind: str) -> None:
+        """Count that this worker refused what it has of what the task needs, for such an error."""
+        ...
+
     async def store(self, ending: Ending) -> None:
         """Return once the end is durable, whoever stored one first; count it if this call did.
 

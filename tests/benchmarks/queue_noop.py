@@ -31,6 +31,8 @@ class Results:
         self._waiting: list[tuple[str, bytes]] = []
         self._flush: asyncio.Task[None] | None = None
 
+    def refused(self, kind: str) -> None: ...
+
     async def store(self, name: str, body: bytes) -> None:
         self._waiting.append((name, body))
         if self._flush is None or self._flush.done():

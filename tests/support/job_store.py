@@ -89,6 +89,8 @@ class StoredAssignment:
     name: str
     task: bytes
 
+    def refused(self, kind: str) -> None: ...
+
     async def store(self, ending: Ending) -> None:
         await asyncio.to_thread(self.source.end, self.name, ending)
 
