@@ -13,8 +13,9 @@ from typing import Self
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
+from service.databases import connect, create_file
 from service.evidence import sampling
-from service.evidence.engines import connect, create_file, database_url, prepare, translated_errors
+from service.evidence.engines import database_url, prepare, translated_errors
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import Event, FinalEvent, Row, seal
 from service.evidence.following import PendingRequest, pending_of, select_pending
