@@ -72,6 +72,24 @@ def prepare(connection: Connection) -> None:
             )
 
 
+def bind_keys(connection: Connection, identity: str) -> None:
+    """Note which key store the payloads are encrypted with.
+
+    Raises EvidenceError for another one: all payloads would look as if they had been erased.
+    """
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    found = connection.scalar(select(meta.c.value).where(meta.c.name == "key_store"))
+    if found is None:
+        row = {"name": "key_store", "value": identity}
+        connection.execute(insert(meta).values(row).on_conflict_do_nothing())
+        found = connection.scalar(select(meta.c.value).where(meta.c.name == "key_store"))
+    if found != identity:
+        raise EvidenceError(
+            "the key store is not the one this database's payloads are encrypted with: put that "
+            "one back, or correct EXPLAIND_KEYS_DATABASE_URL"
+        )
+
+
 def _complete(connection: Connection) -> None:
     for table in metadata.sorted_tables:
         connection.execute(CreateTable(table, if_not_exists=True))

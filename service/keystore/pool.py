@@ -44,7 +44,7 @@ class KeyPool:
             key = self._keys.popleft()
         except IndexError:
             self._refill()
-            raise KeysUnavailableError(self._reason) from None
+            raise self._unavailable() from None
         if not self._is_low and len(self._keys) < POOL_KEYS - BLOCK_KEYS:
             self._refill()
         return key
@@ -54,7 +54,7 @@ class KeyPool:
         self._refill()
         with self._changed:
             if not self._changed.wait_for(lambda: self._keys or self._is_closed, timeout_seconds):
-                raise KeysUnavailableError(self._reason)
+                raise self._unavailable()
 
     def take_many(self, count: int, *, timeout_seconds: float) -> list[DataKey]:
         """So many keys, waited for if need be. Raises KeysUnavailableError."""
@@ -74,13 +74,12 @@ class KeyPool:
                 if not self._keys:
                     self._changed.wait(left)
         self._keys.extend(taken)
-        raise KeysUnavailableError(self._reason)
+        raise self._unavailable()
 
     def close(self) -> Sequence[DataKey]:
         """End the thread; the keys nobody took."""
         with self._changed:
             self._is_closed = True
-            self._reason = "the key store is closed"
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
@@ -89,6 +88,9 @@ class KeyPool:
             while True:
                 left.append(self._keys.popleft())
         return left
+
+    def _unavailable(self) -> KeysUnavailableError:
+        return KeysUnavailableError("the key store is closed" if self._is_closed else self._reason)
 
     def _refill(self) -> None:
         with self._changed:
