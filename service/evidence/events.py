@@ -1,15 +1,15 @@
 """Events, and the bytes that are stored of them: header, payload and the commitment between."""
 
 import hmac
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
 
-from service.uuid7 import uuid7
+from service.uuid7 import random_bytes, uuid7
 
 Status = Literal["complete", "pending", "failed", "skipped"]
 Lane = Literal["inline", "queued"]
@@ -28,7 +28,7 @@ Row = tuple[str | int | bytes | None, ...]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER_VERSION = "1"
-_ASKED = ("priority", "method", "is_counted")
+_ASKED = ("priority", "method", "is_counted", "trace_id")
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -271,13 +271,9 @@ def laid_out(
     """
     if len(pieces) != 2 * len(names) + 1:
         raise ValueError(f"{len(pieces)} pieces around {len(names)} names")
-    ranges, end, i = {}, start, 0
-    for name in names:
-        begin = end + len(pieces[i])
-        end = begin + len(pieces[i + 1])
-        ranges[name] = (begin, end)
-        i += 2
-    return b"".join(pieces), ranges
+    ends = list(accumulate(map(len, pieces), initial=start))
+    named = zip(ends[1::2], ends[2::2], strict=False)  # the last end is of what follows the names
+    return b"".join(pieces), dict(zip(names, named, strict=True))
 
 
 def final_payload(
@@ -368,6 +364,6 @@ def row_of(event: Event, record_key: bytes, encoding: str, header: bytes, payloa
 
 def seal(event: Event) -> Row:
     """The row of an event that stays JSON, beside the key of its commitment. Cost: about 10 us."""
-    record_key = os.urandom(32)
+    record_key = random_bytes(32)
     header = header_of(event, record_key=record_key)
     return row_of(event, record_key, "json", header, event.payload)

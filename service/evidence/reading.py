@@ -123,8 +123,8 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
     return select(events).where(events.c.idempotency_key.in_(wanted))
 
 
-def stored_decision(row: Row[tuple[object, ...]], unsealed: Unsealed) -> StoredDecision:
-    """A row of `select_decision` with its payload."""
+def stored_decision(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredDecision:
+    """A row of `select_decision` with its payload. Raises ErasedError where that is None."""
     return _stored(StoredDecision, row, unsealed)
 
 
@@ -142,19 +142,14 @@ def records_of(
         decision, final, answer = (found.get((*key, name)) for name in _OF_A_RECORD)
         if decision is None:
             continue
-        told, ended = opened[decision.event_id], None if final is None else opened[final.event_id]
-        if isinstance(told, ErasedError):
-            records.append(told)
-        elif isinstance(ended, ErasedError):
-            records.append(ended)
-        else:
-            records.append(
-                Record(
-                    stored_decision(decision, told),
-                    None if final is None or ended is None else _stored(StoredFinal, final, ended),
-                    _answered(answer),
-                )
+        try:
+            explained = (
+                None if final is None else _stored(StoredFinal, final, opened[final.event_id])
             )
+            told = stored_decision(decision, opened[decision.event_id])
+            records.append(Record(told, explained, _answered(answer)))
+        except ErasedError as error:
+            records.append(error)
     return records
 
 
@@ -164,7 +159,9 @@ def _answered(row: Row[tuple[object, ...]] | None) -> Answered | None:
     return "final" if row.status is None else "pending"
 
 
-def _stored(kind: type[Kind], row: Row[tuple[object, ...]], unsealed: Unsealed) -> Kind:
+def _stored(kind: type[Kind], row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> Kind:
+    if unsealed is None:
+        raise ErasedError(row.header)
     return kind(
         event_id=row.event_id,
         tenant=row.tenant,

@@ -15,7 +15,7 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from service.evidence.errors import ErasedError, StoreUnavailableError, UnreadablePayloadError
+from service.evidence.errors import StoreUnavailableError, UnreadablePayloadError
 from service.evidence.events import (
     Event,
     Parts,
@@ -157,8 +157,8 @@ class Sealer:
         left = [one for one in complete if one.request not in refused] if refused else complete
         return self._encrypted(left), refused
 
-    def open(self, rows: Iterable[StoredRow]) -> list[Unsealed | ErasedError]:
-        """What is left of these payloads, in their order.
+    def open(self, rows: Iterable[StoredRow]) -> list[Unsealed | None]:
+        """What is left of these payloads, in their order: None of what was erased as a whole.
 
         Raises StoreUnavailableError, and UnreadablePayloadError for an encoding of the future, a
         payload or key that was changed, and encrypted ones without a key store.
@@ -190,7 +190,7 @@ class Sealer:
         if not texts:
             return _whole(event, taken[0])
         said = [
-            {"commitment": commitment(key, text)}
+            {"commitment": commitment(key, text), "size": len(text)}
             for (_, key), text in zip(taken, texts, strict=True)
         ]
         payload = {"commitment": None, "size": None, "parts": None, "sections": said}
@@ -269,18 +269,18 @@ def _whole(event: Event, key: DataKey) -> Sealed:
     return Sealed(event, header, (key,), (event.payload,))
 
 
-def _opened(row: StoredRow, keys: Mapping[bytes, bytes]) -> Unsealed | ErasedError:
+def _opened(row: StoredRow, keys: Mapping[bytes, bytes]) -> Unsealed | None:
     if row.encoding not in (PLAIN, ENCRYPTED):
         raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
     if row.payload is None or row.record_key is None:
-        return ErasedError(row.header)
+        return None
     if row.encoding == PLAIN:
         sections: tuple[Section | None, ...] = (Section(row.record_key, row.payload),)
     else:
         sections = _decrypted(row, keys)
     first, *others = sections
     if first is None or (others and not any(others)):
-        return ErasedError(row.header)
+        return None
     if others:
         payload, parts = joined([None if one is None else one.text for one in sections])
         return Unsealed(sections, payload, parts)

@@ -1,9 +1,10 @@
 """A payload about several subjects, cut so that one of them can be erased and the others stay.
 
 Section 0 is what the rows have in common: a line with the layout, then the payload with `null` in
-every hole. A subject's section is the values of its holes, one a line, in their order. The last
-section, if there is one more than subjects, is what all rows share a part in and nobody's alone: it
-goes with the first subject that is erased.
+every hole. A subject's section is the values of its holes, one a line, in their order, and empty
+lines up to a multiple of 256 bytes: its size is told by the header, which stays. The last section,
+if there is one more than subjects, is what all rows share a part in and nobody's alone: it goes
+with the first subject that is erased.
 """
 
 from bisect import bisect_left
@@ -16,6 +17,7 @@ import orjson
 from service.evidence.events import Parts
 
 HOLE = b"null"
+SIZE_STEP = 256
 
 
 class UncuttableError(ValueError):
@@ -148,6 +150,10 @@ def joined(texts: Sequence[bytes | None]) -> tuple[bytes, dict[str, tuple[int, i
     return b"".join([*pieces, common[end:]]), parts
 
 
+def _padded(text: bytes) -> bytes:
+    return text + b"\n" * (-len(text) % SIZE_STEP)
+
+
 def _next(values: Iterator[bytes] | None) -> bytes:
     return HOLE if values is None else next(values)
 
@@ -195,7 +201,7 @@ class _Cutter:
 
         shifted = {name: [*map(moved, sides)] for name, sides in parts.items()}
         texts = [orjson.dumps({"parts": shifted, "holes": holes}) + b"\n" + b"".join(found[0])]
-        texts += [b"\n".join(values) for values in found[1:]]
+        texts += [_padded(b"\n".join(values)) for values in found[1:]]
         return texts if found[-1] else texts[:-1]
 
     def _write_object(self, value: dict[str, Any], shape: Mapping[str, _Shape]) -> None:

@@ -182,10 +182,7 @@ class EvidenceStore:
             row = connection.execute(select_decision(tenant, request_id)).one_or_none()
         if row is None:
             return None
-        (unsealed,) = self.sealer.open([row])
-        if isinstance(unsealed, ErasedError):
-            raise unsealed
-        return stored_decision(row, unsealed)
+        return stored_decision(row, *self.sealer.open([row]))
 
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.

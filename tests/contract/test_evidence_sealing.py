@@ -249,12 +249,12 @@ async def test_what_is_left_of_an_erased_subject_confirms_no_guess(
         store.append(event)
         row = row_of(url, event.event_id)
         (whole,) = store.sealer.open([row])
-        assert not isinstance(whole, ErasedError)
+        assert whole is not None
         secret = [section.text for section in whole.sections if section is not None]
         gone = sections_about(event.subjects, ANNA, len(secret))
         keys.destroy(refs_of(row)[number] for number in gone)
         (left,) = store.sealer.open([row])
-    assert not isinstance(left, ErasedError)
+    assert left is not None
     said = [section["commitment"] for section in orjson.loads(row.header)["payload"]["sections"]]
     surviving = [section.key for section in left.sections if section is not None]
     guesses = [event.payload, *secret, b'{"age":4711}', *event.payload.split(b",")]

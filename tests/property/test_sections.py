@@ -153,7 +153,15 @@ def test_a_part_that_begins_inside_a_row_is_not_cut() -> None:
 
 def test_rows_of_another_number_belong_to_nobody_alone() -> None:
     texts = cut(b'{"instances":[1,2,3],"answer":5}', {}, (1, 2))
-    assert texts[1:] == [b"", b"", b"[1,2,3]\n5"]
+    assert texts[1:] == [b"", b"", b"[1,2,3]\n5".ljust(256, b"\n")]
+
+
+def test_the_size_of_a_section_does_not_tell_how_long_its_values_are() -> None:
+    sizes = {
+        tuple(map(len, cut(orjson.dumps({"instances": [{"sex": value}, 1]}), {}, (1, 2))))
+        for value in ("male", "female", "unknown to the office")
+    }
+    assert len(sizes) == 1
 
 
 @pytest.mark.parametrize(
