@@ -7,6 +7,7 @@ from schemas.messages import (
     Accepted,
     Answer,
     ClassPrediction,
+    Consistency,
     ExplainRequest,
     ExplanationBody,
     Method,
@@ -14,11 +15,12 @@ from schemas.messages import (
     ModelList,
     ModelReference,
     PredictRequest,
+    Proof,
     Provenance,
+    ProvenEvent,
     Record,
     RecordPage,
     RecordSummary,
-    Replay,
     ReviewSample,
     RowWarning,
     ValuePrediction,
@@ -26,6 +28,7 @@ from schemas.messages import (
 from schemas.model_schema import Column, Level, ModelSchema, SchemaError
 from schemas.openapi import answer_schema, document_schema, predict_request_schema
 from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
+from schemas.replayed import Replay
 from schemas.rows import DecodedBody, RowCodec, SeenRanges
 from schemas.strict_json import NotStrictJsonError
 
@@ -36,6 +39,7 @@ __all__ = [
     "Answer",
     "ClassPrediction",
     "Column",
+    "Consistency",
     "DecodedBody",
     "ExplainRequest",
     "ExplanationBody",
@@ -49,6 +53,8 @@ __all__ = [
     "NotStrictJsonError",
     "PredictRequest",
     "Problem",
+    "Proof",
+    "ProvenEvent",
     "Provenance",
     "Record",
     "RecordPage",

@@ -267,46 +267,38 @@ class Record(_Document):
     provenance: Provenance
 
 
-class Gap(_Document):
-    """The largest difference between two numbers, and where it is."""
+class ProvenEvent(_Document):
+    """One event in the log; payload and key are null once it is erased.
 
-    pointer: str
-    absolute: float
-    relative: float
-
-
-class ReplayedPart(_Document):
-    """One part of a decision: equal bytes, or where and by how much it differs.
-
-    others: pointers to what differs beside numbers: text, integers, lengths.
+    RFC 6962: the leaf is SHA-256 of a zero byte and the header's UTF-8 text; proof leads from it,
+    hash by hash, to the checkpoint's root. HMAC-SHA256 of the payload's text under the key is the
+    commitment the header names.
     """
 
-    equal: bool
-    largest_gap: Gap | None
-    others: list[str]
+    seq: int
+    header: Annotated[str, Field(description="JSON, byte for byte as it was hashed.")]
+    proof: Annotated[list[str], Field(description="Hashes in base64, from the leaf up.")]
+    payload: Annotated[str | None, Field(description="JSON, byte for byte as committed to.")]
+    key: Annotated[str | None, Field(description="In hexadecimal.")]
 
 
-class ReplayedInputs(_Document):
-    """Whether the stored instances decode to what the model was fed."""
-
-    equal: bool
-
-
-class Replay(_Document):
-    """The answer to POST /explanations/{request_id}/replay; a part is null where there was nothing
-    to compare, reason says why nothing could be.
-    """
+class Proof(_Document):
+    """The answer to GET /explanations/{request_id}/proof."""
 
     request_id: str
-    equal: bool
-    reason: str | None
-    inputs: ReplayedInputs | None
-    predictions: ReplayedPart | None
-    explanation: ReplayedPart | None
-    differing_digests: list[str]
-    differing_libraries: list[str]
-    recorded: dict[str, str]
-    running: dict[str, str]
+    log: Annotated[str, Field(description="The checkpoint's first line.")]
+    vkey: Annotated[str, Field(description="C2SP verifier key of the log's checkpoints.")]
+    checkpoint: Annotated[str, Field(description="C2SP signed note; covers every entry.")]
+    entries: list[ProvenEvent]
+
+
+class Consistency(_Document):
+    """The answer to GET /log/consistency: PROOF(from, D[to]) of RFC 6962, section 2.1.2."""
+
+    log: str
+    from_: Annotated[int, Field(alias="from")]
+    to: int
+    proof: Annotated[list[str], Field(description="Hashes in base64.")]
 
 
 class ExplainRequest(_Document):

@@ -22,6 +22,7 @@ COMMANDS = (
     ("get",),
     ("replay",),
     ("review",),
+    ("checkpoint",),
     ("models",),
     ("models", "list"),
     ("models", "show"),
