@@ -8,6 +8,7 @@ from schemas.messages import (
     Accepted,
     Answer,
     ClassPrediction,
+    Consistency,
     ExplainRequest,
     ExplanationBody,
     Method,
@@ -15,7 +16,9 @@ from schemas.messages import (
     ModelList,
     ModelReference,
     PredictRequest,
+    Proof,
     Provenance,
+    ProvenEvent,
     Record,
     RecordPage,
     RecordSummary,
@@ -26,6 +29,7 @@ from schemas.messages import (
 from schemas.model_schema import Column, Level, ModelSchema, SchemaError
 from schemas.openapi import answer_schema, document_schema, predict_request_schema
 from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
+from schemas.replayed import Replay
 from schemas.rows import DecodedBody, RowCodec, SeenRanges
 from schemas.strict_json import NotStrictJsonError
 from schemas.votes import Feedback, GivenFeedback, GivenLabels, Labels, Votes
@@ -38,6 +42,7 @@ __all__ = [
     "ClassPrediction",
     "Column",
     "ColumnImportance",
+    "Consistency",
     "DecodedBody",
     "ExplainRequest",
     "ExplanationBody",
@@ -55,10 +60,13 @@ __all__ = [
     "NotStrictJsonError",
     "PredictRequest",
     "Problem",
+    "Proof",
+    "ProvenEvent",
     "Provenance",
     "Record",
     "RecordPage",
     "RecordSummary",
+    "Replay",
     "ReviewSample",
     "Row",
     "RowCodec",

@@ -183,20 +183,19 @@ def _shares(records: Sequence[Record], n_columns: int) -> dict[str, FloatArray]:
     rows: dict[str, list[FloatArray]] = {}
     for record in records:
         explanation = orjson.loads(record.part("explanation"))
-        if explanation["values"] is None:
-            continue
-        weights = np.abs(np.asarray(explanation["values"], dtype=np.float64)).sum(axis=2)
-        if weights.shape[1] != n_columns:
-            continue
-        for person, weight in zip(_people(record, len(weights)), weights, strict=True):
-            rows.setdefault(person, []).append(weight)
+        values = explanation["values"] or ()
+        for person, row in zip(_people(record, len(values)), values, strict=True):
+            if row is not None and len(row) == n_columns:  # None: of a subject that was erased
+                rows.setdefault(person, []).append(np.abs(np.array(row)).sum(axis=1))
     return {person: np.mean(weights, axis=0) for person, weights in rows.items()}
 
 
 def _people(record: Record, n_rows: int) -> list[str]:
     decision = record.decision
     request = "request/" + (decision.parent_request_id or decision.request_id)
-    subjects = [None] * n_rows if decision.subjects is None else orjson.loads(decision.subjects)
+    if decision.subjects is None or not n_rows:
+        return [request] * n_rows
+    subjects = orjson.loads(decision.subjects)
     return [request if subject is None else subject for subject in subjects]
 
 

@@ -19,13 +19,14 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
+GAP_BUCKETS = tuple(10.0**power for power in range(-12, 1))
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
 RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
 PREDICTION_OUTCOMES = ("ok", "invalid", "error")
-INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden")
+INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden", "canary")
 FREQUENT_ERRORS = (
     ("validate", "content"),
     ("explain", "explainer"),
@@ -41,6 +42,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER")
 HTTP_CHILDREN = 256
 ROLE = "serving"
 BACKEND = "sql"
+LOG_BACKEND = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class ModelMetrics:
     checks: dict[str, Counter]
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
+    canary_gap: Histogram
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
@@ -75,6 +78,7 @@ class Metrics:
     checks: Counter = field(init=False)
     error_ratio: Histogram = field(init=False)
     invariant_failures: Counter = field(init=False)
+    canary_gap: Histogram = field(init=False)
     payload_size: Histogram = field(init=False)
     cpu_seconds: Counter = field(init=False)
     model_evaluations: Counter = field(init=False)
@@ -181,6 +185,12 @@ class Metrics:
             "Invariants an explanation broke",
             *("model", "method", "invariant"),
         )
+        self.canary_gap = self._histogram(
+            "explain_canary_gap_ratio",
+            "Relative gap between served attributions and a second engine's",
+            GAP_BUCKETS,
+            *("model", "method"),
+        )
 
     def _make_audit(self) -> None:
         self.audit_writes = self._counter(
@@ -196,14 +206,17 @@ class Metrics:
             "backend",
         )
         self.audit_backlog = self._gauge(
-            "explain_audit_backlog_records", "Records waiting to be written", "backend"
+            "explain_audit_backlog_records",
+            "Records waiting to be written (sql), or for their place in a log (log)",
+            "backend",
         )
         for family in (self.audit_writes, self.audit_reads):
             for outcome in ("ok", "error"):
                 family.labels(BACKEND, outcome)
         self.audit_reads.labels(BACKEND, "not_found")
         self.audit_write_duration.labels(BACKEND)
-        self.audit_backlog.labels(BACKEND)
+        for backend in (BACKEND, LOG_BACKEND):
+            self.audit_backlog.labels(backend)
         self.build_info = self._gauge(
             "explain_build_info", "What is running", "version", "python_version"
         )
@@ -254,6 +267,7 @@ class Metrics:
             invariant_failures={
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
+            canary_gap=self.canary_gap.labels(model, method),
             cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in LANES},
             model_evaluations={
                 lane: self.model_evaluations.labels(model, method, lane) for lane in LANES
@@ -278,3 +292,20 @@ class CommitCounts:
     def on_failure(self, rows: int) -> None:
         """That many events are not confirmed as stored."""
         self._failed.inc(rows)
+
+
+class LogCounts:
+    """Turns the sequencer's reports into metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._waiting = metrics.audit_backlog.labels(LOG_BACKEND)
+        self._failures = lru_cache(64)(lambda kind: metrics.errors.labels("", "store", kind))
+        self._failures("LogMismatchError")
+
+    def on_failure(self, kind: str) -> None:
+        """A log could not be brought up to date, by an error of that class."""
+        self._failures(kind).inc()
+
+    def on_waiting(self, rows: int) -> None:
+        """That many stored rows have no place in their log yet."""
+        self._waiting.set(rows)

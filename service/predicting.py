@@ -1,6 +1,7 @@
 """Predict, explain if asked, store, answer: the use case behind every transport."""
 
 import asyncio
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -101,7 +102,7 @@ class PredictService:
     )
     _batchers: dict[ServedModel, Batcher] = field(default_factory=dict)
     _in_flight: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
-    _unasked: set[asyncio.Task[bool]] = field(default_factory=set)
+    _submissions: set[asyncio.Task[object]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.evidence.call_when_idle(self._after_commit)
@@ -242,6 +243,8 @@ class PredictService:
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
         if prepared.unasked is not None:
             await self._store_unasked(served, prepared.unasked, ask.trace_id)
+        if prepared.is_canary:
+            self._later(self.delivery.submit_canary(prepared.event, served.model.digest))
         if prepared.plan.lane == "queued":
             return await self._deliver(served, ask, prepared, started, timings)
         return PredictReply(prepared.answer, is_replay=False, timings=timings)
@@ -265,9 +268,13 @@ class PredictService:
             return
         metrics.wanted["queued"].inc()
         job = job_of(event, served.model.digest, priority="low", trace_id=trace_id)
-        task = asyncio.create_task(self.delivery.submit(job))
-        self._unasked.add(task)
-        task.add_done_callback(self._unasked.discard)
+        self._later(self.delivery.submit(job))
+
+    def _later(self, submission: Coroutine[None, None, object]) -> None:
+        """Queue something nobody waits for."""
+        task = asyncio.create_task(submission)
+        self._submissions.add(task)
+        task.add_done_callback(self._submissions.discard)
 
     async def _deliver(
         self,

@@ -9,9 +9,11 @@ from service.delivery import Delivery
 from service.evidence import EvidenceLog
 from service.followup import FollowUps
 from service.importance import Importances
+from service.ledger import Ledger, Sequencing
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.remote_metrics import JointRegistry
+from service.replays import Replays
 from service.serving import ServedModels
 from service.settings import Settings
 from service.votes import VoteBox
@@ -34,11 +36,16 @@ class Runtime:
     delivery: Delivery
     predicting: PredictService
     authenticator: Authenticator
+    ledger: Ledger
+    sequencing: Sequencing | None = None
+    """None where nobody keeps the log: in rehearsals."""
+
     is_stopping: bool = False
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)
     votes: VoteBox = field(init=False)
     importances: Importances = field(init=False)
+    replays: Replays = field(init=False)
 
     def __post_init__(self) -> None:
         self.delivery.is_stopping = lambda: self.is_stopping
@@ -47,3 +54,4 @@ class Runtime:
         self.votes = VoteBox(self.watch, self.metrics)
         keyring, k = self.predicting.keyring, self.settings.k_anonymity
         self.importances = Importances(self.evidence, keyring, k)
+        self.replays = Replays(self.watch, self.settings)

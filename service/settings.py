@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import UsageError
 
 PREFIX = "EXPLAIND_"
-TEST_VARIABLES = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE"})
+NO_SETTINGS = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE", "EXPLAIND_GIT_REVISION"})
+"""Variables of the tests, and the one an image is built with."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -136,7 +137,7 @@ class Settings(BaseModel):
     def unknown_variables(cls, environ: Mapping[str, str] | None = None) -> list[str]:
         """EXPLAIND_* variables that are no setting: most likely misspelt."""
         environ = os.environ if environ is None else environ
-        known = {PREFIX + name.upper() for name in cls.names()} | TEST_VARIABLES
+        known = {PREFIX + name.upper() for name in cls.names()} | NO_SETTINGS
         return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
     @classmethod

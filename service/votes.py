@@ -120,7 +120,7 @@ def _given(vote: StoredVote) -> dict[str, object]:
 
 
 def _misfits(
-    labels: Sequence[Level | None], predictions: Sequence[dict[str, object]]
+    labels: Sequence[Level | None], predictions: Sequence[dict[str, object] | None]
 ) -> list[Violation]:
     """What is wrong with the labels of these predictions; an empty list if nothing is."""
     if len(labels) != len(predictions):
@@ -133,8 +133,12 @@ def _misfits(
     ]
 
 
-def _is_possible(label: Level, prediction: dict[str, object]) -> bool:
-    """A number for a regression; else one of the classes, of their JSON type."""
+def _is_possible(label: Level, prediction: dict[str, object] | None) -> bool:
+    """A number for a regression; else one of the classes, of their JSON type; nothing for an
+    instance that was erased.
+    """
+    if prediction is None:
+        return False
     if not isinstance(label, str) and not abs(label) <= MAX_INTEGER:
         return False
     if "value" in prediction:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Protocol
 
@@ -69,27 +69,23 @@ class Watch:
 
         Raises NotFoundError, StoreAwayError.
         """
-        return await self._find(caller, request_id, caller.may_read)
-
-    async def known(self, caller: Caller, request_id: str) -> Record:
-        """A record of the caller's tenant, whether or not he may read it: for what he says of it.
-
-        Raises NotFoundError, StoreAwayError.
-        """
-        return await self._find(caller, request_id, lambda _: True)
-
-    async def _find(
-        self, caller: Caller, request_id: str, may_have: Callable[[str], bool]
-    ) -> Record:
         reads = self.metrics.audit_reads
         if not REQUEST_ID.fullmatch(request_id):
             raise NotFoundError("this can be no request ID")
         record = await self._read(caller.tenant, request_id)
-        if record is None or not may_have(record.decision.actor):
+        if record is None or not caller.may_read(record.decision.actor):
             reads.labels(BACKEND, "not_found").inc()
             raise NotFoundError("no record of this request ID can be read by this caller")
         reads.labels(BACKEND, "ok").inc()
         return record
+
+    async def known(self, caller: Caller, request_id: str) -> Record:
+        """A record of the caller's tenant, whether or not he may read it: for what he says of it.
+
+        Raises as `find`.
+        """
+        auditing = replace(caller, scopes=caller.scopes | {"audit"})
+        return await self.find(auditing, request_id)
 
     async def until_final(self, record: Record, seconds: float, is_stopping: Stopping) -> Record:
         """The record as soon as it is final, or as it is after that many seconds.

@@ -3,12 +3,14 @@
 import typer
 
 from service.cli import (
+    checkpoint,
     demo,
     explain,
     keys,
     models,
     records,
     register,
+    replay,
     review,
     serve,
     worker,
@@ -27,6 +29,8 @@ app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)
+app.command("replay")(replay.replay)
 app.command("review")(review.review)
+app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

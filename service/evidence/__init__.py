@@ -2,6 +2,7 @@
 
 from service.evidence.errors import (
     BadCursorError,
+    ErasedError,
     EvidenceError,
     SchemaVersionError,
     StoreBusyError,
@@ -27,7 +28,9 @@ from service.evidence.events import (
 from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, Page
 from service.evidence.log import EvidenceLog
+from service.evidence.openings import Opening, ProvenEvent
 from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal, StoredVote
+from service.evidence.sealing import Sealer
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent
 from service.evidence.writer import Answer, CommitObserver
@@ -41,6 +44,7 @@ __all__ = [
     "DecisionEvent",
     "DecisionFilter",
     "Ending",
+    "ErasedError",
     "Event",
     "EvidenceError",
     "EvidenceLog",
@@ -54,14 +58,17 @@ __all__ = [
     "LabelEvent",
     "Lane",
     "ListedDecision",
+    "Opening",
     "OutcomeEvent",
     "Page",
     "Parts",
     "PendingRequest",
     "Priority",
+    "ProvenEvent",
     "Record",
     "RequestKey",
     "SchemaVersionError",
+    "Sealer",
     "Status",
     "StoreBusyError",
     "StoreUnavailableError",

@@ -10,7 +10,7 @@ from typing import ClassVar
 from sqlalchemy import Row, Select, select
 
 from service.evidence.events import Event, Lane, idempotency_key, microseconds
-from service.evidence.reading import StoredDecision, StoredVote, stored_vote
+from service.evidence.reading import StoredDecision
 from service.evidence.tables import events
 
 
@@ -59,7 +59,6 @@ def select_votes(decision: StoredDecision) -> Select[tuple[object, ...]]:
     ).order_by(events.c.event_id)
 
 
-def latest_votes(rows: Sequence[Row[tuple[object, ...]]]) -> list[StoredVote]:
+def latest_votes(rows: Sequence[Row[tuple[object, ...]]]) -> list[Row[tuple[object, ...]]]:
     """Of the rows of `select_votes`, each principal's last of each kind."""
-    last = {(row.event_type, row.actor): row for row in rows}
-    return [stored_vote(row) for row in last.values()]
+    return list({(row.event_type, row.actor): row for row in rows}.values())

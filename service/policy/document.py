@@ -25,6 +25,7 @@ MOST_BYTES = 1024 * 1024
 MOST_RULES = 100
 MOST_REVIEWED = 10_000
 DEFAULT_REVIEW = 100
+DEFAULT_CANARY = 0.001
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -121,6 +122,7 @@ class Section(_Strict):
 
     rules: Rules | None = None
     review: int | None = Field(None, ge=0, le=MOST_REVIEWED)
+    canary: Probability | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -171,6 +173,11 @@ class PolicyFile:
         """How many explained requests are listed for human review."""
         sizes = (self.section(model).review, self.document.default.review, DEFAULT_REVIEW)
         return next(size for size in sizes if size is not None)
+
+    def canary(self, model: str) -> float:
+        """The share of inline explanations that a second engine checks."""
+        shares = (self.section(model).canary, self.document.default.canary, DEFAULT_CANARY)
+        return next(share for share in shares if share is not None)
 
     @classmethod
     def read(cls, path: Path) -> Self:

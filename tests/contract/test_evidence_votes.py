@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import orjson
 from decisions import STORED, decision, final, pending
+from sqlalchemy import create_engine, select
 
 from service.evidence import (
     DecisionEvent,
@@ -15,6 +17,10 @@ from service.evidence import (
     VoteEvent,
     laid_out,
 )
+from service.evidence.sealing import refs_of
+from service.evidence.sections import sections_about
+from service.evidence.tables import events
+from service.keystore import Kek, KeyStore
 
 
 def vote(
@@ -93,3 +99,40 @@ def test_votes_change_neither_the_record_nor_what_is_pending(url: str) -> None:
         store.append_final(final(about))
         listed = store.list("default").items
     assert [(item.request_id, item.status) for item in listed] == [("request-waits", "complete")]
+
+
+def test_of_an_erased_subject_labels_and_shared_comments_go(url: str, tmp_path: Path) -> None:
+    subjects = orjson.dumps(["anna", "bert"]).decode()
+    about = replace(decision("request-one"), subjects=subjects)
+    labelled = replace(vote(about, ["good", "bad"], kind=LabelEvent), subjects=subjects)
+    pieces = [b'{"rating":', b"2", b',"comment":', b'"anna is cross"', b"}"]
+    payload, parts = laid_out(pieces, ["rating", "comment"])
+    rated = replace(vote(about, 2), subjects=subjects, payload=payload, parts=parts)
+    with (
+        KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys,
+        EvidenceStore.open(url, keys=keys) as store,
+    ):
+        for event in (about, labelled, rated):
+            assert store.append(event) is STORED
+        stored = store.get("default", "request-one")
+        assert stored is not None
+        assert [orjson.loads(found.payload) for found in store.votes(stored)] == [
+            {"labels": ["good", "bad"]},
+            {"rating": 2, "comment": "anna is cross"},
+        ]
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            rows = connection.execute(select(events)).all()
+        engine.dispose()
+        for row in rows:
+            if row.event_type != "decision":
+                refs = refs_of(row)
+                keys.destroy(refs[n] for n in sections_about(subjects, "anna", len(refs)))
+        assert [orjson.loads(found.payload) for found in store.votes(stored)] == [
+            {"labels": [None, "bad"]},
+            {"rating": 2, "comment": None},
+        ]
+        for row in rows:
+            if row.event_type != "decision":
+                keys.destroy(refs_of(row))
+        assert store.votes(stored) == []

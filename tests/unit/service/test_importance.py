@@ -175,6 +175,19 @@ async def test_erasing_somebody_draws_new_noise(log: EvidenceLog, tmp_path: Path
     assert abs(gone[1] - 0.4) > 1e-3
 
 
+async def test_rows_of_an_erased_subject_do_not_count(log: EvidenceLog) -> None:
+    gone = explained((0.2, -0.4), (0.2, -0.4), subjects=["anna", "bert"])
+    payload, parts = laid_out(
+        [b'{"explanation":', orjson.dumps({"values": [None, [[0.2], [-0.4]]]}), b"}"],
+        ["explanation"],
+    )
+    left = replace(gone, payload=payload, parts=parts)
+    nothing = replace(
+        explained(), payload=b'{"explanation":{"values":null}}', parts={"explanation": (15, 30)}
+    )
+    assert (await found(log, *people(K - 1), left, nothing)).people == K
+
+
 async def test_what_was_explained_much_later_does_not_count(log: EvidenceLog) -> None:
     before = await found(log, *people(K))
     late = explained((9.0, 9.0), subjects=["late"], late=timedelta(hours=14))
