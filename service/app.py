@@ -28,10 +28,10 @@ from service.errors import (
     ServiceError,
     UnavailableError,
 )
-from service.evidence import EvidenceError, EvidenceLog
+from service.evidence import EvidenceError, EvidenceLog, Spooling, SpoolLimits
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
-from service.metrics import CommitCounts, Metrics
+from service.metrics import CommitCounts, Metrics, SpoolCounts
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
@@ -169,17 +169,25 @@ async def _start(
         policies=policies,
     )
     await asyncio.to_thread(served.refresh)
+    limits = SpoolLimits(settings.spool, settings.spool_max_bytes)
     try:
-        evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
+        evidence = await EvidenceLog.open(
+            settings.database_url,
+            observer=CommitCounts(metrics),
+            spooling=Spooling(limits, observer=SpoolCounts(metrics)),
+        )
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
     opened.push_async_callback(evidence.close)
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
-    limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
-    service = PredictService(served, evidence, keyring, delivery, limits)
+    service = PredictService(served, evidence, keyring, delivery, _limits(settings))
     opened.callback(service.close)
     return Runtime(settings, metrics, exposed, served, evidence, delivery, service, authenticator)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
 
 
 async def _open_queue(
@@ -212,6 +220,7 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         runtime.metrics,
         timedelta(seconds=runtime.settings.explanation_deadline_seconds),
     )
+    runtime.evidence.call_when_drained(outbox.look_back)
     tasks = [asyncio.create_task(work) for work in (_follow(runtime), outbox.run())]
     try:
         yield

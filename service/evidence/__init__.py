@@ -2,6 +2,7 @@
 
 from service.evidence.errors import (
     BadCursorError,
+    EventRefusedError,
     EvidenceError,
     SchemaVersionError,
     StoreBusyError,
@@ -28,6 +29,8 @@ from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, Page
 from service.evidence.log import EvidenceLog
 from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.spool import SpoolLimits
+from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
 
@@ -41,6 +44,7 @@ __all__ = [
     "DecisionFilter",
     "Ending",
     "Event",
+    "EventRefusedError",
     "EvidenceError",
     "EvidenceLog",
     "EvidenceStore",
@@ -59,6 +63,9 @@ __all__ = [
     "Record",
     "RequestKey",
     "SchemaVersionError",
+    "SpoolLimits",
+    "SpoolState",
+    "Spooling",
     "Status",
     "StoreBusyError",
     "StoreUnavailableError",

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import TypeVar, cast
 
 import orjson
 from sqlalchemy import Row, Select, select
@@ -19,7 +20,7 @@ from service.evidence.events import (
     Status,
     idempotency_key,
 )
-from service.evidence.tables import events
+from service.evidence.tables import INSERTED_COLUMNS, events
 
 RequestKey = tuple[str, str]
 """Tenant and request ID."""
@@ -120,6 +121,12 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
         for event_type in ("decision", "explanation", "answer")
     ]
     return select(events).where(events.c.idempotency_key.in_(wanted))
+
+
+def as_queried(values: Sequence[object]) -> Row[tuple[object, ...]]:
+    """A row to insert as one that a query gives: its values by name."""
+    named = SimpleNamespace(**dict(zip(INSERTED_COLUMNS, values, strict=True)))
+    return cast("Row[tuple[object, ...]]", named)
 
 
 def stored_decision(row: Row[tuple[object, ...]]) -> StoredDecision:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 
 from service.evidence import sampling
 from service.evidence.engines import connect, create_file, database_url, prepare, translated_errors
-from service.evidence.errors import StoreUnavailableError
+from service.evidence.errors import EventRefusedError, StoreUnavailableError
 from service.evidence.events import Event, FinalEvent, Row, seal
 from service.evidence.following import PendingRequest, pending_of, select_pending
 from service.evidence.listing import (
@@ -53,10 +53,14 @@ _REFUSALS_OF_VALUES = (
 
 
 class AppendOutcome(enum.Enum):
-    """What became of an event: durable, or refused because its request ID has a decision."""
+    """What became of an event: durable, or refused because its request ID has a decision; where
+    the store may be away, durable in the spool, or kept nowhere.
+    """
 
     STORED = "stored"
     CONFLICT = "conflict"
+    SPOOLED = "spooled"
+    NOT_KEPT = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,12 @@ Outcomes = list[Outcome]
 class EvidenceStore:
     """A database of events. Safe to call from several threads, `readers` of them at once."""
 
-    def __init__(self, writing: Engine, reading: Engine) -> None:
+    def __init__(
+        self, writing: Engine, reading: Engine, *, busy_timeout_seconds: float = 3.0
+    ) -> None:
         self._writing = writing
         self._reading = reading
+        self._bounds = _postgresql_bounds(writing, busy_timeout_seconds)
         marker = "?" if writing.dialect.name == "sqlite" else "%s"
         self._one_row = f"({', '.join([marker] * len(INSERTED_COLUMNS))})"
         self._insertion: Connection | None = None
@@ -96,7 +103,7 @@ class EvidenceStore:
         # One for the writer, one for the probe, so that neither waits for a reader.
         writing = connect(address, connections=2, busy_timeout_seconds=busy_timeout_seconds)
         reading = connect(address, connections=readers, busy_timeout_seconds=busy_timeout_seconds)
-        store = cls(writing, reading)
+        store = cls(writing, reading, busy_timeout_seconds=busy_timeout_seconds)
         try:
             with translated_errors(), writing.connect() as connection:
                 prepare(connection)
@@ -142,7 +149,7 @@ class EvidenceStore:
                 half = _middle(rows)
                 if half == 0:
                     reason = type(error).__name__
-                    refusal = StoreUnavailableError(f"the event cannot be stored ({reason})")
+                    refusal = EventRefusedError(f"the event cannot be stored ({reason})")
                     return [refusal] * len(rows)
             return self.insert(rows[:half]) + self.insert(rows[half:])
 
@@ -225,6 +232,8 @@ class EvidenceStore:
         """Commit a write that carries nothing; StoreUnavailableError if the store takes none."""
         now = {"value": str(time.time_ns())}
         with translated_errors(), self._writing.connect() as connection:
+            if self._bounds is not None:
+                connection.exec_driver_sql(self._bounds)
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
 
     def _insert(self, rows: Sequence[Row]) -> Outcomes:
@@ -246,6 +255,8 @@ class EvidenceStore:
         # Kept open: opening and closing one costs a lone insert as much as SQLite itself does.
         if self._insertion is None:
             self._insertion = self._writing.connect()
+            if self._bounds is not None:
+                self._insertion.exec_driver_sql(self._bounds)
         connection = self._insertion
         inserted = connection.exec_driver_sql(self._statement(len(rows)), values).rowcount
         if inserted == len(rows):
@@ -273,6 +284,15 @@ class EvidenceStore:
         rows = ", ".join([self._one_row] * n_rows)
         columns = ", ".join(INSERTED_COLUMNS)
         return f"INSERT INTO events ({columns}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608  # only names and markers
+
+
+def _postgresql_bounds(engine: Engine, seconds: float) -> str | None:
+    """What keeps an insert from waiting for another's lock without end, as SQLite's busy timeout
+    does; only there, because making the tables may have to wait for a longer one.
+    """
+    if engine.dialect.name == "sqlite":
+        return None
+    return f"SET lock_timeout = {round(seconds * 1000)}"
 
 
 def _middle(rows: Sequence[Row]) -> int:

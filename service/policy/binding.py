@@ -46,6 +46,7 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         threshold=threshold,
         review_size=file.review_size(model),
         key_of=key_of,
+        is_best_effort=file.evidence(model) == "best_effort",
     )
 
 

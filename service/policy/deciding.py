@@ -87,6 +87,7 @@ class ModelPolicy:
     """A policy file's rules for one loaded model version.
 
     review_size: how many explained requests are kept listed for human review.
+    is_best_effort: predictions are answered whether or not the evidence store takes their record.
     """
 
     version: str
@@ -94,6 +95,7 @@ class ModelPolicy:
     threshold: Threshold | None
     review_size: int
     key_of: KeyOf
+    is_best_effort: bool = False
 
     def decide(
         self,
