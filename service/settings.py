@@ -67,7 +67,7 @@ class Settings(BaseModel):
         256 * 1024 * 1024,
         gt=0,
         description="Most bytes of records in DATA_DIR/spool, for models of best effort while the "
-        "evidence store is away (docs/best-effort.md).",
+        "evidence store is away (docs/policy.md).",
     )
     policy_file: Path | None = Field(
         None, description="Which predictions are explained unasked or never (docs/policy.md)."
