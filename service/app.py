@@ -169,16 +169,13 @@ async def _start(
         policies=policies,
     )
     await asyncio.to_thread(served.refresh)
-    limits = SpoolLimits(settings.spool, settings.spool_max_bytes)
     try:
-        evidence = await EvidenceLog.open(
-            settings.database_url,
-            observer=CommitCounts(metrics),
-            spooling=Spooling(limits, observer=SpoolCounts(metrics)),
-        )
+        evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
     opened.push_async_callback(evidence.close)
+    spool = SpoolLimits(settings.spool, settings.spool_max_bytes)
+    await evidence.start_spooling(Spooling(spool, observer=SpoolCounts(metrics)))
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
     service = PredictService(served, evidence, keyring, delivery, _limits(settings))

@@ -2,6 +2,7 @@
 
 from service.evidence.errors import (
     BadCursorError,
+    ErasedError,
     EventRefusedError,
     EvidenceError,
     SchemaVersionError,
@@ -29,6 +30,7 @@ from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, Page
 from service.evidence.log import EvidenceLog
 from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.sealing import Sealer
 from service.evidence.spool import SpoolLimits
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
@@ -43,6 +45,7 @@ __all__ = [
     "DecisionEvent",
     "DecisionFilter",
     "Ending",
+    "ErasedError",
     "Event",
     "EventRefusedError",
     "EvidenceError",
@@ -63,6 +66,7 @@ __all__ = [
     "Record",
     "RequestKey",
     "SchemaVersionError",
+    "Sealer",
     "SpoolLimits",
     "SpoolState",
     "Spooling",

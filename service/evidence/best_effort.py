@@ -7,14 +7,13 @@ from functools import partial
 from typing import Protocol
 
 from service.evidence.errors import EventRefusedError, StoreBusyError, StoreUnavailableError
-from service.evidence.events import Row
-from service.evidence.spool import KEY, Spool
+from service.evidence.events import Event, idempotency_key
+from service.evidence.sealing import Sealed
+from service.evidence.spool import Spool
 from service.evidence.store import AppendOutcome
-from service.evidence.tables import INSERTED_COLUMNS
 from service.evidence.writer import Answer, CommitObserver, GroupWriter, Pending
 from service.logs import log
 
-EVENT_ID = INSERTED_COLUMNS.index("event_id")
 _SILENT = "it has not answered in time"
 
 
@@ -36,14 +35,15 @@ class SpoolObserver(CommitObserver, Protocol):
 class _Claim:
     """An event on its way into store or spool, and who waits for it."""
 
-    row: Row
+    sealed: Sealed
     answer: Answer
     stored: Answer
     is_diverted: bool = False
 
     @property
     def key(self) -> str:
-        return str(self.row[KEY])
+        event = self.sealed.event
+        return idempotency_key(event.tenant, event.request_id, event.event_type)
 
 
 class BestEffort:
@@ -76,19 +76,20 @@ class BestEffort:
 
         store.call_when_slow(self._on_slow)
 
-    def submit(self, rows: Sequence[Pending]) -> None:
+    def submit(self, sealed: Sequence[tuple[Sealed, Answer]]) -> None:
         """Queue sealed events; each future gets its outcome, and no exception.
 
         An event about a request that has one here, on its way or spooled, is in CONFLICT.
         """
         loop = asyncio.get_running_loop()
         claims = []
-        for row, answer in rows:
-            key = str(row[KEY])
+        for one, answer in sealed:
+            claim = _Claim(one, answer, loop.create_future())
+            key = claim.key
             if key in self._claims or self._spool.holds(key):
                 _tell(answer, AppendOutcome.CONFLICT)
                 continue
-            claim = self._claims[key] = _Claim(row, answer, loop.create_future())
+            self._claims[key] = claim
             claims.append(claim)
         if self._store.is_slow:
             self._open(_SILENT)
@@ -98,7 +99,7 @@ class BestEffort:
         for claim in claims:
             claim.stored.add_done_callback(partial(self._on_outcome, claim))
         try:
-            self._store.submit([(claim.row, claim.stored) for claim in claims])
+            self._store.submit([(claim.sealed, claim.stored) for claim in claims])
         except (StoreBusyError, StoreUnavailableError) as error:
             self._open(str(error))
             self._divert(claims)
@@ -146,13 +147,13 @@ class BestEffort:
 
     def _divert(self, claims: Sequence[_Claim]) -> None:
         loop = asyncio.get_running_loop()
-        spooled: list[tuple[Row, Answer]] = []
+        spooled: list[Pending] = []
         claims = [claim for claim in claims if not claim.is_diverted]
         for claim in claims:
             claim.is_diverted = True
             answer: Answer = loop.create_future()
             answer.add_done_callback(partial(self._on_spooled, claim))
-            spooled.append((claim.row, answer))
+            spooled.append((claim.sealed, answer))
         try:
             self._spooling.submit(spooled)
         except (StoreBusyError, StoreUnavailableError) as error:
@@ -167,10 +168,15 @@ class BestEffort:
         else:
             self._lose(claim, error)
 
-    def _lose(self, claim: _Claim, error: BaseException) -> None:
-        log.error("evidence_not_kept", event_id=claim.row[EVENT_ID], reason=str(error))
+    def lose(self, event: Event, answer: Answer, error: BaseException) -> None:
+        """Say that an event is kept nowhere."""
+        log.error("evidence_not_kept", event_id=event.event_id, reason=str(error))
         if self._observer is not None:
             self._observer.on_not_kept()
+        _tell(answer, AppendOutcome.NOT_KEPT)
+
+    def _lose(self, claim: _Claim, error: BaseException) -> None:
+        self.lose(claim.sealed.event, claim.answer, error)
         self._end(claim, AppendOutcome.NOT_KEPT)
 
     def _end(self, claim: _Claim, outcome: AppendOutcome) -> None:

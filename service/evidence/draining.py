@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from itertools import islice
 from time import monotonic
 
-from service.evidence.best_effort import EVENT_ID, BestEffort, SpoolObserver
+from service.evidence.best_effort import BestEffort, SpoolObserver
 from service.evidence.errors import (
     EventRefusedError,
     StoreBusyError,
     StoreUnavailableError,
 )
 from service.evidence.events import EPOCH, Row
+from service.evidence.sealing import Ready
 from service.evidence.segments import Segment
 from service.evidence.spool import KEY, Spool, rows_of
 from service.evidence.store import AppendOutcome
@@ -26,6 +27,7 @@ PAUSE_SECONDS = 0.5
 ADOPT_SECONDS = 10.0
 BATCH = 256
 BATCH_BYTES = 4 * 1024 * 1024
+_EVENT_ID = INSERTED_COLUMNS.index("event_id")
 _RECEIVED = INSERTED_COLUMNS.index("received_us")
 
 
@@ -110,7 +112,7 @@ class Drain:
         if twins:
             # Another process answered the same request meanwhile: both answers went out, so both
             # are evidence. Only one can be found by the request's ID.
-            log.error("spooled_twins", event_ids=[row[EVENT_ID] for row in twins])
+            log.error("spooled_twins", event_ids=[row[_EVENT_ID] for row in twins])
             outcomes += await self._commit([_beside(row) for row in twins])
         refused = [outcome for outcome in outcomes if isinstance(outcome, EventRefusedError)]
         if self.observer is not None:
@@ -121,7 +123,7 @@ class Drain:
         loop = asyncio.get_running_loop()
         answers: list[Answer] = [loop.create_future() for _ in rows]
         try:
-            self.store.submit(list(zip(rows, answers, strict=True)))
+            self.store.submit(list(zip(map(Ready, rows), answers, strict=True)))
         except (StoreBusyError, StoreUnavailableError) as error:
             raise _AwayError from error
         outcomes: list[AppendOutcome | EventRefusedError] = []
@@ -146,4 +148,4 @@ def _next_batch(rows: Iterator[Row]) -> list[Row]:
 
 def _beside(row: Row) -> Row:
     """The same event under a key of its own."""
-    return (*row[:KEY], f"beside/{row[EVENT_ID]!s}", *row[KEY + 1 :])
+    return (*row[:KEY], f"beside/{row[_EVENT_ID]!s}", *row[KEY + 1 :])

@@ -17,21 +17,15 @@ from service.evidence.events import (
     FinalEvent,
     OutcomeEvent,
     idempotency_key,
-    seal,
 )
 from service.evidence.following import PendingRequest
 from service.evidence.listing import EVERY_DECISION, DecisionFilter, ListedDecision, Page
-from service.evidence.reading import (
-    Record,
-    RequestKey,
-    StoredDecision,
-    as_queried,
-    stored_decision,
-)
+from service.evidence.reading import Record, RequestKey, StoredDecision
 from service.evidence.sampling import Rank
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver, GroupWriter
+from service.keystore import KeyStore
 
 _READERS = 4
 _PROBE_SECONDS = 2.0
@@ -47,47 +41,58 @@ Result = TypeVar("Result")
 class EvidenceLog:
     """Events of one database, for one event loop."""
 
-    def __init__(
-        self, store: EvidenceStore, writer: GroupWriter, spooling: Spooling | None = None
-    ) -> None:
+    def __init__(self, store: EvidenceStore, writer: GroupWriter) -> None:
         self._store = store
         self._writer = writer
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="evidence-reader")
         self._prober = ThreadPoolExecutor(1, thread_name_prefix="evidence-probe")
         self._probing: asyncio.Future[None] | None = None
         self._on_idle: list[Callable[[], None]] = []
-        self._spooling = spooling
+        self._spooling: Spooling | None = None
 
     @classmethod
     async def open(
         cls,
         url: str,
         *,
+        keys: KeyStore | None = None,
+        encrypts: bool = True,
         observer: CommitObserver | None = None,
         queue_limit: int = 4096,
         busy_timeout_seconds: float = 3.0,
-        spooling: Spooling | None = None,
     ) -> Self:
         """Open the database at a SQLAlchemy URL (made if missing) and start the writer.
 
-        spooling: for events that may do without the store; it is closed with the log.
-        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL.
+        keys, encrypts: as of `EvidenceStore.open`. Raises SchemaVersionError,
+        StoreUnavailableError, EvidenceError for an unusable URL or the keys of another database.
         """
         store = await asyncio.to_thread(
-            EvidenceStore.open, url, readers=_READERS, busy_timeout_seconds=busy_timeout_seconds
+            EvidenceStore.open,
+            url,
+            keys=keys,
+            encrypts=encrypts,
+            readers=_READERS,
+            busy_timeout_seconds=busy_timeout_seconds,
         )
+        try:
+            await asyncio.to_thread(store.sealer.fill)
+        except BaseException:
+            store.close()
+            raise
         writer = GroupWriter(
-            store.insert,
+            store.store,
             loop=asyncio.get_running_loop(),
             queue_limit=queue_limit,
             observer=observer,
             overdue_seconds=busy_timeout_seconds + _ANSWER_SECONDS,
         )
-        opened = cls(store, writer, spooling)
-        if spooling is not None:
-            await spooling.start(writer, opened.is_writable)
-            spooling.call_when_slow(opened._tell_idle)
-        return opened
+        return cls(store, writer)
+
+    async def start_spooling(self, spooling: Spooling) -> None:
+        """Have events of best effort spooled when need be, and what is in the spool stored."""
+        await spooling.start(self._writer, self._store.sealer, self.is_writable)
+        spooling.call_when_slow(self._tell_idle)
+        self._spooling = spooling
 
     async def close(self, *, timeout_seconds: float = 10.0) -> None:
         """Commit what was appended and finish reads, each within the timeout, then let go."""
@@ -119,8 +124,9 @@ class EvidenceLog:
         """
         loop = asyncio.get_running_loop()
         answers: list[Answer] = [loop.create_future(), loop.create_future()]
-        rows = seal(event), seal(event.counted())
-        self._writer.submit(list(zip(rows, answers, strict=True)))
+        seal = self._store.sealer.seal
+        sealed = seal(event), seal(event.counted())
+        self._writer.submit(list(zip(sealed, answers, strict=True)))
         stored, counted = await asyncio.gather(*answers)
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
 
@@ -146,6 +152,7 @@ class EvidenceLog:
 
         Raises StoreBusyError or StoreUnavailableError at once, for all of them.
         """
+        seal = self._store.sealer.seal
         self._writer.submit([(seal(event), answer) for event, answer in events])
 
     def submit_best_effort(self, events: Sequence[tuple[Event, Answer]]) -> None:
@@ -156,7 +163,7 @@ class EvidenceLog:
         if self._spooling is None:
             self.submit(events)
         else:
-            self._spooling.submit([(seal(event), answer) for event, answer in events])
+            self._spooling.submit(events)
 
     async def append_best_effort(self, event: Event) -> AppendOutcome:
         """As `append`, by `submit_best_effort`."""
@@ -175,8 +182,8 @@ class EvidenceLog:
         """The decision of that request that waits in the spool, None if none does."""
         if self._spooling is None or not self.holds(tenant, request_id):
             return None
-        row = await asyncio.to_thread(self._spooling.find, idempotency_key(tenant, request_id))
-        return None if row is None else stored_decision(as_queried(row))
+        key = idempotency_key(tenant, request_id)
+        return await asyncio.to_thread(self._spooling.decision, key)
 
     @property
     def spool(self) -> SpoolState | None:

@@ -10,7 +10,7 @@ from threading import Thread
 from typing import Protocol
 
 from service.evidence.errors import StoreBusyError, StoreUnavailableError
-from service.evidence.events import Row
+from service.evidence.sealing import Ready, Sealed
 from service.evidence.store import AppendOutcome, Outcome
 from service.logs import log, place_of
 
@@ -22,9 +22,9 @@ SLOW_SECONDS = 0.25
 OVERDUE_SECONDS = 5.0
 DURABLE = frozenset({AppendOutcome.STORED, AppendOutcome.SPOOLED})
 
-Insert = Callable[[Sequence[Row]], Sequence[Outcome]]
+Insert = Callable[[Sequence[Sealed | Ready]], Sequence[Outcome]]
 Answer = asyncio.Future[AppendOutcome]
-Pending = tuple[Row, Answer]
+Pending = tuple[Sealed | Ready, Answer]
 
 
 class CommitObserver(Protocol):

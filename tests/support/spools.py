@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.evidence import EvidenceLog, Spooling, SpoolLimits
+from service.keystore import KeyStore
 
 
 @dataclass
@@ -32,16 +33,22 @@ class SpoolTally:
 
 @asynccontextmanager
 async def spooling_log(
-    folder: Path, *, busy_timeout_seconds: float = 0.05, max_bytes: int = 1 << 24
+    folder: Path,
+    *,
+    busy_timeout_seconds: float = 0.05,
+    max_bytes: int = 1 << 24,
+    keys: KeyStore | None = None,
 ) -> AsyncIterator[tuple[EvidenceLog, SpoolTally]]:
     """An open log of the database in this folder; its spool is beside it."""
     tally = SpoolTally()
     log = await EvidenceLog.open(
         f"sqlite:///{folder}/evidence.db",
+        keys=keys,
         busy_timeout_seconds=busy_timeout_seconds,
-        spooling=Spooling(SpoolLimits(folder / "spool", max_bytes), observer=tally),
     )
     try:
+        limits = SpoolLimits(folder / "spool", max_bytes)
+        await log.start_spooling(Spooling(limits, observer=tally))
         yield log, tally
     finally:
         await log.close()

@@ -20,6 +20,7 @@ from service.evidence import (
     EvidenceStore,
     StoreUnavailableError,
 )
+from service.keystore import Kek, KeyStore
 
 STORED, CONFLICT = AppendOutcome.STORED, AppendOutcome.CONFLICT
 SPOOLED, NOT_KEPT = AppendOutcome.SPOOLED, AppendOutcome.NOT_KEPT
@@ -221,11 +222,44 @@ async def test_a_request_two_processes_answered_keeps_both_answers(
         assert found is not None
         assert found.event_id == theirs.event_id
         assert (tally.counts["drained"], tally.counts["twins"]) == (1, 1)
-    with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db") as store:
-        with store._reading.connect() as connection:
-            query = "SELECT event_id, payload FROM events"
-            kept = {row.event_id: row.payload for row in connection.exec_driver_sql(query)}
+    with (
+        EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db") as store,
+        store.reading() as connection,
+    ):
+        query = "SELECT event_id, payload FROM events"
+        kept = {row.event_id: row.payload for row in connection.exec_driver_sql(query)}
     assert kept == {mine.event_id: mine.payload, theirs.event_id: theirs.payload}
+
+
+async def test_what_is_spooled_is_encrypted_and_opens_here_and_in_the_store(
+    tmp_path: Path, decide: Decide
+) -> None:
+    planted = b'{"answer":{"age":"PLANTED-7f3a"},"instances":[{"age":33}]}'
+    event = decide("sealed-001", payload=planted, parts={"answer": (10, 32)})
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        async with spooling_log(tmp_path, keys=keys) as (log, _):
+            lock = Lock(tmp_path)
+            assert await log.append_best_effort(event) is SPOOLED
+            (segment,) = (tmp_path / "spool").glob("*.segment")
+            assert event.event_id.encode() in segment.read_bytes()
+            assert b"PLANTED" not in segment.read_bytes()
+            spooled = await log.spooled("default", "sealed-001")
+            assert spooled is not None
+            assert (spooled.payload, spooled.part("answer")) == (planted, b'{"age":"PLANTED-7f3a"}')
+            lock.release()
+            await until(lambda: is_drained(log))
+            stored = await log.get("default", "sealed-001")
+            assert stored is not None
+            assert (stored.payload, stored.header) == (planted, spooled.header)
+
+
+async def test_without_a_key_nothing_is_written(tmp_path: Path, decide: Decide) -> None:
+    keys = KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32)))
+    async with spooling_log(tmp_path, keys=keys) as (log, tally):
+        assert await log.append_best_effort(decide("with-key-1")) is STORED
+        keys.close()
+        assert await log.append_best_effort(decide("without-01")) is NOT_KEPT
+        assert tally.counts == {"not kept": 1}
 
 
 async def test_an_event_no_store_can_hold_is_not_spooled(tmp_path: Path, decide: Decide) -> None:

@@ -63,7 +63,7 @@ def test_a_model_without_rules_of_its_own_has_the_default_ones(tmp_path: Path) -
     ids=range(6),
 )
 def test_evidence_is_required_unless_the_file_says_otherwise(
-    tmp_path: Path, text: str, is_best_effort: bool
+    tmp_path: Path, text: str, *, is_best_effort: bool
 ) -> None:
     assert policy(tmp_path, text).is_best_effort is is_best_effort
 
