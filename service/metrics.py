@@ -42,6 +42,7 @@ ROLE = "serving"
 BACKEND = "sql"
 SPOOL = "spool"
 SPOOL_OUTCOMES = ("ok", "error", "none", "drained", "twin", "refused")
+LOG_BACKEND = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,9 @@ class Metrics:
             "backend",
         )
         self.audit_backlog = self._gauge(
-            "explain_audit_backlog_records", "Records waiting to be written", "backend"
+            "explain_audit_backlog_records",
+            "Records waiting to be written (sql), or for their place in a log (log)",
+            "backend",
         )
         for family in (self.audit_writes, self.audit_reads):
             for outcome in ("ok", "error"):
@@ -203,6 +206,7 @@ class Metrics:
         self.audit_reads.labels(BACKEND, "not_found")
         for backend in (BACKEND, SPOOL):
             self.audit_write_duration.labels(backend)
+        for backend in (BACKEND, LOG_BACKEND, SPOOL):
             self.audit_backlog.labels(backend)
         self.build_info = self._gauge(
             "explain_build_info", "What is running", "version", "python_version"
@@ -281,3 +285,20 @@ class SpoolCounts(CommitCounts):
         """So many events came from the spool into the store, and so on."""
         for outcome, rows in (("drained", stored), ("twin", twins), ("refused", refused)):
             self._writes.labels(SPOOL, outcome).inc(rows)
+
+
+class LogCounts:
+    """Turns the sequencer's reports into metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._waiting = metrics.audit_backlog.labels(LOG_BACKEND)
+        self._failures = lru_cache(64)(lambda kind: metrics.errors.labels("", "store", kind))
+        self._failures("LogMismatchError")
+
+    def on_failure(self, kind: str) -> None:
+        """A log could not be brought up to date, by an error of that class."""
+        self._failures(kind).inc()
+
+    def on_waiting(self, rows: int) -> None:
+        """That many stored rows have no place in their log yet."""
+        self._waiting.set(rows)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TypeVar, cast
 
 import orjson
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, exists, literal_column, select
 
 from service.evidence.errors import ErasedError
 from service.evidence.events import (
@@ -21,7 +21,7 @@ from service.evidence.events import (
     idempotency_key,
 )
 from service.evidence.sealing import Sealer, Unsealed
-from service.evidence.tables import INSERTED_COLUMNS, events
+from service.evidence.tables import INSERTED_COLUMNS, events, log_entries
 
 RequestKey = tuple[str, str]
 """Tenant and request ID."""
@@ -84,11 +84,13 @@ class Record:
     final: None where nothing is pending, and as long as it is.
     answered: what the first answer to the client carried, its `final` explanation or a `pending`
     one; None while that is open, or where it was never in question.
+    is_sequenced: its events have their places in the log.
     """
 
     decision: StoredDecision
     final: StoredFinal | None
     answered: Answered | None
+    is_sequenced: bool = False
 
     @property
     def status(self) -> Status | None:
@@ -121,7 +123,12 @@ def select_decision(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
 def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
     """The query for the decisions of these requests and what a Record needs beside them."""
     wanted = [idempotency_key(*key, event_type) for key in keys for event_type in _OF_A_RECORD]
-    return select(events).where(events.c.idempotency_key.in_(wanted))
+    place = exists().where(
+        log_entries.c.log == literal_column("'evidence'"),
+        log_entries.c.event_id == events.c.event_id,
+    )
+    query = select(events, place.label("is_sequenced"))
+    return query.where(events.c.idempotency_key.in_(wanted))
 
 
 def as_queried(values: Sequence[object]) -> Row[tuple[object, ...]]:
@@ -154,7 +161,8 @@ def records_of(
                 None if final is None else _stored(StoredFinal, final, opened[final.event_id])
             )
             told = stored_decision(decision, opened[decision.event_id])
-            records.append(Record(told, explained, _answered(answer)))
+            is_sequenced = bool(decision.is_sequenced and (final is None or final.is_sequenced))
+            records.append(Record(told, explained, _answered(answer), is_sequenced=is_sequenced))
         except ErasedError as error:
             records.append(error)
     return records

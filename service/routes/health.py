@@ -53,6 +53,9 @@ async def readyz(runtime: RuntimeDep) -> Response:
         body = {"status": "degraded", "refused_models": sorted(runtime.models.refused)}
     elif not is_writable:
         body = {"status": "degraded", "reason": SPOOLING}
+    elif runtime.sequencing is not None and runtime.sequencing.troubles:
+        troubles = runtime.sequencing.troubles.values()
+        body = {"status": "degraded", "reason": "; ".join(troubles)}
     elif runtime.delivery.is_queue_away:
         body = {"status": "degraded", "reason": "the queue is away: heavy explanations wait"}
     return Response(
