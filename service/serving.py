@@ -38,6 +38,11 @@ class ServedModel:
     screening: Screening | None = None
     """None where no request can hold a text that is not a level of the model's."""
 
+    @property
+    def is_best_effort(self) -> bool:
+        """Its predictions are answered whether or not the evidence store takes their record."""
+        return self.policy is not None and self.policy.is_best_effort
+
     @classmethod
     def of(
         cls,
