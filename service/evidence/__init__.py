@@ -35,7 +35,7 @@ from service.evidence.sealing import Sealer
 from service.evidence.spool import SpoolLimits
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
-from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent
+from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent, votes_of
 from service.evidence.writer import Answer, CommitObserver
 
 __all__ = [
@@ -86,4 +86,5 @@ __all__ = [
     "VoteEvent",
     "final_payload",
     "laid_out",
+    "votes_of",
 ]

@@ -86,6 +86,7 @@ def test_every_route_is_documented_with_its_scope(routes: list[Route]) -> None:
         ("GET", "/log/key"): [],
         ("GET", "/log/consistency"): [],
         ("POST", READ_RECORD + "/cancel"): ["explain"],
+        ("POST", READ_RECORD + "/replay"): ["audit"],
         ("POST", EXPLAIN_AGAIN): ["explain"],
         ("POST", READ_RECORD + "/feedback"): ["explain"],
         ("GET", READ_RECORD + "/feedback"): [],
