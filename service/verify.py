@@ -186,8 +186,7 @@ class Verification:
         self.checkpoint = self.key.checkpoint(head["checkpoint"])
         self._witness = None if witness is None else self.key.checkpoint(witness)
         self._consistency: Json = head.get("consistency") or {}
-        size = self.checkpoint.size
-        self.is_whole = [list(pair) for pair in seqs] == [[0, size - 1]][:size]
+        self.is_whole = sum(last - first + 1 for first, last in seqs) == self.checkpoint.size
         self._ranges, self._firsts = seqs, [first for first, _ in seqs]
         self._due = seqs[0][0] if seqs else None
         self._size, self._subtrees, self._root_at_witness = 0, list[bytes](), b""
@@ -244,17 +243,13 @@ class Verification:
         return root
 
     def _check(self, seq: int, entry: Json) -> None:
-        text, size, proof = entry["header"].encode(), self.checkpoint.size, entry["proof"]
-        leaf = hashlib.sha256(b"\x00" + text).digest()
+        leaf = hashlib.sha256(b"\x00" + entry["header"].encode()).digest()
         if seq == self._size:
             self._grow(leaf)
-        if not 0 <= seq < size or len(proof) > size.bit_length() + 1:
-            raise ProblemError("place or proof are not of a tree of the checkpoint's size")
-        hashes = [unbase64(node, 32) for node in proof]
-        if root_of_leaf(leaf, seq, size, hashes) != self.checkpoint.root:
-            raise ProblemError("changed: header and proof do not lead to the checkpoint's root")
-        header = strict_json(text)
-        kind, request = header.get("event_type"), f"{header['tenant']}/{header.get('request_id')}"
+        self.check_proof(seq, leaf, entry["proof"])
+        header = strict_json(entry["header"])
+        kind = header.get("event_type")
+        request = f"{header.get('tenant')}/{header.get('request_id')}"
         notes = [("name", f"event {header['event_id']}", seq)]
         notes += [("name", f"decision of {request}", seq)] * (kind == "decision")
         notes += [("hiding", request, seq)] * (kind in HIDING)
@@ -262,6 +257,13 @@ class Verification:
             self._hidden += 1
             notes.append(("hidden", request, seq))
         self._notes.executemany("INSERT INTO notes VALUES (?, ?, ?)", notes)
+
+    def check_proof(self, seq: int, leaf: bytes, proof: Sequence[str]) -> None:
+        """The entry has this place in the signed tree. Raises ProblemError."""
+        size, hashes = self.checkpoint.size, [unbase64(node, 32) for node in proof]
+        root = root_of_leaf(leaf, seq, size, hashes) if 0 <= seq < size else None
+        if root != self.checkpoint.root:
+            raise ProblemError("changed: header and proof do not lead to the checkpoint's root")
 
     def finish(self) -> Json:
         """Check what can be said only of all entries; the verdict."""

@@ -16,7 +16,7 @@ END = -1
 
 @dataclass(frozen=True)
 class Change:
-    """seq: the first entry the verdict must name; None where it is the whole, END: after the last."""
+    """seq: the first entry the verdict must name; None: the whole, END: what comes after it."""
 
     make: Callable[[Bundle], None]
     seq: int | None
@@ -147,7 +147,7 @@ CHANGES = {
     "key": Change(_key, PLACE, "payload or key changed"),
     "a payload left out": Change(_hidden, PLACE, "payload missing"),
     "proof": Change(_proof, PLACE, "changed"),
-    "a proof too long": Change(_longer_proof, PLACE, "not of a tree"),
+    "a proof too long": Change(_longer_proof, PLACE, "changed"),
     "a proof too short": Change(_shorter_proof, PLACE, "changed"),
     "no header": Change(_no_text, PLACE, "malformed"),
     "unknown member": Change(_unknown_member, PLACE, "members of an entry"),
