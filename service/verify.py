@@ -19,6 +19,7 @@ import sys
 import zlib
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self, cast
 
@@ -63,8 +64,7 @@ def strict_json(text: str | bytes) -> Json:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Json:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    if len(found := dict(pairs)) != len(pairs):
         raise ProblemError("a name stands twice in one JSON object")
     return found
 
@@ -237,10 +237,8 @@ class Verification:
             self._root_at_witness = self._root()
 
     def _root(self) -> bytes:
-        *left, root = self._subtrees or [hashlib.sha256().digest()]
-        for node in reversed(left):
-            root = node_hash(node, root)
-        return root
+        nodes = reversed(self._subtrees or [hashlib.sha256().digest()])
+        return reduce(lambda right, left: node_hash(left, right), nodes)
 
     def _check(self, seq: int, entry: Json) -> None:
         leaf = hashlib.sha256(b"\x00" + entry["header"].encode()).digest()
