@@ -5,7 +5,7 @@ ServiceError
 ├── 401 UnauthenticatedError          403 ForbiddenError
 ├── 404 NotFoundError                 405 MethodNotAllowedError
 ├── 408 SlowRequestError
-├── 409 ConflictError, InProgressError, AlreadyFinalError
+├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
 ├── 422 InvalidRequestError           431 HeadTooLargeError
@@ -114,6 +114,14 @@ class AlreadyFinalError(ServiceError):
 
     status = 409
     code = "already_final"
+
+
+class NotSequencedError(ServiceError):
+    """The record is stored, but the next signed checkpoint is still to come."""
+
+    status = 409
+    code = "not_sequenced"
+    retry_after_seconds = 1
 
 
 class BodyTooLargeError(ServiceError):

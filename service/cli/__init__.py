@@ -3,6 +3,7 @@
 import typer
 
 from service.cli import (
+    checkpoint,
     demo,
     explain,
     keys,
@@ -28,5 +29,6 @@ app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)
 app.command("review")(review.review)
+app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

@@ -27,6 +27,7 @@ from service.evidence.events import (
 from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, Page
 from service.evidence.log import EvidenceLog
+from service.evidence.openings import Opening, ProvenEvent
 from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
@@ -51,11 +52,13 @@ __all__ = [
     "HeaderTemplate",
     "Lane",
     "ListedDecision",
+    "Opening",
     "OutcomeEvent",
     "Page",
     "Parts",
     "PendingRequest",
     "Priority",
+    "ProvenEvent",
     "Record",
     "RequestKey",
     "SchemaVersionError",

@@ -162,6 +162,15 @@ class EvidenceLog:
         call = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
         return await self._read(call)
 
+    @property
+    def store(self) -> EvidenceStore:
+        """The database itself, for parts that have threads of their own; closed with this."""
+        return self._store
+
+    async def read(self, call: Callable[[EvidenceStore], Result]) -> Result:
+        """What the call reads, in one of the threads for reading."""
+        return await self._read(partial(call, self._store))
+
     async def is_writable(self) -> bool:
         """A commit works now. Cost: one commit; False after 2 s without an answer."""
         if not self._writer.is_alive():

@@ -1,45 +1,62 @@
-"""What opens stored payloads, for whoever shows that they are those the headers commit to."""
+"""Events as they are proven: the header's bytes, and what opens its commitment."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Select, select
 
 from service.evidence.errors import UnreadablePayloadError
+from service.evidence.events import idempotency_key
+from service.evidence.tables import events
 
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A text and the key under which the header commits to it."""
-
-    key: bytes
-    text: bytes
+REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer")
+"""Types of events about a request that there is at most one of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A payload's sections, None for those that were destroyed.
+    """HMAC-SHA256 of the payload under the key is the header's commitment."""
 
-    is_cut: it is one about several subjects, each with a section of its own.
-    """
-
-    sections: tuple[Section | None, ...]
-    is_cut: bool = False
+    payload: bytes
+    key: bytes
 
 
-Open = Callable[[Sequence[Row[tuple[object, ...]]]], list[Opening]]
-"""The openings of rows of `tables.events`, in their order; UnreadablePayloadError for one that
-cannot be read."""
+@dataclass(frozen=True, slots=True)
+class ProvenEvent:
+    """An event without its meaning; opening: None once it is erased."""
+
+    event_id: str
+    event_type: str
+    actor: str
+    header: bytes
+    opening: Opening | None
 
 
-def openings(rows: Sequence[Row[tuple[object, ...]]]) -> list[Opening]:
-    """Of payloads whose keys stand beside them."""
-    return [Opening((_section(row),)) for row in rows]
+_COLUMNS = tuple(
+    events.c[name]
+    for name in (
+        *("event_id", "event_type", "actor", "header"),
+        *("payload", "record_key", "encoding"),
+    )
+)
 
 
-def _section(row: Row[tuple[object, ...]]) -> Section | None:
-    if row.payload is None:
-        return None
-    if row.encoding != "json" or row.record_key is None:
-        raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
-    return Section(row.record_key, row.payload)
+def select_request(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
+    """The query for all events about one request."""
+    keys = [idempotency_key(tenant, request_id, kind) for kind in REQUEST_EVENTS]
+    return select(*_COLUMNS).where(events.c.idempotency_key.in_(keys))
+
+
+def select_events(event_ids: Sequence[str]) -> Select[tuple[object, ...]]:
+    """The query for events by their IDs."""
+    return select(*_COLUMNS).where(events.c.event_id.in_(event_ids))
+
+
+def proven_event(row: Row[tuple[object, ...]]) -> ProvenEvent:
+    """A row of these queries. Raises UnreadablePayloadError for an encoding of the future."""
+    opening = None
+    if row.payload is not None and row.record_key is not None:
+        if row.encoding != "json":
+            raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
+        opening = Opening(row.payload, row.record_key)
+    return ProvenEvent(row.event_id, row.event_type, row.actor, row.header, opening)

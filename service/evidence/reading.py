@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import orjson
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, exists, literal_column, select
 
 from service.evidence.errors import UnreadablePayloadError
 from service.evidence.events import (
@@ -19,7 +19,7 @@ from service.evidence.events import (
     Status,
     idempotency_key,
 )
-from service.evidence.tables import events
+from service.evidence.tables import events, log_entries
 
 RequestKey = tuple[str, str]
 """Tenant and request ID."""
@@ -78,11 +78,13 @@ class Record:
     final: None where nothing is pending, and as long as it is.
     answered: what the first answer to the client carried, its `final` explanation or a `pending`
     one; None while that is open, or where it was never in question.
+    is_sequenced: its events have their places in the log.
     """
 
     decision: StoredDecision
     final: StoredFinal | None
     answered: Answered | None
+    is_sequenced: bool = False
 
     @property
     def status(self) -> Status | None:
@@ -119,7 +121,12 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
         for key in keys
         for event_type in ("decision", "explanation", "answer")
     ]
-    return select(events).where(events.c.idempotency_key.in_(wanted))
+    place = exists().where(
+        log_entries.c.log == literal_column("'evidence'"),
+        log_entries.c.event_id == events.c.event_id,
+    )
+    query = select(events, place.label("is_sequenced"))
+    return query.where(events.c.idempotency_key.in_(wanted))
 
 
 def stored_decision(row: Row[tuple[object, ...]]) -> StoredDecision:
@@ -139,6 +146,7 @@ def records_of(rows: Sequence[Row[tuple[object, ...]]], keys: Iterable[RequestKe
                 stored_decision(decision),
                 None if final is None else _stored(StoredFinal, final),
                 _answered(found.get((*key, "answer"))),
+                is_sequenced=bool(decision.is_sequenced and (final is None or final.is_sequenced)),
             )
             records.append(record)
     return records
