@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, NamedTuple, Self, cast
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-BUNDLE, PROOF, TRAILER = "explaind-bundle/1", "explaind-proof/1", b'{"trailer":'
+BUNDLE, TRAILER = "explaind-bundle/1", b'{"trailer":'
 CONSISTENT = "consistent; rollback not excluded"
 MAX_LINE_BYTES = 1 << 28
 SHOWN = 100
@@ -350,8 +350,8 @@ def verify_bundle(file: BinaryIO, first: bytes, **asked: Text) -> Json:
 
 def verify_proof(document: Json, **asked: Text) -> Json:
     """Of the answer of GET /explanations/{id}/proof."""
-    if document.get("format") != PROOF:
-        raise ProblemError(f"neither {BUNDLE} nor {PROOF}")
+    if "entries" not in document:
+        raise ProblemError(f"neither a bundle ({BUNDLE}) nor a proof")
     seqs = sorted({entry["seq"] for entry in document["entries"]})
     found = Verification(document, [(seq, seq) for seq in seqs], **asked)
     for entry in document["entries"]:

@@ -1,16 +1,22 @@
-"""Entries of a log as bundles and proofs carry them: header, proof of its place, opened payload."""
+"""Entries of a log as bundles carry them: header, proof of its place, opened payload."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import islice
 
-from sqlalchemy import Connection, Row, select
+import orjson
+from sqlalchemy import ColumnElement, Connection, func, select
 
-from service.evidence.openings import Open, Opening, Section
+from service.evidence import EvidenceStore, ProvenEvent
+from service.evidence.events import microseconds
 from service.evidence.tables import accesses, events, log_entries
-from service.ledger import ACCESS, EVIDENCE, Ledger, LogMismatchError, hashes_text
+from service.ledger import ACCESS, EVIDENCE, Ledger, LogMismatchError, proven_line
 from service.verify import HIDING
 
 Json = dict[str, object]
+Keys = set[tuple[str, str]]
+"""Requests, by tenant and request ID."""
+
 Ranges = Sequence[tuple[int, int]]
 """Seqs as ranges of the first and the last, ascending."""
 
@@ -25,87 +31,103 @@ def pages(ranges: Ranges) -> Iterator[list[int]]:
         yield page
 
 
-def logged_rows(
-    connection: Connection, log: str, seqs: Sequence[int]
-) -> Sequence[Row[tuple[object, ...]]]:
-    """The rows at these places in order of seq, with the entry's own event ID as `logged_id`.
+def proven_at(store: EvidenceStore, log: str, seqs: Sequence[int]) -> list[ProvenEvent]:
+    """The events at these places, in their order.
 
-    The event's columns are NULL where an entry has none.
+    Raises LogMismatchError for a place without an event, UnreadablePayloadError.
     """
-    source = SOURCES[log]
-    entry = (log_entries.c.seq, log_entries.c.leaf, log_entries.c.event_id.label("logged_id"))
-    found = select(*entry, *source.c).select_from(
-        log_entries.outerjoin(source, source.c.event_id == log_entries.c.event_id)
-    )
-    chosen = found.where(log_entries.c.log == log, log_entries.c.seq.in_(seqs))
-    return connection.execute(chosen.order_by(log_entries.c.seq)).all()
+    query = select(log_entries.c.seq, log_entries.c.event_id)
+    with store.reading() as connection:
+        rows = connection.execute(
+            query.where(log_entries.c.log == log, log_entries.c.seq.in_(seqs))
+        )
+        names: dict[int, str] = {row.seq: row.event_id for row in rows}
+    ids = list(names.values())
+    found = {event.event_id: event for event in events_by_id(store, log, ids)}
+    try:
+        return [found[names[seq]] for seq in seqs]
+    except KeyError:
+        lost = next(seq for seq in seqs if names.get(seq) not in found)
+        raise LogMismatchError(f"entry {lost} of the log {log} is not there") from None
 
 
-def entry_of(row: Row[tuple[object, ...]], proof: Sequence[bytes], opening: Opening | None) -> Json:
-    """One line of a bundle. Raises UnicodeDecodeError for bytes that are no text.
-
-    opening: None for an entry without a payload of its own.
-    """
-    entry: Json = {
-        "seq": row.seq,
-        "header": bytes(row.header).decode(),
-        "proof": hashes_text(proof),
-    }
-    if opening is not None and opening.is_cut:
-        return entry | {"sections": [_shown(section) for section in opening.sections]}
-    shown = _shown(None if opening is None else opening.sections[0]) or {}
-    return entry | {"payload": shown.get("text"), "key": shown.get("key")}
-
-
-def _shown(section: Section | None) -> dict[str, str] | None:
-    if section is None:
-        return None
-    return {"key": section.key.hex(), "text": section.text.decode()}
-
-
-def opened(
-    log: str, rows: Sequence[Row[tuple[object, ...]]], open_payloads: Open
-) -> Sequence[Opening | None]:
-    """What opens the payloads of rows; those of the access log have none."""
-    return open_payloads(rows) if log == EVIDENCE.name else [None] * len(rows)
+def events_by_id(store: EvidenceStore, log: str, event_ids: Sequence[str]) -> Sequence[ProvenEvent]:
+    """Events as they are proven, in any order; those of the access log have no payload."""
+    if log == EVIDENCE.name:
+        return store.events(event_ids)
+    columns = (accesses.c.event_id, accesses.c.kind, accesses.c.principal, accesses.c.header)
+    query = select(*columns).where(accesses.c.event_id.in_(event_ids))
+    with store.reading() as connection:
+        rows = connection.execute(query).all()
+    return [ProvenEvent(*row, opening=None) for row in rows]
 
 
 def entries(
     ledger: Ledger,
     log: str,
     size: int,
-    rows: Sequence[Row[tuple[object, ...]]],
-    open_payloads: Open,
+    found: Sequence[tuple[int, ProvenEvent]],
+    withheld: Keys,
 ) -> list[Json]:
-    """The lines of rows, proven in the tree of that size. Cost: 30 us each.
+    """The lines of events at their places, proven in the tree of that size.
 
-    Raises LogMismatchError for an entry without its event, or one that is no text.
+    withheld: requests whose payloads are not shown. Raises LogMismatchError.
     """
-    for row in rows:
-        if row.header is None:
-            raise LogMismatchError(f"entry {row.seq} of the log {log} has lost its event")
-    proofs = ledger.inclusions(log, [row.seq for row in rows], size)
-    found = zip(rows, proofs, opened(log, rows, open_payloads), strict=True)
-    try:
-        return [entry_of(row, proof, opening) for row, proof, opening in found]
-    except UnicodeDecodeError:
-        raise LogMismatchError(f"an entry of the log {log} is no text") from None
+    paths = ledger.inclusions(log, [seq for seq, _ in found], size)
+    return [
+        proven_line(seq, event, path, is_opened=not withheld or key_of(event) not in withheld)
+        for (seq, event), path in zip(found, paths, strict=True)
+    ]
 
 
-def is_erased_later(connection: Connection, row: Row[tuple[object, ...]], *, size: int) -> bool:
-    """What hides the row's payload has happened, but has no place in the tree of that size."""
-    about = select(log_entries.c.seq).select_from(
+def key_of(event: ProvenEvent) -> tuple[str, str]:
+    """The request an event is about."""
+    header = orjson.loads(event.header)
+    return header["tenant"], header["request_id"]
+
+
+def quarantined(store: EvidenceStore) -> Keys:
+    """Requests put under quarantine and not released since."""
+    kinds = ("quarantine", "release")
+    told = (events.c.tenant, events.c.request_id, events.c.event_type)
+    last: dict[tuple[str, str], str] = {}
+    with store.reading() as connection:
+        tenants = distinct(connection, events.c.tenant)
+        wanted = events.c.tenant.in_(tenants), events.c.event_type.in_(kinds)
+        for row in connection.execute(select(*told).where(*wanted).order_by(events.c.event_id)):
+            last[row.tenant, row.request_id] = row.event_type
+    return {key for key, kind in last.items() if kind == "quarantine"}
+
+
+def is_hidden_later(store: EvidenceStore, event: ProvenEvent, *, size: int) -> bool:
+    """What hides the payload has happened, but has no place in the tree of that size."""
+    header = orjson.loads(event.header)
+    place = log_entries.c.seq
+    about = select(place).select_from(
         events.outerjoin(
             log_entries,
             (log_entries.c.event_id == events.c.event_id) & (log_entries.c.log == EVIDENCE.name),
         )
     )
-    places = connection.scalars(
-        about.where(
-            events.c.tenant == row.tenant,
-            events.c.event_type.in_(HIDING),
-            events.c.received_us == row.received_us,
-            events.c.request_id == row.request_id,
-        )
-    ).all()
+    about = about.where(
+        events.c.tenant == header["tenant"],
+        events.c.event_type.in_(HIDING),
+        events.c.received_us == microseconds(datetime.fromisoformat(header["received_at"])),
+        events.c.request_id == header["request_id"],
+    )
+    with store.reading() as connection:
+        places = connection.scalars(about).all()
     return bool(places) and all(place is None or place >= size for place in places)
+
+
+def distinct(
+    connection: Connection, column: ColumnElement[str], *conditions: ColumnElement[bool]
+) -> list[str]:
+    """The values there are, each found by one look into the index by time."""
+    found: list[str] = []
+    while True:
+        beyond = column > (found[-1] if found else "")
+        value = connection.execute(select(func.min(column)).where(*conditions, beyond)).scalar_one()
+        if value is None:
+            return found
+        found.append(value)

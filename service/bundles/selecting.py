@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, select
 
-from service.bundles.entries import SOURCES
+from service.bundles.entries import SOURCES, Keys, distinct
 from service.evidence import EvidenceStore
 from service.evidence.events import idempotency_key, microseconds
 from service.evidence.tables import accesses, event_subjects, events, log_entries
@@ -14,8 +14,6 @@ from service.ledger import EVIDENCE
 
 _PAGE = 10_000
 _NAMES = 500
-Keys = set[tuple[str, str]]
-"""Requests, by tenant and request ID."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +119,7 @@ def _requests(store: EvidenceStore, selection: Selection) -> Keys:
             known = known.where(event_subjects.c.tenant == selection.tenant)
             filed = filed.where(events.c.event_id.in_(known))
         else:
-            tenants = _distinct(connection, events.c.tenant)
+            tenants = distinct(connection, events.c.tenant)
             named = [idempotency_key(t, name) for t in tenants for name in selection.request_ids]
             filed = filed.where(events.c.idempotency_key.in_(named))
         found: Keys = {(row.tenant, row.request_id) for row in connection.execute(filed)}
@@ -158,7 +156,7 @@ def _events_of(store: EvidenceStore, keys: Keys) -> Iterator[str]:
         for tenant, names in _by_tenant(keys):
             decisions = [idempotency_key(tenant, request_id) for request_id in names]
             times = select(events.c.received_us).where(events.c.idempotency_key.in_(decisions))
-            types = _distinct(connection, events.c.event_type, events.c.tenant == tenant)
+            types = distinct(connection, events.c.event_type, events.c.tenant == tenant)
             about = select(events.c.event_id).where(
                 events.c.tenant == tenant,
                 events.c.event_type.in_(types),
@@ -166,20 +164,6 @@ def _events_of(store: EvidenceStore, keys: Keys) -> Iterator[str]:
                 events.c.request_id.in_(names),
             )
             yield from [str(event_id) for event_id in connection.scalars(about)]
-
-
-def _distinct(
-    connection: Connection, column: ColumnElement[str], *conditions: ColumnElement[bool]
-) -> list[str]:
-    """The values there are, each found by one look into the index by time."""
-    found: list[str] = []
-    while True:
-        beyond = column > (found[-1] if found else "")
-        following = select(func.min(column)).where(*conditions, beyond)
-        value = connection.execute(following).scalar_one()
-        if value is None:
-            return found
-        found.append(value)
 
 
 def _places_of(store: EvidenceStore, keys: Keys, size: int) -> list[int]:

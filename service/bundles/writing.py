@@ -16,16 +16,17 @@ from sqlalchemy import func, select
 
 from service.bundles.entries import (
     SOURCES,
+    Keys,
     Ranges,
     entries,
-    is_erased_later,
-    logged_rows,
+    is_hidden_later,
     pages,
+    proven_at,
+    quarantined,
 )
 from service.bundles.selecting import Selection, count_selected, ranges_of, selected_seqs
 from service.errors import CheckFailedError, InvalidInputError, UnavailableError, UnknownError
 from service.evidence import EvidenceStore
-from service.evidence.openings import Open, openings
 from service.ledger import EVIDENCE, Checkpoint, Ledger, hashes_text
 from service.verify import BUNDLE, Key, ProblemError, is_extended
 from service.verify import Checkpoint as Signed
@@ -59,7 +60,6 @@ class Exporter:
 
     store: EvidenceStore
     ledger: Ledger
-    open_payloads: Open = openings
     progress: Progress = lambda _written, _of: None
     wait_seconds: float = 5.0
 
@@ -165,16 +165,17 @@ class Exporter:
         self, file: "_Signed", ranges: Ranges, log: str, size: int, *, is_last: bool
     ) -> None:
         written, count = 0, sum(last - first + 1 for first, last in ranges)
+        withheld: Keys = quarantined(self.store) if log == EVIDENCE.name else set()
         for page in pages(ranges):
-            with self.store.reading() as connection:
-                rows = logged_rows(connection, log, page)
-                if log == EVIDENCE.name and not is_last:
-                    hidden = [row for row in rows if row.payload is None and row.header]
-                    if any(is_erased_later(connection, row, size=size) for row in hidden):
-                        raise _ErasedMeanwhileError
-            for entry in entries(self.ledger, log, size, rows, self.open_payloads):
-                file.write(entry)
-            written += len(rows)
+            found = proven_at(self.store, log, page)
+            hidden = [event for event in found if event.opening is None]
+            is_open = log == EVIDENCE.name and not is_last
+            if is_open and any(is_hidden_later(self.store, event, size=size) for event in hidden):
+                raise _ErasedMeanwhileError
+            lines = entries(self.ledger, log, size, list(zip(page, found, strict=True)), withheld)
+            for line in lines:
+                file.write(line)
+            written += len(page)
             self.progress(written, count)
 
 

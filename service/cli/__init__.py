@@ -3,6 +3,7 @@
 import typer
 
 from service.cli import (
+    bundles,
     checkpoint,
     demo,
     explain,
@@ -28,6 +29,8 @@ app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)
+app.command("export")(bundles.export)
+app.command("verify")(bundles.verify)
 app.command("review")(review.review)
 app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from service.evidence import sampling
 from service.evidence.engines import (
     alone,
+    check_version,
     connect,
     create_file,
     database_url,
@@ -114,6 +115,25 @@ class EvidenceStore:
         try:
             with translated_errors(), writing.connect() as connection:
                 prepare(connection)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def open_as_is(cls, url: str) -> Self:
+        """Open an existing database to look at it: nothing is made, completed or taken over.
+
+        Raises SchemaVersionError for another version, StoreUnavailableError where there is none.
+        """
+        address = database_url(url)
+        if address.get_backend_name() == "sqlite" and not Path(str(address.database)).exists():
+            raise StoreUnavailableError(f"there is no evidence database {address.database}")
+        engines = [connect(address, connections=2, busy_timeout_seconds=3.0) for _ in range(2)]
+        store = cls(*engines)
+        try:
+            with store.reading() as connection:
+                check_version(connection)
         except BaseException:
             store.close()
             raise
