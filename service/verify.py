@@ -250,7 +250,8 @@ class Verification:
         request = f"{header.get('tenant')}/{header.get('request_id')}"
         notes = [("name", f"event {header['event_id']}", seq)]
         notes += [("name", f"decision of {request}", seq)] * (kind == "decision")
-        notes += [("hiding", request, seq)] * (kind in HIDING)
+        until = self.checkpoint.size if kind == "quarantine" else seq  # it hides what follows, too
+        notes += [("hiding", request, until)] * (kind in HIDING)
         if not is_shown(header.get("payload"), entry):
             self._hidden += 1
             notes.append(("hidden", request, seq))
@@ -319,14 +320,13 @@ def is_shown(sealed: Json | None, entry: Json) -> bool:
     elif entry["payload"] is None and entry["key"] is None:
         return sealed is None
     for part, opening in zip(parts, shown, strict=True):
-        if opening is None:
-            continue
-        text, key = opening["text"].encode(), opening["key"]
-        if len(text) != part["size"]:
-            raise ProblemError(f"payload changed: {len(text)} bytes, not {part['size']}")
-        code = hmac.digest(bytes.fromhex(key), text, "sha256").hex()
-        if len(key) != 64 or code != part["commitment"]:
-            raise ProblemError("payload or key changed: not what the header commits to")
+        if opening is not None:
+            text, key = opening["text"].encode(), opening["key"]
+            if len(text) != part["size"]:
+                raise ProblemError(f"payload changed: {len(text)} bytes, not {part['size']}")
+            code = hmac.digest(bytes.fromhex(key), text, "sha256").hex()
+            if len(key) != 64 or code != part["commitment"]:
+                raise ProblemError("payload or key changed: not what the header commits to")
     return None not in shown
 
 

@@ -21,6 +21,7 @@ Ranges = Sequence[tuple[int, int]]
 """Seqs as ranges of the first and the last, ascending."""
 
 PAGE = 500
+_NOTHING = b"{}"
 SOURCES = {EVIDENCE.name: events, ACCESS.name: accesses}
 
 
@@ -75,15 +76,17 @@ def entries(
     """
     paths = ledger.inclusions(log, [seq for seq, _ in found], size)
     return [
-        proven_line(seq, event, path, is_opened=not withheld or key_of(event) not in withheld)
+        proven_line(seq, event, path, is_opened=not _is_withheld(event, withheld))
         for (seq, event), path in zip(found, paths, strict=True)
     ]
 
 
-def key_of(event: ProvenEvent) -> tuple[str, str]:
-    """The request an event is about."""
+def _is_withheld(event: ProvenEvent, withheld: Keys) -> bool:
+    """Facts without content, such as the quarantine itself, are shown."""
+    if not withheld or event.opening is None or event.opening.payload == _NOTHING:
+        return False
     header = orjson.loads(event.header)
-    return header["tenant"], header["request_id"]
+    return (header["tenant"], header["request_id"]) in withheld
 
 
 def quarantined(store: EvidenceStore) -> Keys:

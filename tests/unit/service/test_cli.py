@@ -22,6 +22,8 @@ COMMANDS = (
     ("get",),
     ("review",),
     ("checkpoint",),
+    ("export",),
+    ("verify",),
     ("models",),
     ("models", "list"),
     ("models", "show"),
