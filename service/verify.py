@@ -192,13 +192,13 @@ class Verification:
         self._size, self._subtrees, self._root_at_witness = 0, list[bytes](), b""
         self._notes = sqlite3.connect("")  # a temporary file: any number of entries
         self._notes.execute("CREATE TABLE notes (kind TEXT, name TEXT, seq INTEGER)")
-        self._findings: list[tuple[int | None, str]] = []
+        self.findings: list[tuple[int | None, str]] = []
         self.count, self._hidden, self._lacks = 0, 0, ""
 
     def report(self, seq: int | None, problem: str) -> None:
         """Note what is wrong with an entry or, None, with the whole; at most SHOWN times."""
-        if len(self._findings) < SHOWN:
-            self._findings.append((seq, problem))
+        if len(self.findings) < SHOWN:
+            self.findings.append((seq, problem))
 
     def take(self, line: bytes | Json) -> None:
         """Check the next entry."""
@@ -274,7 +274,7 @@ class Verification:
             self._notes.execute("CREATE INDEX by_name ON notes (kind, name, seq)")
             for (seq,) in self._notes.execute(_UNEXPLAINED):
                 self.report(seq, f"payload missing, and no later {' or '.join(HIDING)} says why")
-            if self._root() != self.checkpoint.root and not self._findings:
+            if self._root() != self.checkpoint.root and not self.findings:
                 self.report(None, "the root over all entries is not the checkpoint's")
         if self._witness is not None:
             self._compare(self._witness, self.checkpoint)
@@ -296,7 +296,7 @@ class Verification:
                 self.report(None, f"forked: not the history of the witness of size {old.size}")
 
     def _verdict(self) -> Json:
-        found = sorted(self._findings, key=lambda one: (one[0] is None, one[0] or 0))
+        found = sorted(self.findings, key=lambda one: (one[0] is None, one[0] or 0))
         agrees = "witness not compared" if self._lacks else "consistent with the witness"
         source = "as given" if self._is_given else "taken from the evidence itself: compare it"
         size, root = self.checkpoint.size, self.checkpoint.root.hex()

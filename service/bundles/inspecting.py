@@ -107,19 +107,27 @@ class _LogCheck:
         self._now = inspector.now
         self._log = log
         self._whole = whole
-        self._nodes = NodeCheck(inspector.store, log, whole.report)
+        self._nodes = NodeCheck(inspector.store, log)
         self._unsigned: list[str] = []
 
     def run(self, filed: str | None) -> Json:
         """The verdict; filed: the checkpoint in the file beside the database."""
         for rows in self._pages():
-            present = [row for row in rows if row.header is not None]
+            present = [row for row in rows if self._is_present(row)]
             for row, event in zip(present, self._events(present), strict=True):
                 self._check_row(row, event)
             self._check_subjects(present)
+        self._check_nodes()
         self._check_checkpoints(filed)
         waiting = self._check_waiting()
         return {**self._whole.finish(), "waiting": waiting}
+
+    def _is_present(self, row: LoggedRow) -> bool:
+        if row.seq < self._whole.checkpoint.size:
+            self._nodes.take(row.seq, bytes(row.leaf))
+        elif row.header is None:
+            self._whole.report(row.seq, "forged: neither signed, nor of any event")
+        return row.header is not None
 
     def _pages(self) -> Iterator[Sequence[LoggedRow]]:
         source, place = SOURCES[self._log], log_entries.c.seq
@@ -161,7 +169,6 @@ class _LogCheck:
             self._unsigned.append(row.logged_id)
             return
         header = bytes(row.header)
-        self._nodes.append(sha256(b"\x00" + header).digest())
         try:
             entry = proven_line(row.seq, event, ())
             wrong = misfiled(self._log, row, orjson.loads(header))
@@ -184,6 +191,13 @@ class _LogCheck:
         with self._store.reading() as connection:
             for seq in unfiled_subjects(connection, about):
                 self._whole.report(seq, "it cannot be found by one of its subjects")
+
+    def _check_nodes(self) -> None:
+        """What nodes say of many entries is of use where none of them has been found wrong."""
+        for wrong in self._nodes.wrong:
+            if not any(seq in wrong for seq, _ in self._whole.findings if seq is not None):
+                about = f"entries {wrong[0]} to {wrong[-1]}"
+                self._whole.report(wrong[0], f"the stored node over {about} is not theirs")
 
     def _check_checkpoints(self, filed: str | None) -> None:
         """Every checkpoint there is must be a beginning of this history."""

@@ -1,7 +1,5 @@
 """The stored inner nodes of a log's tree, compared with those its leaves make."""
 
-from collections.abc import Callable
-
 from sqlalchemy import select
 
 from service.evidence import EvidenceStore
@@ -9,21 +7,31 @@ from service.evidence.tables import tree_nodes
 from service.verify import node_hash
 
 _TILE = 256
-Report = Callable[[int | None, str], None]
 
 
 class NodeCheck:
-    """Takes the leaves in their order; memory: 256 hashes for each level of the tree."""
+    """Takes the stored leaves in their order; memory: 256 hashes for each level of the tree.
 
-    def __init__(self, store: EvidenceStore, log: str, report: Report) -> None:
+    It compares no further than the first gap: what comes after that is all displaced.
+    """
+
+    def __init__(self, store: EvidenceStore, log: str) -> None:
         self._store = store
         self._log = log
-        self._report = report
+        self.wrong: list[range] = []
+        """Entries over which a stored node is another, or missing."""
+
+        self._size = 0
         self._open: list[list[bytes]] = []
         self._numbers: list[int] = []
 
-    def append(self, node: bytes, level: int = 0) -> None:
-        """The next node of a level; level 0 are the leaves."""
+    def take(self, seq: int, leaf: bytes) -> None:
+        """The leaf of the next entry."""
+        if seq == self._size:
+            self._size += 1
+            self._append(leaf, 0)
+
+    def _append(self, node: bytes, level: int) -> None:
         if level == len(self._open):
             self._open.append([])
             self._numbers.append(0)
@@ -36,7 +44,7 @@ class NodeCheck:
         number = self._numbers[level]
         self._open[level], self._numbers[level] = [], number + 1
         self._compare(level + 1, number, nodes[0])
-        self.append(nodes[0], level + 1)
+        self._append(nodes[0], level + 1)
 
     def _compare(self, level: int, number: int, node: bytes) -> None:
         stored = select(tree_nodes.c.hash).where(
@@ -47,6 +55,4 @@ class NodeCheck:
         with self._store.reading() as connection:
             found = [bytes(each) for each in connection.scalars(stored)]
         if found != [node]:
-            first, size = number * _TILE**level, _TILE**level
-            problem = f"the stored node over entries {first} to {first + size - 1} is not theirs"
-            self._report(first, problem)
+            self.wrong.append(range(number * _TILE**level, (number + 1) * _TILE**level))
