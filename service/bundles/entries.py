@@ -83,7 +83,10 @@ def entries(
 
 def _is_withheld(event: ProvenEvent, withheld: Keys) -> bool:
     """Facts without content, such as the quarantine itself, are shown."""
-    if not withheld or event.opening is None or event.opening.payload == _NOTHING:
+    if not withheld or event.opening is None:
+        return False
+    first = event.opening[0]
+    if len(event.opening) == 1 and first is not None and first.text == _NOTHING:
         return False
     header = orjson.loads(event.header)
     return (header["tenant"], header["request_id"]) in withheld

@@ -11,6 +11,7 @@ from service.cli import (
     models,
     records,
     register,
+    replay,
     review,
     serve,
     worker,
@@ -31,6 +32,7 @@ app.command("explain")(explain.explain)
 app.command("get")(records.get)
 app.command("export")(bundles.export)
 app.command("verify")(bundles.verify)
+app.command("replay")(replay.replay)
 app.command("review")(review.review)
 app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")

@@ -170,14 +170,15 @@ def _print_verdict(verdict: dict[str, object], *, as_json: bool) -> None:
 def _opened(settings: "Settings") -> Iterator[tuple["EvidenceStore", "Ledger"]]:
     """Store and ledger as they are: nothing is made, and no dropped trigger laid again."""
     from service.errors import CheckFailedError, UnavailableError
-    from service.evidence import EvidenceError, EvidenceStore
+    from service.evidence import EvidenceError
+    from service.evidence.looking import open_as_is
     from service.ledger import Ledger, LogMismatchError
     from service.secrets import Keyring
 
     if not settings.secret_file.exists():
         raise UnavailableError(f"there is no secret file {settings.secret_file}")
     try:
-        with EvidenceStore.open_as_is(settings.database_url) as store:
+        with open_as_is(settings.database_url) as store:
             yield store, Ledger(store, Keyring.open(settings.secret_file))
     except LogMismatchError as error:
         raise CheckFailedError(f"{error}: run explaind verify") from error

@@ -2,6 +2,8 @@
 
 from service.evidence.errors import (
     BadCursorError,
+    ErasedError,
+    EventRefusedError,
     EvidenceError,
     SchemaVersionError,
     StoreBusyError,
@@ -29,6 +31,9 @@ from service.evidence.listing import DecisionFilter, ListedDecision, Page
 from service.evidence.log import EvidenceLog
 from service.evidence.openings import Opening, ProvenEvent
 from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.sealing import Sealer
+from service.evidence.spool import SpoolLimits
+from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
 
@@ -41,7 +46,9 @@ __all__ = [
     "DecisionEvent",
     "DecisionFilter",
     "Ending",
+    "ErasedError",
     "Event",
+    "EventRefusedError",
     "EvidenceError",
     "EvidenceLog",
     "EvidenceStore",
@@ -62,6 +69,10 @@ __all__ = [
     "Record",
     "RequestKey",
     "SchemaVersionError",
+    "Sealer",
+    "SpoolLimits",
+    "SpoolState",
+    "Spooling",
     "Status",
     "StoreBusyError",
     "StoreUnavailableError",

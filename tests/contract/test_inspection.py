@@ -1,115 +1,23 @@
 """The database where it is: whatever somebody changes in it is found and located."""
 
-import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from decisions import START, change, decision, drop_rails, final, pending
-from ledgers import KEYRING, append, query, sequencer
-from sqlalchemy import insert as insertion
+from decisions import change, decision
+from filled_database import LATER, PLACE, SIZE, Database, fill, headered
+from ledgers import KEYRING, append, query
 
 from service.bundles.inspecting import Inspector
-from service.evidence import (
-    EvidenceStore,
-    OutcomeEvent,
-    SchemaVersionError,
-    StoreUnavailableError,
-)
-from service.evidence.tables import accesses
-from service.ledger import ACCESS, Ledger
-from service.ledger.checkpoints import CheckpointFile
+from service.evidence import EvidenceStore, SchemaVersionError, StoreUnavailableError
+from service.evidence.looking import open_as_is
+from service.ledger import Ledger
 from service.secrets import Keyring
-from service.uuid7 import uuid7
 from service.verify import CONSISTENT, Json
-
-SIZE = 300
-PLACE = 5
-LATER = timedelta(days=1).total_seconds()
-
-
-def erasure(event_id: str) -> OutcomeEvent:
-    """A fact that says why a payload is gone."""
-
-    class Erasure(OutcomeEvent):
-        __slots__ = ()
-        event_type = "erasure"
-
-    return Erasure.about(
-        decision("request-erased"),
-        None,
-        actor="officer",
-        completed_at=START,
-        event_id=event_id,
-    )
-
-
-@dataclass
-class Database:
-    """An evidence database with both logs filled and signed."""
-
-    url: str
-    directory: Path
-
-    def verdict(self, *, keyring: Keyring = KEYRING, witness: str | None = None) -> Json:
-        with EvidenceStore.open_as_is(self.url) as store:
-            return Inspector(store, Ledger(store, keyring), self.directory).inspect(witness)
-
-    def event_at(self, seq: int) -> str:
-        found = query(
-            self.url,
-            f"SELECT event_id FROM log_entries WHERE log = 'evidence' AND seq = {seq}",  # noqa: S608
-        )
-        return str(found[0][0])
-
-    def change(self, statements: str) -> None:
-        """From outside, past the triggers; EVENT is the one at PLACE, NEXT the one after it."""
-        event, following = self.event_at(PLACE), self.event_at(PLACE + 1)
-        drop_rails(self.url)
-        for statement in statements.split(";"):
-            named = statement.replace("EVENT", f"'{event}'").replace("NEXT", f"'{following}'")
-            change(self.url, named)
-        EvidenceStore.open(self.url).close()  # which lays them again, as who covers his tracks
-
-    def checkpoint(self) -> str:
-        with EvidenceStore.open_as_is(self.url) as store:
-            found = Ledger(store, KEYRING).checkpoint()
-        assert found is not None
-        return found.note
-
-    def sequence(self) -> None:
-        with EvidenceStore.open_as_is(self.url) as store:
-            for log in (None, ACCESS):
-                of_log = {} if log is None else {"log": log}
-                following = sequencer(store, directory=self.directory, **of_log)
-                following.run(is_last=True)
-                if following.signed is not None:
-                    file = CheckpointFile(self.directory, following.log.name)
-                    file.write(following.signed.note)
-
-
-def fill(url: str) -> None:
-    with EvidenceStore.open(url) as store:
-        append(store, SIZE - 6)
-        store.append(replace(decision("subject-000"), subjects=json.dumps([None, "aa", "bb"])))
-        queued = pending("queued-000")
-        store.append(queued)
-        store.append_final(final(queued))
-        store.append(decision("request-erased"))
-        store.append(erasure(uuid7()))
-        row = {"tenant": "default", "principal": "p", "kind": "read", "at_us": 1}
-        rows = [{**row, "event_id": uuid7()} for _ in range(3)]
-        with store.changing() as connection:
-            for each in rows:
-                header = json.dumps({name: each[name] for name in ("event_id", "principal")})
-                connection.execute(insertion(accesses), {**each, "header": header.encode()})
-    gone = "UPDATE events SET payload = NULL, record_key = NULL WHERE request_id = 'request-erased'"
-    change(url, f"{gone} AND event_type = 'decision'")
 
 
 @pytest.fixture
@@ -134,15 +42,6 @@ def test_a_sound_database_passes(database: Database) -> None:
     assert verdict["logs"]["access"]["checked"] == 3
     witnessed = database.verdict(witness=database.checkpoint())
     assert witnessed["verdict"] == "consistent with the witness"
-
-
-HEADER = "replace(CAST(header AS TEXT), 'credit', 'debit!')"
-SQLITE_HEADER = f"CAST({HEADER} AS BLOB)"
-POSTGRESQL_HEADER = "convert_to(replace(convert_from(header, 'UTF8'), 'credit', 'debit!'), 'UTF8')"
-
-
-def headered(url: str) -> str:
-    return SQLITE_HEADER if url.startswith("sqlite") else POSTGRESQL_HEADER
 
 
 STATEMENTS: dict[str, tuple[str, int | None, str]] = {
@@ -285,7 +184,7 @@ def test_a_dropped_trigger_is_named(database: Database) -> None:
 
 
 def test_events_without_a_place_are_late_after_a_while(database: Database) -> None:
-    with EvidenceStore.open_as_is(database.url) as store:
+    with open_as_is(database.url) as store:
         event = decision()
         store.append(event)
         inspector = Inspector(store, Ledger(store, KEYRING), database.directory)
@@ -308,7 +207,7 @@ def replace_now(inspector: Inspector) -> Inspector:
 def test_another_key_fails_and_the_right_one_may_be_demanded(database: Database) -> None:
     other = database.verdict(keyring=Keyring(bytes(32)))
     assert "not signed by" in evidence(other)["findings"][0]["problem"]
-    with EvidenceStore.open_as_is(database.url) as store:
+    with open_as_is(database.url) as store:
         ledger = Ledger(store, KEYRING)
         vkey = Ledger(store, Keyring(bytes(32))).vkey()
         demanded = Inspector(store, ledger, database.directory, vkey).inspect()
@@ -340,7 +239,7 @@ def on_sqlite(tmp_path: Path) -> Database:
 
 def test_an_old_copy_is_found_by_the_file_beside_it_and_by_a_witness(on_sqlite: Database) -> None:
     old = replace(on_sqlite, url=copy_of(on_sqlite.url, on_sqlite.directory / "old.db"))
-    with EvidenceStore.open_as_is(on_sqlite.url) as store:
+    with open_as_is(on_sqlite.url) as store:
         append(store, 7)
     on_sqlite.sequence()
     kept = on_sqlite.checkpoint()
@@ -411,9 +310,9 @@ def test_tricks_past_sqlites_triggers_are_found(
 def test_looking_at_a_database_makes_and_mends_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/evidence.db"
     with pytest.raises(StoreUnavailableError, match="no evidence database"):
-        EvidenceStore.open_as_is(url)
+        open_as_is(url)
     assert list(tmp_path.iterdir()) == []
     EvidenceStore.open(url).close()
     change(url, "UPDATE meta SET value = '1' WHERE name = 'schema_version'")
     with pytest.raises(SchemaVersionError):
-        EvidenceStore.open_as_is(url)
+        open_as_is(url)
