@@ -39,6 +39,7 @@ class Task:
     principal: str
     worker: str
     policy_version: str | None
+    retention_class: str
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -121,6 +122,7 @@ def task_of(record: Record, keyring: Keyring, *, worker: str) -> Task:
         for name in ("ask", "model", "instances", "fed", "outputs", "scores")
     }
     digest: str = parts["model"]["digest"]
+    header = orjson.loads(decision.header)
     return Task(
         request_id=decision.request_id,
         model=decision.model,
@@ -139,7 +141,8 @@ def task_of(record: Record, keyring: Keyring, *, worker: str) -> Task:
         received_at=decision.received_at,
         principal=decision.actor,
         worker=worker,
-        policy_version=orjson.loads(decision.header)["policy_version"],
+        policy_version=header["policy_version"],
+        retention_class=header["retention_class"],
     )
 
 

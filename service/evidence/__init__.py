@@ -3,6 +3,8 @@
 from service.evidence.errors import (
     BadCursorError,
     EvidenceError,
+    GoneError,
+    QuarantinedError,
     SchemaVersionError,
     StoreBusyError,
     StoreUnavailableError,
@@ -25,9 +27,9 @@ from service.evidence.events import (
     laid_out,
 )
 from service.evidence.following import PendingRequest, Priority
-from service.evidence.listing import DecisionFilter, ListedDecision, Page
+from service.evidence.listing import DecisionFilter, ListedDecision, ListedStatus, Page
 from service.evidence.log import EvidenceLog
-from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.reading import Hold, Record, RequestKey, StoredDecision, StoredFinal
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
 
@@ -47,15 +49,19 @@ __all__ = [
     "FinalEvent",
     "FinalOutcome",
     "FinalStatus",
+    "GoneError",
     "HeaderConstants",
     "HeaderTemplate",
+    "Hold",
     "Lane",
     "ListedDecision",
+    "ListedStatus",
     "OutcomeEvent",
     "Page",
     "Parts",
     "PendingRequest",
     "Priority",
+    "QuarantinedError",
     "Record",
     "RequestKey",
     "SchemaVersionError",

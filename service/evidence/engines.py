@@ -126,7 +126,7 @@ def prepare(connection: Connection) -> None:
         if found == str(SCHEMA_VERSION):
             _complete(connection)
         elif found == "1":
-            with _alone(connection):
+            with alone(connection):
                 if _schema_version(connection) == found:
                     _upgrade(connection)
         else:
@@ -145,11 +145,13 @@ def _complete(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """All or nothing, and nobody else writes meanwhile."""
-    immediately = " IMMEDIATE" if connection.dialect.name == "sqlite" else ""
-    connection.exec_driver_sql(f"BEGIN{immediately}")
+def alone(connection: Connection) -> Iterator[None]:
+    """All or nothing, and nobody else writes events meanwhile."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "BEGIN")
     try:
+        if not is_sqlite:
+            connection.exec_driver_sql("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
         yield
     except BaseException:
         connection.exec_driver_sql("ROLLBACK")

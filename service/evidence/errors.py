@@ -1,5 +1,7 @@
 """What the evidence store raises; SQL errors never leave the package."""
 
+from datetime import datetime
+
 
 class EvidenceError(Exception):
     """Base of what this package raises.
@@ -9,6 +11,8 @@ class EvidenceError(Exception):
     ├── StoreBusyError          too many events already wait for the writer
     ├── SchemaVersionError      the database belongs to a newer release, or to nobody we know
     ├── UnreadablePayloadError  a stored payload has an encoding this release cannot open
+    ├── GoneError               the record has been destroyed; its header is left
+    ├── QuarantinedError        the record is kept, and nobody may read it
     └── BadCursorError          a page cursor that this service did not make
     """
 
@@ -27,6 +31,28 @@ class SchemaVersionError(EvidenceError):
 
 class UnreadablePayloadError(EvidenceError):
     """The stored payload has an encoding this release cannot open."""
+
+
+class GoneError(EvidenceError):
+    """The record has been destroyed; its header is left.
+
+    kind: `erasure`, `purge`, or None where only the key is known to be gone.
+    """
+
+    def __init__(self, *, actor: str, header: bytes, kind: str | None, at: datetime | None) -> None:
+        super().__init__("the record has been erased")
+        self.actor = actor
+        self.header = header
+        self.kind = kind
+        self.at = at
+
+
+class QuarantinedError(EvidenceError):
+    """The record is in quarantine: it is kept, and nobody may read it."""
+
+    def __init__(self, *, actor: str) -> None:
+        super().__init__("the record is in quarantine")
+        self.actor = actor
 
 
 class BadCursorError(EvidenceError):

@@ -16,6 +16,7 @@ from service.evidence.events import (
     Event,
     FinalEvent,
     OutcomeEvent,
+    Row,
     seal,
 )
 from service.evidence.following import PendingRequest
@@ -34,9 +35,12 @@ Result = TypeVar("Result")
 class EvidenceLog:
     """Events of one database, for one event loop."""
 
-    def __init__(self, store: EvidenceStore, writer: GroupWriter) -> None:
+    def __init__(
+        self, store: EvidenceStore, writer: GroupWriter, access_writer: GroupWriter
+    ) -> None:
         self._store = store
         self._writer = writer
+        self._access_writer = access_writer
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="evidence-reader")
 
     @classmethod
@@ -57,11 +61,15 @@ class EvidenceLog:
         )
         loop = asyncio.get_running_loop()
         writer = GroupWriter(store.insert, loop=loop, queue_limit=queue_limit, observer=observer)
-        return cls(store, writer)
+        accesses = GroupWriter(
+            store.insert_accesses, loop=loop, queue_limit=queue_limit, name="access-writer"
+        )
+        return cls(store, writer, accesses)
 
     async def close(self, *, timeout_seconds: float = 10.0) -> None:
         """Commit what was appended and finish reads, each within the timeout, then let go."""
         await self._writer.close(timeout_seconds=timeout_seconds)
+        await self._access_writer.close(timeout_seconds=timeout_seconds)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.to_thread(self._readers.shutdown), timeout_seconds)
         await asyncio.to_thread(self._store.close)
@@ -114,6 +122,21 @@ class EvidenceLog:
         Raises StoreBusyError or StoreUnavailableError at once, for all of them.
         """
         self._writer.submit([(seal(event), answer) for event, answer in events])
+
+    async def append_access(self, row: Row) -> None:
+        """Return once an entry of the access log is durable; those of the same moment share a
+        commit. Raises StoreBusyError, StoreUnavailableError.
+        """
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self._access_writer.submit([(row, answer)])
+        await answer
+
+    async def call(self, call: Callable[[EvidenceStore], Result]) -> Result:
+        """Run something with the store in a thread of its own, however long it takes.
+
+        Raises what it raises.
+        """
+        return await asyncio.to_thread(call, self._store)
 
     def call_when_idle(self, callback: Callable[[], None]) -> None:
         """Call on the loop each time everything that was submitted has its outcome."""

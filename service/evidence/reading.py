@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import orjson
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Connection, Row, ScalarSelect, Select, func, select
 
-from service.evidence.errors import UnreadablePayloadError
+from service.evidence.errors import GoneError, QuarantinedError, UnreadablePayloadError
 from service.evidence.events import (
     EPOCH,
     Answered,
@@ -19,7 +19,9 @@ from service.evidence.events import (
     Status,
     idempotency_key,
 )
-from service.evidence.tables import events
+from service.evidence.tables import erasures, events, holds
+
+Hold = Literal["hold", "quarantine"]
 
 RequestKey = tuple[str, str]
 """Tenant and request ID."""
@@ -38,6 +40,7 @@ class _Stored:
     status: str | None
     lane: Lane | None
     received_at: datetime
+    expires_at: datetime | None
     record_key: bytes
     header: bytes
     payload: bytes
@@ -76,6 +79,7 @@ class Record:
     """One request's decision and what became of it.
 
     final: None where nothing is pending, and as long as it is.
+    hold: the strictest one it is under.
     answered: what the first answer to the client carried, its `final` explanation or a `pending`
     one; None while that is open, or where it was never in question.
     """
@@ -83,6 +87,12 @@ class Record:
     decision: StoredDecision
     final: StoredFinal | None
     answered: Answered | None
+    hold: Hold | None = None
+
+    def is_expired(self, now: datetime) -> bool:
+        """Its time is over, and nothing keeps it."""
+        expires_at = self.decision.expires_at
+        return self.hold is None and expires_at is not None and expires_at <= now
 
     @property
     def status(self) -> Status | None:
@@ -119,29 +129,78 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
         for key in keys
         for event_type in ("decision", "explanation", "answer")
     ]
-    return select(events).where(events.c.idempotency_key.in_(wanted))
+    chosen: Select[tuple[object, ...]] = select(events, _strictest_hold().label("hold"))
+    return chosen.where(events.c.idempotency_key.in_(wanted))
+
+
+def _strictest_hold() -> ScalarSelect[str]:
+    """By the primary key of a small table; `quarantine` comes after `hold` in the alphabet."""
+    found = select(func.max(holds.c.kind)).where(
+        holds.c.tenant == events.c.tenant, holds.c.request_id == events.c.request_id
+    )
+    return found.correlate(events).scalar_subquery()
 
 
 def stored_decision(row: Row[tuple[object, ...]]) -> StoredDecision:
-    """A row of `select_decision`. Raises UnreadablePayloadError for an encoding of the future."""
+    """A row of `select_decision`. Raises UnreadablePayloadError for an encoding of the future,
+    GoneError for a record that has been destroyed.
+    """
+    if row.payload is None:
+        raise GoneError(actor=row.actor, header=row.header, kind=None, at=None)
     return _stored(StoredDecision, row)
 
 
+def check_readable(
+    connection: Connection, rows: Sequence[Row[tuple[object, ...]]], key: RequestKey
+) -> None:
+    """Raises GoneError, QuarantinedError for the record of that request in these rows."""
+    found = (row for row in rows if row.event_type == "decision")
+    decision = next(found, None)
+    if decision is None:
+        return
+    if decision.payload is None:
+        raise _gone(connection, decision, key)
+    if decision.hold == "quarantine":
+        raise QuarantinedError(actor=decision.actor)
+
+
+def _gone(
+    connection: Connection, decision: Row[tuple[object, ...]], key: RequestKey
+) -> GoneError:
+    tenant, request_id = key
+    wanted = select(erasures.c.kind, erasures.c.erased_us).where(
+        erasures.c.tenant == tenant,
+        erasures.c.request_id == request_id,
+        erasures.c.subject == "",
+    )
+    stands = connection.execute(wanted).one_or_none()
+    kind, at = (None, None) if stands is None else (stands.kind, moment_of(stands.erased_us))
+    return GoneError(actor=decision.actor, header=decision.header, kind=kind, at=at)
+
+
 def records_of(rows: Sequence[Row[tuple[object, ...]]], keys: Iterable[RequestKey]) -> list[Record]:
-    """The records in `select_records`' rows, in the order of the keys, without unknown ones."""
+    """The records in `select_records`' rows, in the order of the keys, without unknown ones and
+    those that have been destroyed.
+    """
     found = {(row.tenant, row.request_id, row.event_type): row for row in rows}
     records = []
     for key in keys:
         decision = found.get((*key, "decision"))
         final = found.get((*key, "explanation"))
-        if decision is not None:
+        if decision is not None and decision.payload is not None:
             record = Record(
                 stored_decision(decision),
                 None if final is None else _stored(StoredFinal, final),
                 _answered(found.get((*key, "answer"))),
+                decision.hold,
             )
             records.append(record)
     return records
+
+
+def moment_of(microseconds: int) -> datetime:
+    """The time so many microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def _answered(row: Row[tuple[object, ...]] | None) -> Answered | None:
@@ -165,7 +224,8 @@ def _stored(kind: type[Kind], row: Row[tuple[object, ...]]) -> Kind:
         version=row.version,
         status=row.status,
         lane=row.lane,
-        received_at=EPOCH + timedelta(microseconds=row.received_us),
+        received_at=moment_of(row.received_us),
+        expires_at=None if row.expires_us is None else moment_of(row.expires_us),
         record_key=row.record_key,
         header=row.header,
         payload=row.payload,

@@ -2,7 +2,8 @@
 
 import enum
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -10,11 +11,11 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
 from service.evidence import sampling
-from service.evidence.engines import connect, create_file, database_url, prepare, translated_errors
+from service.evidence.engines import alone, connect, create_file, database_url, prepare, translated_errors
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import Event, FinalEvent, Row, seal
 from service.evidence.following import PendingRequest, pending_of, select_pending
@@ -30,15 +31,17 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
+    check_readable,
     records_of,
     select_decision,
     select_records,
     stored_decision,
 )
-from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.evidence.tables import ACCESS_COLUMNS, INSERTED_COLUMNS, accesses, events, meta
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
 _HUNG_SECONDS = 1.0
+_AGAIN_SECONDS = 0.05
 _REQUEST = slice(INSERTED_COLUMNS.index("tenant"), INSERTED_COLUMNS.index("request_id") + 1)
 _EVENT_ID = INSERTED_COLUMNS.index("event_id")
 _REFUSALS_OF_VALUES = (
@@ -155,13 +158,19 @@ class EvidenceStore:
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
 
-        Raises StoreUnavailableError, UnreadablePayloadError.
+        Raises StoreUnavailableError, UnreadablePayloadError, GoneError for a record that has been
+        destroyed, QuarantinedError.
         """
-        return next(iter(self.records([(tenant, request_id)])), None)
+        key = (tenant, request_id)
+        with translated_errors(), self._reading.connect() as connection:
+            rows = connection.execute(select_records([key])).all()
+            check_readable(connection, rows, key)
+        return next(iter(records_of(rows, [key])), None)
 
     def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
         """As `record` of several requests (up to some hundreds) in one query, in their order;
-        unknown ones are left out.
+        unknown and destroyed ones are left out, those in quarantine are not: it is for whoever
+        completes records, not for who shows them.
         """
         with translated_errors(), self._reading.connect() as connection:
             rows = connection.execute(select_records(keys)).all()
@@ -220,6 +229,50 @@ class EvidenceStore:
             chosen = sampling.lowest(found, size=size, rank=rank)
             with self._reading.connect() as connection:
                 return sampling.listed(connection, chosen)
+
+    def insert_accesses(self, rows: Sequence[Row]) -> Outcomes:
+        """Store rows of the access log in one transaction. Raises StoreUnavailableError."""
+        values = [dict(zip(ACCESS_COLUMNS, row, strict=True)) for row in rows]
+        with translated_errors(), self._inserting, self._writing.connect() as connection:
+            connection.execute(insert(accesses).values(values))
+        return [AppendOutcome.STORED] * len(rows)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to read from. Raises StoreUnavailableError."""
+        with translated_errors(), self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def exclusively(self) -> Iterator[Connection]:
+        """A transaction during which nobody else adds events, here or in another process, so that
+        what it reads stays true until it commits. Keep it short: answers wait for it.
+
+        Raises StoreUnavailableError.
+        """
+        # Those of this process wait at the lock: at SQLite's they would sleep and try again.
+        with (
+            translated_errors(),
+            self._inserting,
+            self._writing.connect() as connection,
+            alone(connection),
+        ):
+            yield connection
+
+    def forget_pages(self, *, seconds: float = 5.0) -> bool:
+        """Empty SQLite's write-ahead log, which still holds what was there before an erasure.
+
+        False when readers kept it from that for so long. PostgreSQL: nothing to do here.
+        """
+        if self._writing.dialect.name != "sqlite":
+            return True
+        deadline = time.monotonic() + seconds
+        while True:
+            with translated_errors(), self._inserting, self._writing.connect() as connection:
+                busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+            if not busy or time.monotonic() > deadline:
+                return not busy
+            time.sleep(_AGAIN_SECONDS)
 
     def probe(self) -> None:
         """Commit a write that carries nothing; StoreUnavailableError if the store takes none."""

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     literal_column,
 )
 
@@ -62,6 +63,10 @@ Index(
 # In the text of a query, not as a parameter: only so does a planner see that an index is enough.
 IS_PENDING = events.c.status == literal_column("'pending'")
 
+IS_ERASED = and_(
+    events.c.event_type == literal_column("'decision'"), events.c.payload.is_(None)
+)
+
 Index(
     "events_pending",
     events.c.received_us,
@@ -90,6 +95,15 @@ Index(
     postgresql_where=events.c.payload.is_not(None),
 )
 
+Index(
+    "events_erased",
+    events.c.tenant,
+    events.c.received_us,
+    events.c.event_id,
+    sqlite_where=IS_ERASED,
+    postgresql_where=IS_ERASED,
+)
+
 INSERTED_COLUMNS = tuple(column.name for column in events.c)
 """The order of the values in a row to insert."""
 
@@ -102,6 +116,56 @@ event_subjects = Table(
     Column("subject", Text, primary_key=True),
     Column("event_id", Text, primary_key=True),
     sqlite_with_rowid=False,
+)
+
+# What is under a hold now; the events that placed and released them say what was. kind: `hold`, or
+# `quarantine`, which also keeps everybody from reading.
+holds = Table(
+    "holds",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What has been destroyed, with the event that says so. kind: `erasure` or `purge`; subject: empty
+# for the whole record, else the keyed name of the only one whose part is gone.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("erased_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The access log: who has read, exported or destroyed what. header: the exact bytes of its leaf.
+accesses = Table(
+    "accesses",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("request_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("header", LargeBinary, nullable=False),
+)
+ACCESS_COLUMNS = tuple(column.name for column in accesses.c)
+Index("accesses_by_time", accesses.c.at_us, accesses.c.event_id)
+Index(
+    "accesses_by_request",
+    accesses.c.request_id,
+    accesses.c.at_us,
+    sqlite_where=accesses.c.request_id.is_not(None),
+    postgresql_where=accesses.c.request_id.is_not(None),
 )
 
 # The logs: which event has which place in which tree. Apart from the events, because an update of

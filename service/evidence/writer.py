@@ -46,6 +46,7 @@ class GroupWriter:
         loop: asyncio.AbstractEventLoop,
         queue_limit: int,
         observer: CommitObserver | None = None,
+        name: str = "evidence-writer",
     ) -> None:
         self._insert = insert
         self._loop = loop
@@ -55,7 +56,7 @@ class GroupWriter:
         self._pending = 0  # touched on the loop's thread only
         self._on_idle: list[Callable[[], None]] = []
         self._closed = False
-        self._thread = Thread(target=self._run, name="evidence-writer", daemon=True)
+        self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, rows: Sequence[Pending]) -> None:

@@ -4,6 +4,7 @@ from service.policy.binding import bind
 from service.policy.deciding import KeyOf, ModelPolicy, PolicyDecision, forbidden_by
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
+from service.policy.retention import Retention
 from service.policy.terms import Vocabulary
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "PolicyDecision",
     "PolicyFile",
     "PolicyFollower",
+    "Retention",
     "Vocabulary",
     "bind",
     "forbidden_by",

@@ -46,6 +46,7 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         threshold=threshold,
         review_size=file.review_size(model),
         key_of=key_of,
+        retention=file.retention(model),
     )
 
 

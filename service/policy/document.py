@@ -19,6 +19,7 @@ from pydantic import (
 
 from service.errors import InvalidInputError, UnavailableError
 from service.policy.expressions import Expression
+from service.policy.retention import MOST_DAYS, Retention, RetentionClass
 from service.policy.terms import PolicyError
 
 MOST_BYTES = 1024 * 1024
@@ -121,6 +122,7 @@ class Section(_Strict):
 
     rules: Rules | None = None
     review: int | None = Field(None, ge=0, le=MOST_REVIEWED)
+    retention: RetentionClass | Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -171,6 +173,13 @@ class PolicyFile:
         """How many explained requests are listed for human review."""
         sizes = (self.section(model).review, self.document.default.review, DEFAULT_REVIEW)
         return next(size for size in sizes if size is not None)
+
+    def retention(self, model: str) -> Retention | None:
+        """How long its records are kept; None where the file does not say."""
+        for section in (self.section(model), self.document.default):
+            if section.retention is not None:
+                return Retention.of(section.retention)
+        return None
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -13,7 +13,7 @@ from schemas import Record, RecordPage
 from service.auth import Caller
 from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
 from service.errors import InvalidRequestError, StoreAwayError
-from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Page, Status
+from service.evidence import BadCursorError, DecisionFilter, EvidenceError, ListedStatus, Page
 from service.metrics import BACKEND
 from service.openapi import PREFER_PARAMETER
 from service.prefer import parse_prefer
@@ -85,7 +85,7 @@ class ListQuery(PageQuery):
     model: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None = None
     since: Moment | None = None
     until: Moment | None = None
-    status: Status | None = None
+    status: ListedStatus | None = None
 
 
 @router.get("/{request_id}/related", response_model=RecordPage)
