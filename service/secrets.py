@@ -16,6 +16,9 @@ POLICY_KEYS = "policy"
 REVIEW_KEYS = "review"
 """Purposes of the draws of a policy and of the sample for review, which must be independent."""
 
+LOG_KEYS = "log"
+"""Purpose of the key that signs the logs' checkpoints, of no tenant."""
+
 
 class Keyring:
     """HKDF-SHA256 keys of 32 bytes; the same secret file gives the same keys on every replica."""

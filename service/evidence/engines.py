@@ -23,6 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from service.evidence.arrivals import lay_arrivals
 from service.evidence.errors import EvidenceError, SchemaVersionError, StoreUnavailableError
 from service.evidence.rails import lay_rails
 from service.evidence.tables import SCHEMA_VERSION, meta, metadata
@@ -141,17 +142,16 @@ def _complete(connection: Connection) -> None:
         connection.execute(CreateTable(table, if_not_exists=True))
         for index in table.indexes:
             connection.execute(CreateIndex(index, if_not_exists=True))
+    lay_arrivals(connection)
     lay_rails(connection)
 
 
 @contextlib.contextmanager
 def alone(connection: Connection) -> Iterator[None]:
-    """All or nothing, and nobody else writes events meanwhile."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_sqlite else "BEGIN")
+    """All or nothing; on SQLite nobody else writes meanwhile."""
+    immediately = " IMMEDIATE" if connection.dialect.name == "sqlite" else ""
+    connection.exec_driver_sql(f"BEGIN{immediately}")
     try:
-        if not is_sqlite:
-            connection.exec_driver_sql("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
         yield
     except BaseException:
         connection.exec_driver_sql("ROLLBACK")

@@ -1,7 +1,6 @@
 """Events, and the bytes that are stored of them: header, payload and the commitment between."""
 
 import hmac
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -9,7 +8,7 @@ from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
 
-from service.uuid7 import uuid7
+from service.uuid7 import random_bytes, uuid7
 
 Status = Literal["complete", "pending", "failed", "skipped"]
 Lane = Literal["inline", "queued"]
@@ -332,7 +331,7 @@ def header_of(event: Event, *, record_key: bytes) -> bytes:
 
 def seal(event: Event) -> Row:
     """Give the event its record key and header: the row to insert. Cost: about 10 us."""
-    record_key = os.urandom(32)
+    record_key = random_bytes(32)
     return (
         event.event_id,
         idempotency_key(event.tenant, event.request_id, event.event_type),

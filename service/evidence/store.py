@@ -3,7 +3,7 @@
 import enum
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -15,7 +15,14 @@ from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
 from service.evidence import sampling
-from service.evidence.engines import alone, connect, create_file, database_url, prepare, translated_errors
+from service.evidence.engines import (
+    alone,
+    connect,
+    create_file,
+    database_url,
+    prepare,
+    translated_errors,
+)
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import Event, FinalEvent, Row, seal
 from service.evidence.following import PendingRequest, pending_of, select_pending
@@ -96,8 +103,8 @@ class EvidenceStore:
         if address.get_backend_name() == "sqlite":
             with translated_errors():
                 create_file(Path(str(address.database)))
-        # One for the writer, one for the probe, so that neither waits for a reader.
-        writing = connect(address, connections=2, busy_timeout_seconds=busy_timeout_seconds)
+        # For the writer, the probe and the ledger, so that none of them waits for a reader.
+        writing = connect(address, connections=3, busy_timeout_seconds=busy_timeout_seconds)
         reading = connect(address, connections=readers, busy_timeout_seconds=busy_timeout_seconds)
         store = cls(writing, reading)
         try:
@@ -238,25 +245,15 @@ class EvidenceStore:
         return [AppendOutcome.STORED] * len(rows)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection to read from. Raises StoreUnavailableError."""
-        with translated_errors(), self._reading.connect() as connection:
-            yield connection
-
-    @contextmanager
     def exclusively(self) -> Iterator[Connection]:
         """A transaction during which nobody else adds events, here or in another process, so that
         what it reads stays true until it commits. Keep it short: answers wait for it.
 
         Raises StoreUnavailableError.
         """
-        # Those of this process wait at the lock: at SQLite's they would sleep and try again.
-        with (
-            translated_errors(),
-            self._inserting,
-            self._writing.connect() as connection,
-            alone(connection),
-        ):
+        with self.changing() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
             yield connection
 
     def forget_pages(self, *, seconds: float = 5.0) -> bool:
@@ -264,7 +261,7 @@ class EvidenceStore:
 
         False when readers kept it from that for so long. PostgreSQL: nothing to do here.
         """
-        if self._writing.dialect.name != "sqlite":
+        if not self.is_sqlite:
             return True
         deadline = time.monotonic() + seconds
         while True:
@@ -279,6 +276,30 @@ class EvidenceStore:
         now = {"value": str(time.time_ns())}
         with translated_errors(), self._writing.connect() as connection:
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
+
+    @property
+    def is_sqlite(self) -> bool:
+        """The database is a file of SQLite's, else PostgreSQL."""
+        return self._writing.dialect.name == "sqlite"
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction. SQL errors inside become
+        StoreUnavailableError.
+        """
+        with translated_errors(), self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """One transaction, all or nothing. SQL errors inside become StoreUnavailableError.
+
+        On SQLite inserts of this process wait for its end, awake at once: a busy database would
+        have them sleep.
+        """
+        turn = self._inserting if self.is_sqlite else nullcontext()
+        with turn, translated_errors(), self._writing.connect() as connection, alone(connection):
+            yield connection
 
     def _insert(self, rows: Sequence[Row]) -> Outcomes:
         # PostgreSQL makes the second inserter of a key wait for the first: in one order everywhere,

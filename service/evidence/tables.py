@@ -146,28 +146,6 @@ erasures = Table(
     sqlite_with_rowid=False,
 )
 
-# The access log: who has read, exported or destroyed what. header: the exact bytes of its leaf.
-accesses = Table(
-    "accesses",
-    metadata,
-    Column("event_id", Text, primary_key=True),
-    Column("tenant", Text, nullable=False),
-    Column("principal", Text, nullable=False),
-    Column("request_id", Text),
-    Column("kind", Text, nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("header", LargeBinary, nullable=False),
-)
-ACCESS_COLUMNS = tuple(column.name for column in accesses.c)
-Index("accesses_by_time", accesses.c.at_us, accesses.c.event_id)
-Index(
-    "accesses_by_request",
-    accesses.c.request_id,
-    accesses.c.at_us,
-    sqlite_where=accesses.c.request_id.is_not(None),
-    postgresql_where=accesses.c.request_id.is_not(None),
-)
-
 # The logs: which event has which place in which tree. Apart from the events, because an update of
 # an event would write its payload again.
 log_entries = Table(
@@ -181,15 +159,15 @@ log_entries = Table(
     sqlite_with_rowid=False,
 )
 
-# 256 neighbouring node hashes of a tree, at the heights 8, 16, 24, ... (level 1, 2, 3, ...); only
-# whole tiles are stored, and the leaves are level 0 themselves.
-tiles = Table(
-    "tiles",
+# Nodes of the trees at the heights 8, 16, 24, ... (level 1, 2, 3, ...), each as soon as its subtree
+# is whole: one row for 256 entries, and no proof has to hash more than 256 rows a level.
+tree_nodes = Table(
+    "tree_nodes",
     metadata,
     Column("log", Text, primary_key=True),
     Column("level", Integer, primary_key=True, autoincrement=False),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
-    Column("hashes", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -203,3 +181,30 @@ checkpoints = Table(
     Column("note", Text, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# The access log: who read or exported what, in the log of its own.
+accesses = Table(
+    "accesses",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("request_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("header", LargeBinary, nullable=False),
+)
+
+ACCESS_COLUMNS = tuple(column.name for column in accesses.c)
+Index("accesses_by_time", accesses.c.at_us, accesses.c.event_id)
+Index(
+    "accesses_by_request",
+    accesses.c.request_id,
+    accesses.c.at_us,
+    sqlite_where=accesses.c.request_id.is_not(None),
+    postgresql_where=accesses.c.request_id.is_not(None),
+)
+
+SEQUENCED = (events, accesses)
+"""What is put into logs. On SQLite rowids say in which order rows were committed; on PostgreSQL a
+column `arrival` that these definitions leave out (see `service.evidence.arrivals`)."""
