@@ -15,6 +15,7 @@ from service.auth import Caller
 from service.batching import MOST_THREADS, Batcher
 from service.counting import count_failure, count_success, exemplar_of
 from service.delivery import Delivery, job_of
+from service.disposal import unrepeatable
 from service.errors import (
     ConflictError,
     InProgressError,
@@ -31,6 +32,7 @@ from service.evidence import (
     StoreBusyError,
     StoredDecision,
     StoreUnavailableError,
+    WithheldError,
 )
 from service.logs import log
 from service.planning import NOTHING, Plan, plan_explanation
@@ -300,7 +302,10 @@ class PredictService:
         self, served: ServedModel, ask: Ask, prepared: Prepared | None
     ) -> PredictReply:
         """The first answer's bytes; ConflictError for another request or principal."""
-        stored = await self.evidence.record(ask.caller.tenant, ask.request_id)
+        try:
+            stored = await self.evidence.record(ask.caller.tenant, ask.request_id)
+        except WithheldError as error:
+            raise unrepeatable(ask.caller.principal, error) from None
         if stored is None:
             raise InternalError("the record that took this ID cannot be found")
         decision = stored.decision

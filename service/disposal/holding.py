@@ -69,9 +69,7 @@ def hold(
     return total
 
 
-def _place(
-    connection: Connection, batch: list[RequestKey], order: Order, kind: Hold
-) -> Holding:
+def _place(connection: Connection, batch: list[RequestKey], order: Order, kind: Hold) -> Holding:
     targets = load(connection, batch)
     standing = {
         (found.tenant, found.request_id)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select, tuple_
 
+from service.accesses import Access, note
 from service.disposal.destroying import Destruction, Keys, destroy, destroy_content
 from service.disposal.facts import Order
 from service.disposal.targets import BATCH, events_about, load
@@ -55,27 +56,44 @@ def purge(
     *,
     now: datetime | None = None,
     keys: Keys | None = None,
-    pause: Callable[[float], None] = lambda _: None,
+    goes_on: Callable[[float], bool] = lambda _: True,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Purge:
     """Destroy the records whose time was over PURGE_GRACE ago and that no hold keeps.
 
     Headers, leaves and registered models stay. Several processes may do so at once: each batch
-    excludes the others and finds what is left. pause: told how long the last batch took, it waits
-    for others. Raises StoreUnavailableError.
+    excludes the others and finds what is left. What it did is counted in the access log. goes_on: told
+    how long the last batch took, it waits for others, or ends the run. Raises
+    StoreUnavailableError.
     """
     at = now or datetime.now(UTC)
     what = Destruction("purge", Order(principal, EXPIRED, at), keys)
     counts: Counter[Kind] = Counter()
-    while True:
+    spent = 0.0
+    while goes_on(spent):
         started = time.monotonic()
         with store.exclusively() as connection:
             found = _purge(connection, at, what)
         if found is None:
-            return Purge(counts, _held(store, at))
+            break
         counts += found
         progress(counts.total())
-        pause(time.monotonic() - started)
+        spent = time.monotonic() - started
+    if counts:
+        store.forget_pages()
+        _account(store, principal, counts)
+    return Purge(counts, _held(store, at))
+
+
+def _account(store: EvidenceStore, principal: str, counts: Mapping[Kind, int]) -> None:
+    """Into the access log, for each tenant; the events themselves are there already."""
+    for tenant in sorted({tenant for tenant, _, _ in counts}):
+        own = [
+            {"model": model, "retention_class": name, "purged": count}
+            for (of_tenant, model, name), count in sorted(counts.items())
+            if of_tenant == tenant
+        ]
+        note(store, Access(kind="purge", tenant=tenant, principal=principal, facts={"kinds": own}))
 
 
 def survey_purge(store: EvidenceStore, *, now: datetime | None = None) -> Purge:
@@ -99,9 +117,7 @@ def _purge(connection: Connection, at: datetime, what: Destruction) -> Counter[K
         return None
     decided = [(row.tenant, row.request_id) for row in rows if row.event_type == "decision"]
     targets = load(connection, decided)
-    counts = Counter(
-        (target.tenant, target.model, target.retention_class) for target in targets
-    )
+    counts = Counter((target.tenant, target.model, target.retention_class) for target in targets)
     about = events_about(connection, targets)
     destroy(connection, targets, about, what)
     done = {row.event_id for row in about}
@@ -123,9 +139,7 @@ _is_held = exists().where(
 )
 
 
-def _select_expired(
-    at: datetime, after: tuple[int, str] | None
-) -> Select[tuple[object, ...]]:
+def _select_expired(at: datetime, after: tuple[int, str] | None) -> Select[tuple[object, ...]]:
     """By the index of what still has content; those under a hold are passed over each time."""
     query: Select[tuple[object, ...]] = select(
         events.c.event_id,
@@ -147,8 +161,6 @@ def _is_over(at: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def _held(store: EvidenceStore, at: datetime) -> int:
-    query = select(func.count()).where(
-        *_is_over(at), _is_held, events.c.event_type == "decision"
-    )
+    query = select(func.count()).where(*_is_over(at), _is_held, events.c.event_type == "decision")
     with store.reading() as connection:
         return connection.execute(query).scalar_one()

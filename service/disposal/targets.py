@@ -74,7 +74,9 @@ _LOADED = (
 )
 
 
-def events_about(connection: Connection, targets: Sequence[Target]) -> Sequence[Row[tuple[object, ...]]]:
+def events_about(
+    connection: Connection, targets: Sequence[Target]
+) -> Sequence[Row[tuple[object, ...]]]:
     """Event ID, type, tenant, request ID, key and encoding of all that has content left.
 
     All events of a request have its time of receipt, whatever their own: that finds them by an

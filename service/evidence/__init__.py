@@ -2,13 +2,14 @@
 
 from service.evidence.errors import (
     BadCursorError,
+    ErasedError,
     EvidenceError,
-    GoneError,
-    QuarantinedError,
+    InQuarantineError,
     SchemaVersionError,
     StoreBusyError,
     StoreUnavailableError,
     UnreadablePayloadError,
+    WithheldError,
 )
 from service.evidence.events import (
     AnswerEvent,
@@ -42,6 +43,7 @@ __all__ = [
     "DecisionEvent",
     "DecisionFilter",
     "Ending",
+    "ErasedError",
     "Event",
     "EvidenceError",
     "EvidenceLog",
@@ -49,10 +51,10 @@ __all__ = [
     "FinalEvent",
     "FinalOutcome",
     "FinalStatus",
-    "GoneError",
     "HeaderConstants",
     "HeaderTemplate",
     "Hold",
+    "InQuarantineError",
     "Lane",
     "ListedDecision",
     "ListedStatus",
@@ -61,7 +63,6 @@ __all__ = [
     "Parts",
     "PendingRequest",
     "Priority",
-    "QuarantinedError",
     "Record",
     "RequestKey",
     "SchemaVersionError",
@@ -71,6 +72,7 @@ __all__ = [
     "StoredDecision",
     "StoredFinal",
     "UnreadablePayloadError",
+    "WithheldError",
     "final_payload",
     "laid_out",
 ]

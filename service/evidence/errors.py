@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+import orjson
+
 
 class EvidenceError(Exception):
     """Base of what this package raises.
@@ -11,8 +13,9 @@ class EvidenceError(Exception):
     ├── StoreBusyError          too many events already wait for the writer
     ├── SchemaVersionError      the database belongs to a newer release, or to nobody we know
     ├── UnreadablePayloadError  a stored payload has an encoding this release cannot open
-    ├── GoneError               the record has been destroyed; its header is left
-    ├── QuarantinedError        the record is kept, and nobody may read it
+    ├── WithheldError
+    │   ├── ErasedError         the record has been erased or purged; its header is left
+    │   └── InQuarantineError   the record is kept, and nobody may read it
     └── BadCursorError          a page cursor that this service did not make
     """
 
@@ -33,26 +36,32 @@ class UnreadablePayloadError(EvidenceError):
     """The stored payload has an encoding this release cannot open."""
 
 
-class GoneError(EvidenceError):
-    """The record has been destroyed; its header is left.
+class WithheldError(EvidenceError):
+    """There is a record, but it is not shown to anybody. header: its decision's."""
 
-    kind: `erasure`, `purge`, or None where only the key is known to be gone.
-    """
-
-    def __init__(self, *, actor: str, header: bytes, kind: str | None, at: datetime | None) -> None:
-        super().__init__("the record has been erased")
-        self.actor = actor
+    def __init__(self, header: bytes) -> None:
+        super().__init__((self.__doc__ or "").strip())
         self.header = header
+
+    @property
+    def actor(self) -> str:
+        """Who made it."""
+        return str(orjson.loads(self.header)["actor"])
+
+
+class ErasedError(WithheldError):
+    """The record has been erased."""
+
+    def __init__(
+        self, header: bytes, *, kind: str | None = None, at: datetime | None = None
+    ) -> None:
+        super().__init__(header)
         self.kind = kind
         self.at = at
 
 
-class QuarantinedError(EvidenceError):
-    """The record is in quarantine: it is kept, and nobody may read it."""
-
-    def __init__(self, *, actor: str) -> None:
-        super().__init__("the record is in quarantine")
-        self.actor = actor
+class InQuarantineError(WithheldError):
+    """The record is in quarantine."""
 
 
 class BadCursorError(EvidenceError):

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 import orjson
 from sqlalchemy import Connection, Row, ScalarSelect, Select, func, select
 
-from service.evidence.errors import GoneError, QuarantinedError, UnreadablePayloadError
+from service.evidence.errors import ErasedError, InQuarantineError, UnreadablePayloadError
 from service.evidence.events import (
     EPOCH,
     Answered,
@@ -143,30 +143,30 @@ def _strictest_hold() -> ScalarSelect[str]:
 
 def stored_decision(row: Row[tuple[object, ...]]) -> StoredDecision:
     """A row of `select_decision`. Raises UnreadablePayloadError for an encoding of the future,
-    GoneError for a record that has been destroyed.
+    ErasedError for a record that has been destroyed.
     """
     if row.payload is None:
-        raise GoneError(actor=row.actor, header=row.header, kind=None, at=None)
+        raise ErasedError(row.header)
     return _stored(StoredDecision, row)
 
 
 def check_readable(
     connection: Connection, rows: Sequence[Row[tuple[object, ...]]], key: RequestKey
 ) -> None:
-    """Raises GoneError, QuarantinedError for the record of that request in these rows."""
+    """Raises ErasedError, InQuarantineError for the record of that request in these rows."""
     found = (row for row in rows if row.event_type == "decision")
     decision = next(found, None)
     if decision is None:
         return
     if decision.payload is None:
-        raise _gone(connection, decision, key)
+        raise _erased(connection, decision, key)
     if decision.hold == "quarantine":
-        raise QuarantinedError(actor=decision.actor)
+        raise InQuarantineError(decision.header)
 
 
-def _gone(
+def _erased(
     connection: Connection, decision: Row[tuple[object, ...]], key: RequestKey
-) -> GoneError:
+) -> ErasedError:
     tenant, request_id = key
     wanted = select(erasures.c.kind, erasures.c.erased_us).where(
         erasures.c.tenant == tenant,
@@ -175,7 +175,7 @@ def _gone(
     )
     stands = connection.execute(wanted).one_or_none()
     kind, at = (None, None) if stands is None else (stands.kind, moment_of(stands.erased_us))
-    return GoneError(actor=decision.actor, header=decision.header, kind=kind, at=at)
+    return ErasedError(decision.header, kind=kind, at=at)
 
 
 def records_of(rows: Sequence[Row[tuple[object, ...]]], keys: Iterable[RequestKey]) -> list[Record]:

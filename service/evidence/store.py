@@ -165,8 +165,7 @@ class EvidenceStore:
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
 
-        Raises StoreUnavailableError, UnreadablePayloadError, GoneError for a record that has been
-        destroyed, QuarantinedError.
+        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError, InQuarantineError.
         """
         key = (tenant, request_id)
         with translated_errors(), self._reading.connect() as connection:

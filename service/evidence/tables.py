@@ -63,9 +63,7 @@ Index(
 # In the text of a query, not as a parameter: only so does a planner see that an index is enough.
 IS_PENDING = events.c.status == literal_column("'pending'")
 
-IS_ERASED = and_(
-    events.c.event_type == literal_column("'decision'"), events.c.payload.is_(None)
-)
+IS_ERASED = and_(events.c.event_type == literal_column("'decision'"), events.c.payload.is_(None))
 
 Index(
     "events_pending",

@@ -97,7 +97,7 @@ async def related(
     caller: CallerDep,
 ) -> Response:
     """Records that explain this request again, newest first. Scope: as its record."""
-    await runtime.watch.find(caller, request_id)
+    await runtime.watch.find(caller, request_id, what="list")
     matching = DecisionFilter(parent=request_id)
     return _answer(request, await _page(runtime, caller, matching, query))
 
@@ -114,6 +114,8 @@ async def list_records(
         model=query.model, status=query.status, since=query.since, until=query.until
     )
     page = await _page(runtime, caller, matching, query)
+    asked = query.model_dump(exclude_none=True, exclude={"cursor"})
+    await runtime.accesses.note(caller, "list", found=len(page.items), asked=asked)
     runtime.metrics.audit_reads.labels(BACKEND, "ok").inc()
     return _answer(request, page)
 

@@ -31,8 +31,8 @@ from service.evidence import (
     DecisionEvent,
     DecisionFilter,
     EvidenceStore,
-    GoneError,
-    QuarantinedError,
+    ErasedError,
+    InQuarantineError,
     StoreUnavailableError,
 )
 from service.evidence.events import OutcomeEvent, seal
@@ -62,7 +62,7 @@ def about(subject: str, request_id: str, **changes: object) -> DecisionEvent:
 def is_gone(store: EvidenceStore, request_id: str) -> bool:
     try:
         assert store.record("default", request_id) is not None
-    except GoneError:
+    except ErasedError:
         return True
     return False
 
@@ -124,7 +124,10 @@ def test_hold_and_release_alternate_and_the_last_of_several_holds_counts(
         assert release(store, keys, ORDER).changed == 1
         assert release(store, keys, ORDER).unchanged == 1
     assert standing_holds(store, "default") == []
-    assert types_of(store, "held-often") == ["decision", *["hold", "hold", "release", "release"] * 2]
+    assert types_of(store, "held-often") == [
+        "decision",
+        *["hold", "hold", "release", "release"] * 2,
+    ]
     assert erase(store, keys, ERASURE).erased == 1
     assert hold(store, keys, ORDER).gone == 1
 
@@ -148,7 +151,7 @@ def test_what_is_left_is_the_header_and_the_event_that_says_who_and_why(
     with store.reading() as connection:
         headers = list(connection.scalars(select(events.c.header)))
     erase(store, of_requests(store, "default", ["asked-later"]), ERASURE)
-    with pytest.raises(GoneError) as found:
+    with pytest.raises(ErasedError) as found:
         store.record("default", "asked-later")
     assert (found.value.kind, found.value.actor) == ("erasure", "local")
     assert found.value.at == ERASURE.order.at.replace(microsecond=ERASURE.order.at.microsecond)
@@ -257,7 +260,7 @@ def test_quarantine_keeps_a_record_and_keeps_everybody_from_it(store: EvidenceSt
     store.append(decision("leaked-one"))
     keys = of_requests(store, "default", ["leaked-one"])
     assert hold(store, keys, ORDER, kind="quarantine").changed == 1
-    with pytest.raises(QuarantinedError):
+    with pytest.raises(InQuarantineError):
         store.record("default", "leaked-one")
     assert erase(store, keys, ERASURE).held == (("default", "leaked-one"),)
     assert purge(store, "purge", now=AGES["expired past grace"]).held == 1
@@ -394,7 +397,9 @@ def test_erased_bytes_and_their_keys_are_in_no_page_of_the_database(tmp_path: Pa
         with store.reading() as connection:
             planted = [secret, *connection.scalars(select(events.c.record_key))]
         assert all(found_in(tmp_path, each) for each in planted)
-        erase(store, of_requests(store, "default", [f"with-secret-{i}" for i in range(30)]), ERASURE)
+        erase(
+            store, of_requests(store, "default", [f"with-secret-{i}" for i in range(30)]), ERASURE
+        )
         assert store.forget_pages()
         assert not any(found_in(tmp_path, each) for each in planted)
 
