@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
@@ -269,13 +270,9 @@ def laid_out(
     """
     if len(pieces) != 2 * len(names) + 1:
         raise ValueError(f"{len(pieces)} pieces around {len(names)} names")
-    ranges, end, i = {}, start, 0
-    for name in names:
-        begin = end + len(pieces[i])
-        end = begin + len(pieces[i + 1])
-        ranges[name] = (begin, end)
-        i += 2
-    return b"".join(pieces), ranges
+    ends = list(accumulate(map(len, pieces), initial=start))
+    named = zip(ends[1::2], ends[2::2], strict=False)  # the last end is of what follows the names
+    return b"".join(pieces), dict(zip(names, named, strict=True))
 
 
 def final_payload(
