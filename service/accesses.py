@@ -9,7 +9,6 @@ import getpass
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Literal
 
 import orjson
@@ -19,6 +18,7 @@ from service.auth import Caller
 from service.errors import StoreAwayError
 from service.evidence import EvidenceError, EvidenceLog, EvidenceStore
 from service.evidence.events import HEADER_VERSION, Row, microseconds
+from service.evidence.exclusive import insert_accesses
 from service.evidence.tables import accesses
 from service.logs import log
 from service.secrets import Keyring
@@ -53,7 +53,7 @@ class Access:
     tenant: str
     principal: str
     request_id: str | None = None
-    facts: Mapping[str, object] = MappingProxyType({})
+    facts: Mapping[str, object] = field(default_factory=dict)
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     event_id: str = field(default_factory=uuid7)
 
@@ -86,7 +86,7 @@ def note(store: EvidenceStore, access: Access) -> None:
     """Store an entry, durably before it returns. Raises StoreUnavailableError: then nothing may
     leave.
     """
-    store.insert_accesses([access.row()])
+    insert_accesses(store, [access.row()])
 
 
 def person_at_the_machine() -> str:

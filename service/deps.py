@@ -10,7 +10,6 @@ from service.errors import ForbiddenError
 from service.http import REQUEST_ID, RequestContext, context_of
 from service.runtime import Runtime
 
-
 EVIDENCE_SCOPES: frozenset[Scope] = frozenset({"audit", "admin"})
 """A refusal of these is written into the access log."""
 

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from threading import Event
 
-from service.disposal import Keys, Purge, purge
+from service.disposal import Purge, purge
 from service.evidence import EvidenceError, EvidenceLog, EvidenceStore
 from service.logs import log, place_of
 from service.metrics import Metrics
@@ -21,7 +21,6 @@ class PurgeJob:
 
     evidence: EvidenceLog
     metrics: Metrics
-    keys: Keys | None = None
     _is_over: Event = field(default_factory=Event)
 
     async def run(self) -> None:
@@ -44,7 +43,7 @@ class PurgeJob:
             self._tell(found)
 
     def _purge(self, store: EvidenceStore) -> Purge:
-        return purge(store, PRINCIPAL, keys=self.keys, goes_on=self._let_others)
+        return purge(store, PRINCIPAL, goes_on=self._let_others)
 
     def _tell(self, found: Purge) -> None:
         for (_, model, _), count in found.purged.items():

@@ -1,13 +1,15 @@
 """Erasure on request: what a subject, or whoever made a request, has a right to have forgotten."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from service.disposal.destroying import Destruction, destroy
+from service.disposal.destroying import WHOLE, Destruction, destroy
+from service.disposal.parting import destroy_parts
 from service.disposal.targets import Target, events_about, held_among, in_batches, load
 from service.evidence import EvidenceStore, RequestKey
+from service.evidence.exclusive import exclusively
 
 Progress = Callable[[int], None]
 
@@ -56,8 +58,9 @@ def erase(
     """Erase the records that no hold keeps, each batch at once.
 
     Raises StoreUnavailableError; called again, it goes on where it was. Free pages are overwritten
-    as they come free (`secure_delete`); call `EvidenceStore.forget_pages` at the end.
+    as they come free (`secure_delete`); call `forget_pages` at the end.
     """
+    what = replace(what, keys=what.keys or store.sealer.keys)
     total, dealt_with = Erasing(), 0
     for batch in in_batches(keys):
         total += _erase(store, batch, what)
@@ -67,7 +70,10 @@ def erase(
 
 
 def _erase(store: EvidenceStore, batch: list[RequestKey], what: Destruction) -> Erasing:
-    with store.exclusively() as connection:
+    with exclusively(store) as connection:
         free, found = _sorted_out(connection, batch)
-        destroy(connection, free, events_about(connection, free), what)
+        if what.subject == WHOLE:
+            destroy(connection, free, events_about(connection, free), what)
+        else:
+            destroy_parts(connection, free, what, store.sealer)
     return found

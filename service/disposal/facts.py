@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -55,7 +55,7 @@ class Fact:
     target: Target
     order: Order
     said: Mapping[str, object]
-    is_only: bool = False
+    is_only: bool = field(default=False, kw_only=True)
 
     def sealed(self) -> tuple[str, Row]:
         """Its event ID, and the row to insert; it never expires."""

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, tuple_
 from service.disposal.facts import Fact, Order, tell, us
 from service.disposal.targets import in_batches, load
 from service.evidence import EvidenceStore, Hold, RequestKey
+from service.evidence.exclusive import exclusively
 from service.evidence.reading import moment_of
 from service.evidence.tables import holds
 
@@ -62,7 +63,7 @@ def hold(
     """
     total, dealt_with = Holding(), 0
     for batch in in_batches(keys):
-        with store.exclusively() as connection:
+        with exclusively(store) as connection:
             total += _place(connection, batch, order, kind)
         dealt_with += len(batch)
         progress(dealt_with)
@@ -110,7 +111,7 @@ def release(
     """
     total, dealt_with = Holding(), 0
     for batch in in_batches(keys):
-        with store.exclusively() as connection:
+        with exclusively(store) as connection:
             total += _lift(connection, batch, order, kind, placed_for)
         dealt_with += len(batch)
         progress(dealt_with)

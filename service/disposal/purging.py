@@ -9,11 +9,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select, tuple_
 
 from service.accesses import Access, note
-from service.disposal.destroying import Destruction, Keys, destroy, destroy_content
+from service.disposal.destroying import Destruction, destroy, destroy_content
 from service.disposal.facts import Order
-from service.disposal.targets import BATCH, events_about, load
+from service.disposal.targets import BATCH, DESTROYED, events_about, load
 from service.evidence import EvidenceStore
 from service.evidence.events import microseconds
+from service.evidence.exclusive import exclusively, forget_pages
 from service.evidence.tables import events, holds
 
 PURGE_GRACE = timedelta(days=2)
@@ -55,24 +56,23 @@ def purge(
     principal: str,
     *,
     now: datetime | None = None,
-    keys: Keys | None = None,
     goes_on: Callable[[float], bool] = lambda _: True,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Purge:
     """Destroy the records whose time was over PURGE_GRACE ago and that no hold keeps.
 
     Headers, leaves and registered models stay. Several processes may do so at once: each batch
-    excludes the others and finds what is left. What it did is counted in the access log. goes_on: told
-    how long the last batch took, it waits for others, or ends the run. Raises
-    StoreUnavailableError.
+    excludes the others and finds what is left. What it did is counted in the access log.
+    goes_on: told how long the last batch took, it waits for others, or ends the run.
+    Raises StoreUnavailableError.
     """
     at = now or datetime.now(UTC)
-    what = Destruction("purge", Order(principal, EXPIRED, at), keys)
+    what = Destruction("purge", Order(principal, EXPIRED, at), store.sealer.keys)
     counts: Counter[Kind] = Counter()
     spent = 0.0
     while goes_on(spent):
         started = time.monotonic()
-        with store.exclusively() as connection:
+        with exclusively(store) as connection:
             found = _purge(connection, at, what)
         if found is None:
             break
@@ -80,7 +80,7 @@ def purge(
         progress(counts.total())
         spent = time.monotonic() - started
     if counts:
-        store.forget_pages()
+        forget_pages(store)
         _account(store, principal, counts)
     return Purge(counts, _held(store, at))
 
@@ -141,15 +141,9 @@ _is_held = exists().where(
 
 def _select_expired(at: datetime, after: tuple[int, str] | None) -> Select[tuple[object, ...]]:
     """By the index of what still has content; those under a hold are passed over each time."""
-    query: Select[tuple[object, ...]] = select(
-        events.c.event_id,
-        events.c.event_type,
-        events.c.tenant,
-        events.c.request_id,
-        events.c.record_key,
-        events.c.encoding,
-        events.c.expires_us,
-    ).where(*_is_over(at), ~_is_held)
+    query: Select[tuple[object, ...]] = select(*DESTROYED, events.c.expires_us).where(
+        *_is_over(at), ~_is_held
+    )
     if after is not None:
         query = query.where(tuple_(events.c.expires_us, events.c.event_id) > tuple_(*after))
     return query.order_by(events.c.expires_us, events.c.event_id).limit(BATCH)

@@ -28,6 +28,7 @@ class Target:
     model: str
     version: int
     status: str | None
+    subjects: str | None
     received_us: int
     header: bytes
     is_gone: bool
@@ -69,15 +70,29 @@ _LOADED = (
     "model",
     "version",
     "status",
+    "subjects",
     "received_us",
     "header",
 )
 
 
+DESTROYED = (
+    events.c.event_id,
+    events.c.event_type,
+    events.c.tenant,
+    events.c.request_id,
+    events.c.subjects,
+    events.c.record_key,
+    events.c.encoding,
+    events.c.header,
+)
+"""What must be known of an event to destroy what it says."""
+
+
 def events_about(
     connection: Connection, targets: Sequence[Target]
 ) -> Sequence[Row[tuple[object, ...]]]:
-    """Event ID, type, tenant, request ID, key and encoding of all that has content left.
+    """All that has content left, without its content.
 
     All events of a request have its time of receipt, whatever their own: that finds them by an
     index, also those of types that this release does not know.
@@ -85,14 +100,7 @@ def events_about(
     found: list[Row[tuple[object, ...]]] = []
     for tenant in {target.tenant for target in targets}:
         own = [target for target in targets if target.tenant == tenant]
-        query: Select[tuple[object, ...]] = select(
-            events.c.event_id,
-            events.c.event_type,
-            events.c.tenant,
-            events.c.request_id,
-            events.c.record_key,
-            events.c.encoding,
-        ).where(
+        query: Select[tuple[object, ...]] = select(*DESTROYED).where(
             events.c.tenant == tenant,
             events.c.event_type.in_(_content_types(connection, tenant)),
             events.c.received_us.in_({target.received_us for target in own}),

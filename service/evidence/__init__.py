@@ -31,6 +31,7 @@ from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, ListedStatus, Page
 from service.evidence.log import EvidenceLog
 from service.evidence.reading import Hold, Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.sealing import Sealer
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
 
@@ -66,6 +67,7 @@ __all__ = [
     "Record",
     "RequestKey",
     "SchemaVersionError",
+    "Sealer",
     "Status",
     "StoreBusyError",
     "StoreUnavailableError",

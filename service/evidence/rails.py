@@ -106,7 +106,7 @@ BEGIN
   ON CONFLICT DO NOTHING;
   RETURN NULL;
 END $$;
-"""
+"""  # noqa: S608  # only fixed texts
 
 
 def _postgresql_statements() -> dict[str, str]:

@@ -11,20 +11,20 @@ from pathlib import Path
 from threading import Lock
 from typing import Self
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
+from service.databases import connect, create_file
 from service.evidence import sampling
 from service.evidence.engines import (
     alone,
-    connect,
-    create_file,
+    bind_keys,
     database_url,
     prepare,
     translated_errors,
 )
-from service.evidence.errors import StoreUnavailableError
-from service.evidence.events import Event, FinalEvent, Row, seal
+from service.evidence.errors import ErasedError, StoreUnavailableError
+from service.evidence.events import Event, FinalEvent, Row
 from service.evidence.following import PendingRequest, pending_of, select_pending
 from service.evidence.listing import (
     EVERY_DECISION,
@@ -44,11 +44,12 @@ from service.evidence.reading import (
     select_records,
     stored_decision,
 )
-from service.evidence.tables import ACCESS_COLUMNS, INSERTED_COLUMNS, accesses, events, meta
+from service.evidence.sealing import Sealed, Sealer
+from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.keystore import KeyStore
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
 _HUNG_SECONDS = 1.0
-_AGAIN_SECONDS = 0.05
 _REQUEST = slice(INSERTED_COLUMNS.index("tenant"), INSERTED_COLUMNS.index("request_id") + 1)
 _EVENT_ID = INSERTED_COLUMNS.index("event_id")
 _REFUSALS_OF_VALUES = (
@@ -84,7 +85,8 @@ Outcomes = list[Outcome]
 class EvidenceStore:
     """A database of events. Safe to call from several threads, `readers` of them at once."""
 
-    def __init__(self, writing: Engine, reading: Engine) -> None:
+    def __init__(self, writing: Engine, reading: Engine, sealer: Sealer) -> None:
+        self.sealer = sealer
         self._writing = writing
         self._reading = reading
         marker = "?" if writing.dialect.name == "sqlite" else "%s"
@@ -93,11 +95,22 @@ class EvidenceStore:
         self._inserting = Lock()
 
     @classmethod
-    def open(cls, url: str, *, readers: int = 4, busy_timeout_seconds: float = 3.0) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        keys: KeyStore | None = None,
+        encrypts: bool = True,
+        readers: int = 4,
+        busy_timeout_seconds: float = 3.0,
+    ) -> Self:
         """Open or create the database at a SQLAlchemy URL.
 
+        keys: for encrypting payloads, unless encrypts is False, and for reading them; without it
+        they are stored as JSON. It is not closed with this.
         busy_timeout_seconds: how long a SQLite write waits for another process's.
-        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL.
+        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL or the
+        keys of another database.
         """
         address = database_url(url)
         if address.get_backend_name() == "sqlite":
@@ -106,10 +119,12 @@ class EvidenceStore:
         # For the writer, the probe and the ledger, so that none of them waits for a reader.
         writing = connect(address, connections=3, busy_timeout_seconds=busy_timeout_seconds)
         reading = connect(address, connections=readers, busy_timeout_seconds=busy_timeout_seconds)
-        store = cls(writing, reading)
+        store = cls(writing, reading, Sealer(keys, encrypts=encrypts))
         try:
             with translated_errors(), writing.connect() as connection:
                 prepare(connection)
+                if keys is not None:
+                    bind_keys(connection, keys.identity)
         except BaseException:
             store.close()
             raise
@@ -131,12 +146,22 @@ class EvidenceStore:
 
     def append(self, event: Event) -> AppendOutcome:
         """Store one event, durably before it returns. Raises StoreUnavailableError."""
-        return _raised(*self.insert([seal(event)]))
+        return _raised(*self.store([self.sealer.seal(event)]))
 
     def append_final(self, event: FinalEvent) -> FinalOutcome:
         """Store an explanation with its outcome, both or none. Raises StoreUnavailableError."""
-        stored, counted = map(_raised, self.insert([seal(event), seal(event.counted())]))
+        sealed = [self.sealer.seal(event), self.sealer.seal(event.counted())]
+        stored, counted = map(_raised, self.store(sealed))
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
+
+    def store(self, sealed: Sequence[Sealed]) -> Outcomes:
+        """As `insert`, of events that are compressed and encrypted first."""
+        rows, refused = self.sealer.rows(sealed)
+        outcomes = self.insert(rows) if rows else []
+        if not refused:
+            return outcomes
+        stored = iter(outcomes)
+        return [refused.get(one.request) or next(stored) for one in sealed]
 
     def insert(self, rows: Sequence[Row]) -> Outcomes:
         """Store rows in one transaction and say of each what became of it.
@@ -157,10 +182,15 @@ class EvidenceStore:
             return self.insert(rows[:half]) + self.insert(rows[half:])
 
     def get(self, tenant: str, request_id: str) -> StoredDecision | None:
-        """The decision of that request, None if there is none. Raises StoreUnavailableError."""
+        """The decision of that request, None if there is none.
+
+        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError.
+        """
         with translated_errors(), self._reading.connect() as connection:
             row = connection.execute(select_decision(tenant, request_id)).one_or_none()
-        return None if row is None else stored_decision(row)
+        if row is None:
+            return None
+        return stored_decision(row, *self.sealer.open([row]))
 
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
@@ -171,16 +201,17 @@ class EvidenceStore:
         with translated_errors(), self._reading.connect() as connection:
             rows = connection.execute(select_records([key])).all()
             check_readable(connection, rows, key)
-        return next(iter(records_of(rows, [key])), None)
+        found = next(iter(records_of(rows, [key], self.sealer)), None)
+        if isinstance(found, ErasedError):
+            raise found
+        return found
 
     def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
         """As `record` of several requests (up to some hundreds) in one query, in their order;
-        unknown and destroyed ones are left out, those in quarantine are not: it is for whoever
+        unknown and erased ones are left out, those in quarantine are not: it is for whoever
         completes records, not for who shows them.
         """
-        with translated_errors(), self._reading.connect() as connection:
-            rows = connection.execute(select_records(keys)).all()
-        return records_of(rows, keys)
+        return [found for found in self._records(keys) if not isinstance(found, ErasedError)]
 
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
@@ -236,40 +267,6 @@ class EvidenceStore:
             with self._reading.connect() as connection:
                 return sampling.listed(connection, chosen)
 
-    def insert_accesses(self, rows: Sequence[Row]) -> Outcomes:
-        """Store rows of the access log in one transaction. Raises StoreUnavailableError."""
-        values = [dict(zip(ACCESS_COLUMNS, row, strict=True)) for row in rows]
-        with translated_errors(), self._inserting, self._writing.connect() as connection:
-            connection.execute(insert(accesses).values(values))
-        return [AppendOutcome.STORED] * len(rows)
-
-    @contextmanager
-    def exclusively(self) -> Iterator[Connection]:
-        """A transaction during which nobody else adds events, here or in another process, so that
-        what it reads stays true until it commits. Keep it short: answers wait for it.
-
-        Raises StoreUnavailableError.
-        """
-        with self.changing() as connection:
-            if not self.is_sqlite:
-                connection.exec_driver_sql("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
-            yield connection
-
-    def forget_pages(self, *, seconds: float = 5.0) -> bool:
-        """Empty SQLite's write-ahead log, which still holds what was there before an erasure.
-
-        False when readers kept it from that for so long. PostgreSQL: nothing to do here.
-        """
-        if not self.is_sqlite:
-            return True
-        deadline = time.monotonic() + seconds
-        while True:
-            with translated_errors(), self._inserting, self._writing.connect() as connection:
-                busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
-            if not busy or time.monotonic() > deadline:
-                return not busy
-            time.sleep(_AGAIN_SECONDS)
-
     def probe(self) -> None:
         """Commit a write that carries nothing; StoreUnavailableError if the store takes none."""
         now = {"value": str(time.time_ns())}
@@ -299,6 +296,11 @@ class EvidenceStore:
         turn = self._inserting if self.is_sqlite else nullcontext()
         with turn, translated_errors(), self._writing.connect() as connection, alone(connection):
             yield connection
+
+    def _records(self, keys: Sequence[RequestKey]) -> Sequence[Record | ErasedError]:
+        with translated_errors(), self._reading.connect() as connection:
+            rows = connection.execute(select_records(keys)).all()
+        return records_of(rows, keys, self.sealer)
 
     def _insert(self, rows: Sequence[Row]) -> Outcomes:
         # PostgreSQL makes the second inserter of a key wait for the first: in one order everywhere,

@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from service.evidence.errors import StoreBusyError, StoreUnavailableError
-from service.evidence.events import Row
 from service.evidence.store import AppendOutcome, Outcome
 from service.logs import log, place_of
 
 BATCH_ROWS = 512
 
-Insert = Callable[[Sequence[Row]], Sequence[Outcome]]
+Item = TypeVar("Item")
 Answer = asyncio.Future[AppendOutcome]
-Pending = tuple[Row, Answer]
+Pending = tuple[Item, Answer]
 
 
 class CommitObserver(Protocol):
@@ -32,7 +31,7 @@ class CommitObserver(Protocol):
         ...
 
 
-class GroupWriter:
+class GroupWriter(Generic[Item]):
     """Turns concurrent appends into few commits.
 
     It waits for no timer: it commits what is there, and while that commit waits for the disk the
@@ -41,7 +40,7 @@ class GroupWriter:
 
     def __init__(
         self,
-        insert: Insert,
+        insert: Callable[[Sequence[Item]], Sequence[Outcome]],
         *,
         loop: asyncio.AbstractEventLoop,
         queue_limit: int,
@@ -52,14 +51,14 @@ class GroupWriter:
         self._loop = loop
         self._queue_limit = queue_limit
         self._observer = observer
-        self._queue: SimpleQueue[Sequence[Pending] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Pending[Item]] | None] = SimpleQueue()
         self._pending = 0  # touched on the loop's thread only
         self._on_idle: list[Callable[[], None]] = []
         self._closed = False
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, rows: Sequence[Pending]) -> None:
+    def submit(self, rows: Sequence[Pending[Item]]) -> None:
         """Queue rows that belong into one commit. Their futures get an outcome or
         StoreUnavailableError; cancelling one does not take its row back.
 
@@ -98,8 +97,8 @@ class GroupWriter:
             left, _unavailable("the evidence log was closed before this was stored", left)
         )
 
-    def _take_all(self) -> list[Pending]:
-        taken: list[Pending] = []
+    def _take_all(self) -> list[Pending[Item]]:
+        taken: list[Pending[Item]] = []
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -117,9 +116,9 @@ class GroupWriter:
                 log.error("evidence_writer_failed", events=len(batch), place=place_of(error))
                 self._answer(batch, _unavailable("the evidence writer failed", batch))
 
-    def _next_batch(self) -> list[Pending]:
+    def _next_batch(self) -> list[Pending[Item]]:
         """Everything that has arrived, at least one row; empty when there will be no more."""
-        batch: list[Pending] = []
+        batch: list[Pending[Item]] = []
         item = self._queue.get()
         while item is not None:
             batch += item
@@ -130,7 +129,7 @@ class GroupWriter:
             self._queue.put(None)
         return batch
 
-    def _commit(self, batch: list[Pending]) -> None:
+    def _commit(self, batch: list[Pending[Item]]) -> None:
         started = time.perf_counter()
         try:
             outcomes = self._insert([row for row, _ in batch])
@@ -141,12 +140,12 @@ class GroupWriter:
         self._answer(batch, outcomes)
         self._report(outcomes, seconds)
 
-    def _answer(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+    def _answer(self, batch: Sequence[Pending[Item]], outcomes: Sequence[Outcome]) -> None:
         # A closed loop has nobody waiting; what is queued is committed all the same.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._resolve, batch, outcomes)
 
-    def _resolve(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+    def _resolve(self, batch: Sequence[Pending[Item]], outcomes: Sequence[Outcome]) -> None:
         for (_, answer), outcome in zip(batch, outcomes, strict=True):
             if answer.done():
                 continue
@@ -170,5 +169,5 @@ class GroupWriter:
             self._observer.on_commit(stored, seconds)
 
 
-def _unavailable(reason: str, batch: Sequence[Pending]) -> list[Outcome]:
+def _unavailable(reason: str, batch: Sequence[object]) -> list[Outcome]:
     return [StoreUnavailableError(reason) for _ in batch]

@@ -30,12 +30,13 @@ from service.errors import UsageError
 from service.evidence import (
     DecisionEvent,
     DecisionFilter,
-    EvidenceStore,
     ErasedError,
+    EvidenceStore,
     InQuarantineError,
     StoreUnavailableError,
 )
 from service.evidence.events import OutcomeEvent, seal
+from service.evidence.exclusive import exclusively, forget_pages
 from service.evidence.tables import erasures, events
 
 EXPIRY = START + timedelta(days=183)
@@ -350,7 +351,7 @@ def test_keys_go_before_their_payloads_and_an_interrupted_erasure_is_completed(
     store: EvidenceStore,
 ) -> None:
     store.append(decision("interrupted"))
-    with store.exclusively() as connection:
+    with exclusively(store) as connection:
         connection.execute(text("DROP TRIGGER events_change_rail" + _of(store)))
         connection.execute(text("UPDATE events SET encoding = 'aesgcm'"))
     keys, broken, whole = of_requests(store, "default", ["interrupted"]), KeyStub(), KeyStub()
@@ -400,7 +401,7 @@ def test_erased_bytes_and_their_keys_are_in_no_page_of_the_database(tmp_path: Pa
         erase(
             store, of_requests(store, "default", [f"with-secret-{i}" for i in range(30)]), ERASURE
         )
-        assert store.forget_pages()
+        assert forget_pages(store)
         assert not any(found_in(tmp_path, each) for each in planted)
 
 
