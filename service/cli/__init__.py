@@ -3,7 +3,9 @@
 import typer
 
 from service.cli import (
+    accesses,
     demo,
+    disposal,
     explain,
     keys,
     models,
@@ -28,5 +30,12 @@ app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)
 app.command("review")(review.review)
+app.command("erase")(disposal.erase)
+app.command("hold")(disposal.hold)
+app.command("release")(disposal.release)
+app.command("holds")(disposal.holds)
+app.command("quarantine")(disposal.quarantine)
+app.command("purge")(disposal.purge)
+app.command("accesses")(accesses.accesses)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

@@ -1,6 +1,7 @@
 """One subject erased from a record about several: his sections go, the others' stay."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import orjson
 from sqlalchemy import Connection, Row, select, update
@@ -75,8 +76,7 @@ def _destroy_part(
 
 def _with_payload(connection: Connection, event_id: str) -> StoredEvent:
     query = select(*DESTROYED, events.c.payload).where(events.c.event_id == event_id)
-    found: StoredEvent = connection.execute(query).one()
-    return found
+    return cast("StoredEvent", connection.execute(query).one())
 
 
 def _sections(row: StoredEvent, subject: str) -> frozenset[int]:

@@ -1,136 +1,37 @@
-"""Holding, erasing and purging: what each may do to a record, and what is left of it."""
+"""Erasure: what goes, what is left, and what can never come back."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 
 import orjson
 import pytest
 from decisions import CONFLICT, START, STORED, decision, final, pending
+from disposals import ERASURE, EXPIRY, SUBJECT, about, contents, is_gone, types_of
 from sqlalchemy import select, text
 
 from service.disposal import (
-    PURGE_GRACE,
-    Destruction,
-    Order,
     erase,
-    hold,
-    of_model,
     of_requests,
     of_subject,
-    purge,
-    release,
-    standing_holds,
     survey,
-    survey_purge,
 )
-from service.errors import UsageError
 from service.evidence import (
-    DecisionEvent,
     DecisionFilter,
     ErasedError,
     EvidenceStore,
-    InQuarantineError,
     StoreUnavailableError,
 )
 from service.evidence.events import OutcomeEvent, seal
 from service.evidence.exclusive import exclusively, forget_pages
-from service.evidence.tables import erasures, events
-
-EXPIRY = START + timedelta(days=183)
-AGES = {
-    "not expired": EXPIRY - timedelta(days=1),
-    "expired within grace": EXPIRY + PURGE_GRACE - timedelta(minutes=1),
-    "expired past grace": EXPIRY + PURGE_GRACE + timedelta(minutes=1),
-}
-ORDER = Order("cli:test", "case-7", datetime.now(UTC))
-ERASURE = Destruction("erasure", Order("cli:test", "request", datetime.now(UTC)))
-SUBJECT = "ab" * 32
+from service.evidence.tables import events
 
 
 @pytest.fixture
 def store(url: str) -> Iterator[EvidenceStore]:
     with EvidenceStore.open(url) as opened:
         yield opened
-
-
-def about(subject: str, request_id: str, **changes: object) -> DecisionEvent:
-    return replace(decision(request_id), subjects=orjson.dumps([subject]).decode(), **changes)  # type: ignore[arg-type]
-
-
-def is_gone(store: EvidenceStore, request_id: str) -> bool:
-    try:
-        assert store.record("default", request_id) is not None
-    except ErasedError:
-        return True
-    return False
-
-
-def types_of(store: EvidenceStore, request_id: str) -> list[str]:
-    query = select(events.c.event_type).where(events.c.request_id == request_id)
-    with store.reading() as connection:
-        return list(connection.scalars(query.order_by(events.c.event_id)))
-
-
-def contents(store: EvidenceStore, request_id: str) -> set[tuple[str, bool]]:
-    """Types of the events about a request, and whether anything is left in each."""
-    query = select(events).where(events.c.request_id == request_id)
-    with store.reading() as connection:
-        return {
-            (row.event_type, row.payload is not None or row.record_key is not None)
-            for row in connection.execute(query)
-        }
-
-
-@pytest.mark.parametrize("age", list(AGES))
-@pytest.mark.parametrize("standing", ["no hold", "held", "released"])
-@pytest.mark.parametrize("deed", ["erase", "purge"])
-def test_a_hold_beats_erasure_and_expiry_and_only_what_is_past_its_grace_is_purged(
-    store: EvidenceStore, age: str, standing: str, deed: str
-) -> None:
-    store.append(decision("of-the-matrix"))
-    keys = of_requests(store, "default", ["of-the-matrix"])
-    if standing != "no hold":
-        assert hold(store, keys, ORDER).changed == 1
-    if standing == "released":
-        assert release(store, keys, ORDER).changed == 1
-    if deed == "erase":
-        found = erase(store, keys, ERASURE)
-        assert (found.erased, len(found.held)) == ((0, 1) if standing == "held" else (1, 0))
-    else:
-        purged = purge(store, "purge", now=AGES[age])
-        is_due = age == "expired past grace"
-        assert purged.total == int(is_due and standing != "held")
-        assert purged.held == int(is_due and standing == "held")
-    expected = standing != "held" and (deed == "erase" or age == "expired past grace")
-    assert is_gone(store, "of-the-matrix") is expected
-    assert types_of(store, "of-the-matrix").count({"erase": "erasure"}.get(deed, deed)) == expected
-
-
-def test_hold_and_release_alternate_and_the_last_of_several_holds_counts(
-    store: EvidenceStore,
-) -> None:
-    store.append(decision("held-often"))
-    keys = of_requests(store, "default", ["held-often"])
-    other = replace(ORDER, reason="case-8")
-    for _ in range(2):
-        assert hold(store, keys, ORDER).changed == 1
-        assert hold(store, keys, ORDER).unchanged == 1
-        assert hold(store, keys, other).changed == 1
-        assert release(store, keys, ORDER, placed_for="case-7").changed == 1
-        assert [each.reason for each in standing_holds(store)] == ["case-8"]
-        assert len(survey(store, keys).held) == 1
-        assert release(store, keys, ORDER).changed == 1
-        assert release(store, keys, ORDER).unchanged == 1
-    assert standing_holds(store, "default") == []
-    assert types_of(store, "held-often") == [
-        "decision",
-        *["hold", "hold", "release", "release"] * 2,
-    ]
-    assert erase(store, keys, ERASURE).erased == 1
-    assert hold(store, keys, ORDER).gone == 1
 
 
 def test_erasing_twice_is_erasing_once(store: EvidenceStore) -> None:
@@ -194,22 +95,6 @@ def test_records_that_explain_a_request_again_are_found_with_it(store: EvidenceS
     assert of_requests(store, "default", ["thrice"]) == [("default", "thrice")]
 
 
-def test_a_model_is_held_for_a_time_page_by_page(
-    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.disposal.targets._PAGE", 3)
-    monkeypatch.setattr("service.disposal.targets.BATCH", 2)
-    for minute in range(10):
-        store.append(decision(f"at-minute-{minute}", minute=minute))
-    period = START + timedelta(minutes=2), START + timedelta(minutes=9)
-    counts: list[int] = []
-    keys = of_model(store, "default", "credit", period)
-    held = hold(store, keys, ORDER, progress=counts.append)
-    assert (held.changed, counts) == (7, [2, 4, 6, 7])
-    assert len(list(of_model(store, "default", "credit", (None, None)))) == 10
-    assert list(of_model(store, "default", "other", (None, None))) == []
-
-
 def test_nothing_is_said_of_an_erased_record_that_would_bring_it_back(
     store: EvidenceStore,
 ) -> None:
@@ -257,19 +142,6 @@ def test_finals_stored_while_their_records_are_erased_never_outlive_them(
         assert list(connection.scalars(content)) == []
 
 
-def test_quarantine_keeps_a_record_and_keeps_everybody_from_it(store: EvidenceStore) -> None:
-    store.append(decision("leaked-one"))
-    keys = of_requests(store, "default", ["leaked-one"])
-    assert hold(store, keys, ORDER, kind="quarantine").changed == 1
-    with pytest.raises(InQuarantineError):
-        store.record("default", "leaked-one")
-    assert erase(store, keys, ERASURE).held == (("default", "leaked-one"),)
-    assert purge(store, "purge", now=AGES["expired past grace"]).held == 1
-    assert release(store, keys, ORDER).changed == 0
-    assert release(store, keys, ORDER, kind="quarantine").changed == 1
-    assert not is_gone(store, "leaked-one")
-
-
 def test_listings_and_samples_say_what_is_erased(store: EvidenceStore) -> None:
     waiting = pending("listed-3", minute=3)
     for event in (decision("listed-1"), decision("listed-2", minute=1), waiting, final(waiting)):
@@ -292,59 +164,6 @@ def test_listings_and_samples_say_what_is_erased(store: EvidenceStore) -> None:
         "default", "credit", period=(START, EXPIRY), size=9, rank=lambda each: each.encode()
     )
     assert [item.request_id for item in sample] == ["listed-2"]
-
-
-def test_a_purge_counts_by_tenant_model_and_class_and_passes_over_what_is_held(
-    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.disposal.purging.BATCH", 3)
-    for i in range(10):
-        waiting = pending(f"expired-{i}", tenant=f"t{i % 2}")
-        store.append(waiting)
-        store.append_final(final(waiting))
-    later = AGES["expired past grace"]
-    hold(store, of_requests(store, "t0", ["expired-0"]), ORDER)
-    expected = {("t0", "credit", "default"): 4, ("t1", "credit", "default"): 5}
-    assert survey_purge(store, now=later).purged == expected
-    found = purge(store, "purge", now=later)
-    assert (found.purged, found.held, found.total) == (expected, 1, 9)
-    assert purge(store, "purge", now=later).total == 0
-    left = select(events.c.request_id).where(
-        events.c.payload.is_not(None), events.c.expires_us.is_not(None)
-    )
-    with store.reading() as connection:
-        assert set(connection.scalars(left)) == {"expired-0"}
-        assert len(list(connection.execute(select(erasures)))) == 9
-    assert survey_purge(store, now=later).document() == {"purged": 0, "held": 1, "by_kind": []}
-
-
-def test_two_purges_at_once_destroy_each_record_once(
-    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.disposal.purging.BATCH", 2)
-    for i in range(20):
-        store.append(decision(f"expired-{i:02}"))
-    totals: list[int] = []
-
-    def run() -> None:
-        totals.append(purge(store, "purge", now=AGES["expired past grace"]).total)
-
-    threads = [Thread(target=run) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(totals) == 20
-
-
-def test_what_is_noted_after_an_erasure_is_purged_in_its_time(store: EvidenceStore) -> None:
-    event = decision("noted-later")
-    store.append(event)
-    erase(store, of_requests(store, "default", ["noted-later"]), ERASURE)
-    note = OutcomeEvent.about(event, "timeout", actor="outbox", completed_at=EXPIRY)
-    store.append(note)
-    assert purge(store, "purge", now=AGES["expired past grace"]).total == 0
-    assert ("outcome", False) in contents(store, "noted-later")
 
 
 def test_keys_go_before_their_payloads_and_an_interrupted_erasure_is_completed(
@@ -381,12 +200,6 @@ class KeyStub:
 def _of(store: EvidenceStore) -> str:
     with store.reading() as connection:
         return "" if connection.dialect.name == "sqlite" else " ON events"
-
-
-@pytest.mark.parametrize("reason", ["", "Max Mustermann", "a" * 65, "x@y.example", "ü"])
-def test_a_reason_is_a_code_and_no_prose(reason: str) -> None:
-    with pytest.raises(UsageError):
-        Order("cli:test", reason, datetime.now(UTC))
 
 
 def test_erased_bytes_and_their_keys_are_in_no_page_of_the_database(tmp_path: Path) -> None:
