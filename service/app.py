@@ -30,8 +30,9 @@ from service.errors import (
 )
 from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
+from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
-from service.metrics import CommitCounts, Metrics
+from service.metrics import CommitCounts, LogCounts, Metrics
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
@@ -42,7 +43,7 @@ from service.queue_metrics import QueueMetrics
 from service.registry import Registry
 from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
-from service.routes import documents, explanations, followups, health, models
+from service.routes import documents, explanations, followups, health, ledger, models
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint, count_refusal
 from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
@@ -98,7 +99,7 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for part in (explanations, followups, models, health, documents):
+    for part in (explanations, followups, ledger, models, health, documents):
         app.include_router(part.router)
     return app
 
@@ -175,12 +176,20 @@ async def _start(
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
     opened.push_async_callback(evidence.close)
+    log = Ledger(evidence.store, keyring)
+    sequencing = Sequencing.of(evidence.store, log.signer, settings.data_dir, LogCounts(metrics))
+    # After everything that stores has ended, that of our own worker too.
+    opened.push_async_callback(asyncio.to_thread, sequencing.close)
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
     limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
     service = PredictService(served, evidence, keyring, delivery, limits)
     opened.callback(service.close)
-    return Runtime(settings, metrics, exposed, served, evidence, delivery, service, authenticator)
+    return Runtime(
+        *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),
+        ledger=log,
+        sequencing=sequencing,
+    )
 
 
 async def _open_queue(
@@ -213,6 +222,8 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         runtime.metrics,
         timedelta(seconds=runtime.settings.explanation_deadline_seconds),
     )
+    if runtime.sequencing is not None:
+        runtime.sequencing.start()
     purges = PurgeJob(runtime.evidence, runtime.metrics)
     works = (_follow(runtime), outbox.run(), purges.run(), runtime.accesses.run())
     tasks = [asyncio.create_task(work) for work in works]

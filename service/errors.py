@@ -5,7 +5,7 @@ ServiceError
 ├── 401 UnauthenticatedError          403 ForbiddenError, QuarantinedError
 ├── 404 NotFoundError                 405 MethodNotAllowedError
 ├── 408 SlowRequestError              410 GoneError
-├── 409 ConflictError, InProgressError, AlreadyFinalError
+├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
 ├── 422 InvalidRequestError           431 HeadTooLargeError
@@ -134,6 +134,14 @@ class AlreadyFinalError(ServiceError):
 
     status = 409
     code = "already_final"
+
+
+class NotSequencedError(ServiceError):
+    """The record is stored, but the next signed checkpoint is still to come."""
+
+    status = 409
+    code = "not_sequenced"
+    retry_after_seconds = 1
 
 
 class BodyTooLargeError(ServiceError):

@@ -40,6 +40,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER")
 HTTP_CHILDREN = 256
 ROLE = "serving"
 BACKEND = "sql"
+LOG_BACKEND = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,9 @@ class Metrics:
             "backend",
         )
         self.audit_backlog = self._gauge(
-            "explain_audit_backlog_records", "Records waiting to be written", "backend"
+            "explain_audit_backlog_records",
+            "Records waiting to be written (sql), or for their place in a log (log)",
+            "backend",
         )
         for family in (self.audit_writes, self.audit_reads):
             for outcome in ("ok", "error"):
@@ -203,7 +206,8 @@ class Metrics:
         for outcome in ("not_found", "gone"):
             self.audit_reads.labels(BACKEND, outcome)
         self.audit_write_duration.labels(BACKEND)
-        self.audit_backlog.labels(BACKEND)
+        for backend in (BACKEND, LOG_BACKEND):
+            self.audit_backlog.labels(backend)
         self.build_info = self._gauge(
             "explain_build_info", "What is running", "version", "python_version"
         )
@@ -276,3 +280,20 @@ class CommitCounts:
     def on_failure(self, rows: int) -> None:
         """That many events are not confirmed as stored."""
         self._failed.inc(rows)
+
+
+class LogCounts:
+    """Turns the sequencer's reports into metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._waiting = metrics.audit_backlog.labels(LOG_BACKEND)
+        self._failures = lru_cache(64)(lambda kind: metrics.errors.labels("", "store", kind))
+        self._failures("LogMismatchError")
+
+    def on_failure(self, kind: str) -> None:
+        """A log could not be brought up to date, by an error of that class."""
+        self._failures(kind).inc()
+
+    def on_waiting(self, rows: int) -> None:
+        """That many stored rows have no place in their log yet."""
+        self._waiting.set(rows)

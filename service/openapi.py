@@ -22,7 +22,7 @@ PROBLEMS = {
     "405": "Another method than Allow names",
     "408": "The request did not arrive in time",
     "409": "The request ID names another request, or the same one is still in flight; or it is "
-    "too late to call off",
+    "too late to call off, or too early for a proof",
     "410": "The record was erased or has expired; its header is in the problem",
     "413": "Body too large",
     "415": "Not application/json",

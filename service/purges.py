@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from service.disposal import Purge, purge
-from service.evidence import EvidenceError, EvidenceLog, EvidenceStore
+from service.evidence import EvidenceError, EvidenceLog
 from service.logs import log, place_of
 from service.metrics import Metrics
 
@@ -34,7 +34,7 @@ class PurgeJob:
 
     async def _run_once(self) -> None:
         try:
-            found = await self.evidence.call(self._purge)
+            found = await asyncio.to_thread(self._purge)
         except EvidenceError as error:
             log.warning("purge_waits_for_store", reason=str(error))
         except Exception as error:  # noqa: BLE001 - without it nothing would ever expire
@@ -42,8 +42,8 @@ class PurgeJob:
         else:
             self._tell(found)
 
-    def _purge(self, store: EvidenceStore) -> Purge:
-        return purge(store, PRINCIPAL, goes_on=self._let_others)
+    def _purge(self) -> Purge:
+        return purge(self.evidence.store, PRINCIPAL, goes_on=self._let_others)
 
     def _tell(self, found: Purge) -> None:
         for (_, model, _), count in found.purged.items():

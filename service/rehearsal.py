@@ -51,6 +51,7 @@ async def _rehearse_in(folder: Path, runtime: Runtime, assemble: Assemble) -> No
     twin = Runtime(
         *(runtime.settings, metrics, metrics.registry, models, evidence, delivery, service),
         authenticator=Authenticator(None),
+        ledger=runtime.ledger,
     )
     try:
         app = assemble(twin)

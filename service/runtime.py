@@ -10,6 +10,7 @@ from service.auth import Authenticator
 from service.delivery import Delivery
 from service.evidence import EvidenceLog
 from service.followup import FollowUps
+from service.ledger import Ledger, Sequencing
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.remote_metrics import JointRegistry
@@ -34,6 +35,10 @@ class Runtime:
     delivery: Delivery
     predicting: PredictService
     authenticator: Authenticator
+    ledger: Ledger
+    sequencing: Sequencing | None = None
+    """None where nobody keeps the log: in rehearsals."""
+
     is_stopping: bool = False
     accesses: AccessLog = field(init=False)
     watch: Watch = field(init=False)

@@ -11,7 +11,7 @@ from typing import Protocol
 from service.accesses import AccessKind, AccessLog
 from service.auth import Caller
 from service.disposal import check_not_expired, refusal_of
-from service.errors import NotFoundError, QuarantinedError, ServiceError, StoreAwayError
+from service.errors import GoneError, NotFoundError, QuarantinedError, ServiceError, StoreAwayError
 from service.evidence import (
     EvidenceError,
     EvidenceLog,
@@ -97,6 +97,16 @@ class Watch:
             await self.accesses.note(caller, what, request_id)
         self.metrics.audit_reads.labels(BACKEND, "ok").inc()
         return record
+
+    async def may_open(self, caller: Caller, request_id: str) -> bool:
+        """Whether the proof of a record the caller may read holds what was recorded; False once
+        that was erased or has expired. Otherwise as `find`.
+        """
+        try:
+            await self.find(caller, request_id, what="proof")
+        except GoneError:
+            return False
+        return True
 
     def _refusal(self, caller: Caller, request_id: str, error: WithheldError) -> ServiceError:
         if not caller.may_read(error.actor):

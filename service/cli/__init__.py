@@ -4,6 +4,7 @@ import typer
 
 from service.cli import (
     accesses,
+    checkpoint,
     demo,
     disposal,
     explain,
@@ -37,5 +38,6 @@ app.command("holds")(disposal.holds)
 app.command("quarantine")(disposal.quarantine)
 app.command("purge")(disposal.purge)
 app.command("accesses")(accesses.accesses)
+app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

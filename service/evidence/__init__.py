@@ -30,6 +30,7 @@ from service.evidence.events import (
 from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, ListedStatus, Page
 from service.evidence.log import EvidenceLog
+from service.evidence.openings import Opening, ProvenEvent
 from service.evidence.reading import Hold, Record, RequestKey, StoredDecision, StoredFinal
 from service.evidence.sealing import Sealer
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
@@ -59,11 +60,13 @@ __all__ = [
     "Lane",
     "ListedDecision",
     "ListedStatus",
+    "Opening",
     "OutcomeEvent",
     "Page",
     "Parts",
     "PendingRequest",
     "Priority",
+    "ProvenEvent",
     "Record",
     "RequestKey",
     "SchemaVersionError",

@@ -151,13 +151,6 @@ class EvidenceLog:
         self._access_writer.submit([(row, answer)])
         await answer
 
-    async def call(self, call: Callable[[EvidenceStore], Result]) -> Result:
-        """Run something with the store in a thread of its own, however long it takes.
-
-        Raises what it raises.
-        """
-        return await asyncio.to_thread(call, self._store)
-
     def call_when_idle(self, callback: Callable[[], None]) -> None:
         """Call on the loop each time everything that was submitted has its outcome."""
         self._writer.call_when_idle(callback)
@@ -204,6 +197,15 @@ class EvidenceLog:
         """As `EvidenceStore.sample`."""
         call = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
         return await self._read(call)
+
+    @property
+    def store(self) -> EvidenceStore:
+        """The database itself, for parts that have threads of their own; closed with this."""
+        return self._store
+
+    async def read(self, call: Callable[[EvidenceStore], Result]) -> Result:
+        """What the call reads, in one of the threads for reading."""
+        return await self._read(partial(call, self._store))
 
     async def is_writable(self) -> bool:
         """A commit works now. Cost: one commit; False after 2 s without an answer."""

@@ -6,7 +6,16 @@ from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 import orjson
-from sqlalchemy import Connection, Row, ScalarSelect, Select, func, select
+from sqlalchemy import (
+    Connection,
+    Row,
+    ScalarSelect,
+    Select,
+    exists,
+    func,
+    literal_column,
+    select,
+)
 
 from service.evidence.errors import ErasedError, InQuarantineError
 from service.evidence.events import (
@@ -20,7 +29,7 @@ from service.evidence.events import (
     idempotency_key,
 )
 from service.evidence.sealing import Sealer, Unsealed
-from service.evidence.tables import erasures, events, holds
+from service.evidence.tables import erasures, events, holds, log_entries
 
 Hold = Literal["hold", "quarantine"]
 
@@ -87,12 +96,14 @@ class Record:
     hold: the strictest one it is under.
     answered: what the first answer to the client carried, its `final` explanation or a `pending`
     one; None while that is open, or where it was never in question.
+    is_sequenced: its events have their places in the log.
     """
 
     decision: StoredDecision
     final: StoredFinal | None
     answered: Answered | None
     hold: Hold | None = None
+    is_sequenced: bool = False
 
     def is_expired(self, now: datetime) -> bool:
         """Its time is over, and nothing keeps it."""
@@ -130,8 +141,14 @@ def select_decision(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
 def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
     """The query for the decisions of these requests and what a Record needs beside them."""
     wanted = [idempotency_key(*key, event_type) for key in keys for event_type in _OF_A_RECORD]
-    chosen: Select[tuple[object, ...]] = select(events, _strictest_hold().label("hold"))
-    return chosen.where(events.c.idempotency_key.in_(wanted))
+    place = exists().where(
+        log_entries.c.log == literal_column("'evidence'"),
+        log_entries.c.event_id == events.c.event_id,
+    )
+    query: Select[tuple[object, ...]] = select(
+        events, place.label("is_sequenced"), _strictest_hold().label("hold")
+    )
+    return query.where(events.c.idempotency_key.in_(wanted))
 
 
 def _strictest_hold() -> ScalarSelect[str]:
@@ -194,7 +211,9 @@ def records_of(
                 None if final is None else _stored(StoredFinal, final, opened[final.event_id])
             )
             told = stored_decision(decision, opened[decision.event_id])
-            records.append(Record(told, explained, _answered(answer), decision.hold))
+            is_sequenced = bool(decision.is_sequenced and (final is None or final.is_sequenced))
+            record = Record(told, explained, _answered(answer), decision.hold, is_sequenced)
+            records.append(record)
         except ErasedError as error:
             records.append(error)
     return records

@@ -34,6 +34,12 @@ from service.evidence.listing import (
     page_of,
     select_page,
 )
+from service.evidence.openings import (
+    ProvenEvent,
+    proven_event,
+    select_events,
+    select_request,
+)
 from service.evidence.reading import (
     Record,
     RequestKey,
@@ -212,6 +218,23 @@ class EvidenceStore:
         completes records, not for who shows them.
         """
         return [found for found in self._records(keys) if not isinstance(found, ErasedError)]
+
+    def request_events(self, tenant: str, request_id: str) -> Sequence[ProvenEvent]:
+        """All events about one request, as they are proven; none for an unknown one.
+
+        Raises StoreUnavailableError, UnreadablePayloadError.
+        """
+        with self.reading() as connection:
+            rows = connection.execute(select_request(tenant, request_id)).all()
+        return [proven_event(row) for row in rows]
+
+    def events(self, event_ids: Sequence[str]) -> Sequence[ProvenEvent]:
+        """Up to some thousands of events, as they are proven, in any order; unknown ones are left
+        out. Raises StoreUnavailableError, UnreadablePayloadError.
+        """
+        with self.reading() as connection:
+            rows = connection.execute(select_events(event_ids)).all()
+        return [proven_event(row) for row in rows]
 
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is

@@ -2,8 +2,10 @@
 
 from service.ledger.errors import LogMismatchError
 from service.ledger.ledger import Entry, Ledger
+from service.ledger.lines import proven_line
 from service.ledger.notes import Checkpoint, LogSigner, hashes_text, parse_checkpoint
 from service.ledger.rows import ACCESS, EVIDENCE, LOGS, Log
+from service.ledger.running import Sequencing
 
 __all__ = [
     "ACCESS",
@@ -15,6 +17,8 @@ __all__ = [
     "Log",
     "LogMismatchError",
     "LogSigner",
+    "Sequencing",
     "hashes_text",
     "parse_checkpoint",
+    "proven_line",
 ]

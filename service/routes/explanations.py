@@ -47,6 +47,8 @@ async def read(
                 record, preference.wait_seconds, lambda: runtime.is_stopping
             )
     document = record_document(record)
+    if record.is_sequenced:
+        headers["Link"] = f'</explanations/{request_id}/proof>; rel="proof"'
     if record.is_pending:
         headers |= {"Retry-After": RETRY_AFTER_SECONDS, "Cache-Control": "no-store"}
         return Response(document, headers=headers, media_type="application/json")

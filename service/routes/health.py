@@ -49,6 +49,9 @@ async def readyz(runtime: RuntimeDep) -> Response:
     elif runtime.models.refused:
         # An older version still answers; the one that was promoted could not be loaded.
         body = {"status": "degraded", "refused_models": sorted(runtime.models.refused)}
+    elif runtime.sequencing is not None and runtime.sequencing.troubles:
+        troubles = runtime.sequencing.troubles.values()
+        body = {"status": "degraded", "reason": "; ".join(troubles)}
     elif runtime.delivery.is_queue_away:
         body = {"status": "degraded", "reason": "the queue is away: heavy explanations wait"}
     return Response(

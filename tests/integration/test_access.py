@@ -26,6 +26,7 @@ OF_A_RECORD = {
     ("GET", READ_RECORD): 200,
     ("GET", READ_RECORD + "/related"): 200,
     ("GET", READ_RECORD + "/events"): 200,
+    ("GET", READ_RECORD + "/proof"): 200,
     ("POST", READ_RECORD + "/cancel"): 409,
     ("POST", EXPLAIN_AGAIN): 202,
 }
@@ -64,7 +65,10 @@ def routes(keyed: Any) -> list[Route]:
 
 @pytest.fixture(scope="module")
 def record_of_alice(keyed: Any, rows: list[Instance]) -> str:
-    return str(keyed.client("alice").predict(rows[:1]).headers["x-request-id"])
+    client = keyed.client("alice")
+    request_id = str(client.predict(rows[:1]).headers["x-request-id"])
+    wait_until(lambda: client.get(f"/explanations/{request_id}/proof").status == 200)
+    return request_id
 
 
 def test_every_route_is_documented_with_its_scope(routes: list[Route]) -> None:
@@ -74,6 +78,10 @@ def test_every_route_is_documented_with_its_scope(routes: list[Route]) -> None:
         ("GET", READ_RECORD): [],
         ("GET", READ_RECORD + "/related"): [],
         ("GET", READ_RECORD + "/events"): [],
+        ("GET", READ_RECORD + "/proof"): [],
+        ("GET", "/log/checkpoint"): [],
+        ("GET", "/log/key"): [],
+        ("GET", "/log/consistency"): [],
         ("POST", READ_RECORD + "/cancel"): ["explain"],
         ("POST", EXPLAIN_AGAIN): ["explain"],
         ("GET", "/explanations"): ["audit"],

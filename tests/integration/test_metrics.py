@@ -100,7 +100,7 @@ def test_every_family_exists_at_the_first_scrape(tmp_path: Path, demo_registry: 
         assert empty == {"http_server_request_duration_seconds"}
         zero = [s.value for s in families["explain_explanations"].samples]
         assert zero == [0.0] * 12
-        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 7
+        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 8
 
 
 def test_every_metric_is_documented_in_the_readme() -> None:

@@ -21,6 +21,7 @@ COMMANDS = (
     ("explain",),
     ("get",),
     ("review",),
+    ("checkpoint",),
     ("models",),
     ("models", "list"),
     ("models", "show"),
