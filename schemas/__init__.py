@@ -28,6 +28,7 @@ from schemas.messages import (
 from schemas.model_schema import Column, Level, ModelSchema, SchemaError
 from schemas.openapi import answer_schema, document_schema, predict_request_schema
 from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
+from schemas.replayed import Replay
 from schemas.rows import DecodedBody, RowCodec, SeenRanges
 from schemas.strict_json import NotStrictJsonError
 
@@ -58,6 +59,7 @@ __all__ = [
     "Record",
     "RecordPage",
     "RecordSummary",
+    "Replay",
     "ReviewSample",
     "Row",
     "RowCodec",

@@ -242,6 +242,12 @@ class Provenance(_Document):
     seed: list[int] | None
     lane: Lane | None
     worker: str | None
+    attempt: Annotated[
+        int | None, Field(description="Of a worker's: which delivery of its job it was.")
+    ] = None
+    queue_seconds: Annotated[
+        float | None, Field(description="Of a worker's: how long its job had been queued.")
+    ] = None
     received_at: AwareDatetime
     completed_at: AwareDatetime | None
     principal: str

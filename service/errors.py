@@ -5,12 +5,12 @@ ServiceError
 ├── 401 UnauthenticatedError          403 ForbiddenError, QuarantinedError
 ├── 404 NotFoundError                 405 MethodNotAllowedError
 ├── 408 SlowRequestError              410 GoneError
-├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError
+├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError, VersionGoneError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
 ├── 422 InvalidRequestError           431 HeadTooLargeError
 ├── 500 PredictionError, InternalError
-└── 503 StoreAwayError, QueueLimitError
+└── 503 StoreAwayError, SpooledError, OverloadedError, QueueLimitError, ReplayFailedError
 CommandError (exit code on the class)
 ├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
 """
@@ -136,6 +136,13 @@ class AlreadyFinalError(ServiceError):
     code = "already_final"
 
 
+class VersionGoneError(ServiceError):
+    """The version that answered is not in the registry any more."""
+
+    status = 409
+    code = "version_gone"
+
+
 class NotSequencedError(ServiceError):
     """The record is stored, but the next signed checkpoint is still to come."""
 
@@ -197,6 +204,14 @@ class StoreAwayError(ServiceError):
     retry_after_seconds = 2
 
 
+class SpooledError(ServiceError):
+    """The record waits in this service's spool for the evidence store; retry later."""
+
+    status = 503
+    code = "record_spooled"
+    retry_after_seconds = 2
+
+
 class OverloadedError(ServiceError):
     """The service is at its limit; retry later."""
 
@@ -210,6 +225,14 @@ class QueueLimitError(ServiceError):
 
     status = 503
     code = "queue_full"
+    retry_after_seconds = 5
+
+
+class ReplayFailedError(ServiceError):
+    """The replay did not come to its end; `explaind replay` may take as long as it needs."""
+
+    status = 503
+    code = "replay_failed"
     retry_after_seconds = 5
 
 

@@ -35,12 +35,12 @@ from service.evidence import (
     StoredDecision,
     WithheldError,
 )
-from service.methods import refusal
+from service.methods import config_digest, refusal
 from service.metrics import ROLE
 from service.policy import forbidden_by
 from service.queue import QueueError
 from service.registry.described import KnownVersion, describe_version
-from service.registry.libraries import service_version
+from service.registry.libraries import git_revision, service_version
 from service.secrets import Keyring
 from service.serving import ServedModels
 from service.watching import Watch
@@ -220,7 +220,13 @@ def _again(
     now = datetime.now(UTC)
     method = call.method or version.manifest.explainer.method
     template = HeaderTemplate.from_header(
-        parent.header, service_version=service_version(), method=method, engine=None, exact=None
+        parent.header,
+        service_version=service_version(),
+        git_revision=git_revision(),
+        method=method,
+        engine=None,
+        exact=None,
+        config_digest=config_digest(version, call.method),
     )
     payload, parts = _payload(parent, version, call, fingerprint, now)
     return DecisionEvent(
@@ -259,10 +265,13 @@ def _payload(
         "received_at": now,
         "completed_at": now,
         "principal": call.caller.principal,
+        "explainer_config_digest": config_digest(version, call.method),
     }
     top = min(DEFAULT_TOP, len(version.schema.columns))
-    pieces = {name: parent.part(name) for name in COPIED_PARTS}
+    pieces = {name: parent.part(name) for name in COPIED_PARTS if name in parent.parts}
     pieces["provenance"] = orjson.dumps(provenance, option=orjson.OPT_UTC_Z)
     pieces["fingerprint"] = orjson.dumps(fingerprint)
-    pieces["ask"] = answers.encode_ask(top, "high", None, method=call.method)
+    pieces["ask"] = answers.encode_ask(
+        top, "high", None, method=call.method, trace_id=call.trace_id
+    )
     return answers.join_payload(answer, ranges, pieces)

@@ -14,6 +14,7 @@ from service.ledger import Ledger, Sequencing
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.remote_metrics import JointRegistry
+from service.replays import Replays
 from service.serving import ServedModels
 from service.settings import Settings
 from service.watching import Watch
@@ -43,6 +44,7 @@ class Runtime:
     accesses: AccessLog = field(init=False)
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)
+    replays: Replays = field(init=False)
 
     def __post_init__(self) -> None:
         self.delivery.is_stopping = lambda: self.is_stopping
@@ -55,3 +57,4 @@ class Runtime:
             key_backup=timedelta(days=self.settings.key_backup_days),
         )
         self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)
+        self.replays = Replays(self.watch, self.settings)

@@ -13,7 +13,8 @@ from service.metrics import Metrics, ModelMetrics
 from service.policies import Policies
 from service.policy import ModelPolicy, Retention
 from service.registry import RegisteredModel, Registry
-from service.registry.libraries import installed_libraries, service_version
+from service.registry.errors import GoldenMismatchError
+from service.registry.libraries import git_revision, installed_libraries, service_version
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
@@ -31,6 +32,11 @@ class ServedModel:
     header: HeaderTemplate
     metrics: ModelMetrics
     policy: ModelPolicy | None = None
+
+    @property
+    def is_best_effort(self) -> bool:
+        """Its predictions are answered whether or not the evidence store takes their record."""
+        return self.policy is not None and self.policy.is_best_effort
 
     @classmethod
     def of(
@@ -58,7 +64,7 @@ class ServedModel:
         return cls(model, AnswerTemplates.of(model), header, bound, policy)
 
 
-def header_constants(
+def header_constants(  # noqa: PLR0913  # what differs between the headers of one version
     model: RegisteredModel,
     *,
     method: str | None,
@@ -66,13 +72,17 @@ def header_constants(
     is_exact: bool | None,
     policy_version: str | None,
     retention_class: str,
+    config_digest: str | None = None,
 ) -> HeaderConstants:
-    """What the headers of a version's decisions, or explanations by one method, have in common."""
+    """What the headers of a version's decisions, or explanations by one method, have in common.
+
+    config_digest: of a method other than the version's own.
+    """
     manifest = model.manifest
     explainer, artifact = manifest.explainer, manifest.artifact
     return HeaderConstants(
         service_version=service_version(),
-        git_revision=None,
+        git_revision=git_revision(),
         policy_version=policy_version,
         retention_class=retention_class,
         model=manifest.name,
@@ -87,7 +97,7 @@ def header_constants(
         library_versions=installed_libraries(),
         method=method,
         engine=engine,
-        config_digest=explainer.config_digest,
+        config_digest=config_digest or explainer.config_digest,
         background_digest=manifest.background.digest,
         output_space=explainer.output_space,
         link=explainer.link,
@@ -233,6 +243,8 @@ class ServedModels:
             return
         log.error("model_refused", model=name, version=version, error=str(error))
         self._metrics.errors.labels(name, "load", type(error).__name__).inc()
+        if isinstance(error, GoldenMismatchError):
+            self._metrics.invariant_failures.labels(name, error.method, "golden").inc()
         self._refused[name] = version
 
     def _retire(self, served: ServedModel) -> None:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import UsageError
 
 PREFIX = "EXPLAIND_"
-TEST_VARIABLES = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE"})
+NO_SETTINGS = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE", "EXPLAIND_GIT_REVISION"})
+"""Variables of the tests, and the one an image is built with."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -70,6 +71,12 @@ class Settings(BaseModel):
         description="How long copies of the key store are kept: until then an erased record is "
         "`erasing`.",
     )
+    spool_max_bytes: int = Field(
+        256 * 1024 * 1024,
+        gt=0,
+        description="Most bytes of records in DATA_DIR/spool, for models of best effort while the "
+        "evidence store is away (docs/policy.md).",
+    )
     policy_file: Path | None = Field(
         None, description="Which predictions are explained unasked or never (docs/policy.md)."
     )
@@ -110,6 +117,11 @@ class Settings(BaseModel):
         return self.database_url_or_none or sqlite_url(self.data_dir.absolute() / "evidence.db")
 
     @property
+    def spool(self) -> Path:
+        """The directory of records that wait for the evidence store."""
+        return self.data_dir / "spool"
+
+    @property
     def binds_loopback(self) -> bool:
         """Only this machine can connect."""
         return self.host in LOOPBACK
@@ -140,7 +152,7 @@ class Settings(BaseModel):
     def unknown_variables(cls, environ: Mapping[str, str] | None = None) -> list[str]:
         """EXPLAIND_* variables that are no setting: most likely misspelt."""
         environ = os.environ if environ is None else environ
-        known = {PREFIX + name.upper() for name in cls.names()} | TEST_VARIABLES
+        known = {PREFIX + name.upper() for name in cls.names()} | NO_SETTINGS
         return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
     @classmethod

@@ -11,7 +11,14 @@ from typing import Protocol
 from service.accesses import AccessKind, AccessLog
 from service.auth import Caller
 from service.disposal import check_not_expired, refusal_of
-from service.errors import GoneError, NotFoundError, QuarantinedError, ServiceError, StoreAwayError
+from service.errors import (
+    GoneError,
+    NotFoundError,
+    QuarantinedError,
+    ServiceError,
+    SpooledError,
+    StoreAwayError,
+)
 from service.evidence import (
     EvidenceError,
     EvidenceLog,
@@ -82,7 +89,7 @@ class Watch:
         """A record the caller may read: his own, or with the scope audit his tenant's. Who reads
         what another made is written down first, as `what`; None where nothing of it is shown.
 
-        Raises NotFoundError, GoneError, QuarantinedError, StoreAwayError.
+        Raises NotFoundError, GoneError, QuarantinedError, StoreAwayError, SpooledError.
         """
         if not REQUEST_ID.fullmatch(request_id):
             raise self._unknown(caller, request_id, "this can be no request ID")
@@ -90,6 +97,9 @@ class Watch:
             record = await self._stored(caller.tenant, request_id)
         except WithheldError as error:
             raise self._refusal(caller, request_id, error) from None
+        if record is None and self.evidence.holds(caller.tenant, request_id):
+            self.metrics.audit_reads.labels(BACKEND, "error").inc()
+            raise SpooledError
         if record is None or not caller.may_read(record.decision.actor):
             raise self._unknown(caller, request_id)
         check_not_expired(record)

@@ -12,6 +12,7 @@ from service.cli import (
     models,
     records,
     register,
+    replay,
     review,
     serve,
     worker,
@@ -30,6 +31,7 @@ app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)
+app.command("replay")(replay.replay)
 app.command("review")(review.review)
 app.command("erase")(disposal.erase)
 app.command("hold")(disposal.hold)

@@ -3,6 +3,7 @@
 from service.evidence.errors import (
     BadCursorError,
     ErasedError,
+    EventRefusedError,
     EvidenceError,
     InQuarantineError,
     SchemaVersionError,
@@ -33,6 +34,8 @@ from service.evidence.log import EvidenceLog
 from service.evidence.openings import Opening, ProvenEvent
 from service.evidence.reading import Hold, Record, RequestKey, StoredDecision, StoredFinal
 from service.evidence.sealing import Sealer
+from service.evidence.spool import SpoolLimits
+from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
 
@@ -47,6 +50,7 @@ __all__ = [
     "Ending",
     "ErasedError",
     "Event",
+    "EventRefusedError",
     "EvidenceError",
     "EvidenceLog",
     "EvidenceStore",
@@ -71,6 +75,9 @@ __all__ = [
     "RequestKey",
     "SchemaVersionError",
     "Sealer",
+    "SpoolLimits",
+    "SpoolState",
+    "Spooling",
     "Status",
     "StoreBusyError",
     "StoreUnavailableError",

@@ -277,11 +277,18 @@ def laid_out(
 
 
 def final_payload(
-    explanation: bytes, provenance: bytes
+    explanation: bytes, provenance: bytes, checks: bytes | None = None
 ) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """Payload and parts of a FinalEvent, of its two encoded pieces."""
-    pieces = (b'{"explanation":', explanation, b',"provenance":', provenance, b"}")
-    return laid_out(pieces, ("explanation", "provenance"))
+    """Payload and parts of a FinalEvent, of its encoded pieces.
+
+    checks: what the invariants said; None where nothing was computed.
+    """
+    pieces = [b'{"explanation":', explanation, b',"provenance":', provenance, b"}"]
+    names = ["explanation", "provenance"]
+    if checks is not None:
+        pieces[-1:] = (b',"checks":', checks, b"}")
+        names.append("checks")
+    return laid_out(pieces, names)
 
 
 def commitment(record_key: bytes, payload: bytes) -> str:

@@ -46,6 +46,7 @@ class PendingRequest:
     received_at: datetime
     priority: Priority
     method: str | None
+    trace_id: str | None
     was_counted: bool
     timed_out: bool
     header: bytes
@@ -149,6 +150,7 @@ def pending_of(row: Row[tuple[object, ...]]) -> PendingRequest:
         received_at=EPOCH + timedelta(microseconds=row.received_us),
         priority="low" if ask.get("priority") == "low" else "high",
         method=ask.get("method"),
+        trace_id=ask.get("trace_id"),
         was_counted=ask.get("is_counted", True),
         timed_out=row.outcome is not None,
         header=row.header,

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar
+from types import SimpleNamespace
+from typing import Literal, TypeVar, cast
 
 import orjson
 from sqlalchemy import (
@@ -29,7 +30,7 @@ from service.evidence.events import (
     idempotency_key,
 )
 from service.evidence.sealing import Sealer, Unsealed
-from service.evidence.tables import erasures, events, holds, log_entries
+from service.evidence.tables import INSERTED_COLUMNS, erasures, events, holds, log_entries
 
 Hold = Literal["hold", "quarantine"]
 
@@ -159,23 +160,34 @@ def _strictest_hold() -> ScalarSelect[str]:
     return found.correlate(events).scalar_subquery()
 
 
+def as_queried(values: Sequence[object]) -> Row[tuple[object, ...]]:
+    """A row to insert as one that a query gives: its values by name."""
+    named = SimpleNamespace(**dict(zip(INSERTED_COLUMNS, values, strict=True)))
+    return cast("Row[tuple[object, ...]]", named)
+
+
 def stored_decision(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredDecision:
     """A row of `select_decision` with its payload. Raises ErasedError where that is None."""
     return _stored(StoredDecision, row, unsealed)
 
 
-def check_readable(
-    connection: Connection, rows: Sequence[Row[tuple[object, ...]]], key: RequestKey
-) -> None:
-    """Raises ErasedError, InQuarantineError for the record of that request in these rows."""
-    found = (row for row in rows if row.event_type == "decision")
-    decision = next(found, None)
+def read_record(connection: Connection, key: RequestKey, sealer: Sealer) -> Record | None:
+    """The record of one request, None if there is none.
+
+    Raises ErasedError, InQuarantineError, and as `records_of`.
+    """
+    rows = connection.execute(select_records([key])).all()
+    decision = next((row for row in rows if row.event_type == "decision"), None)
     if decision is None:
-        return
+        return None
     if decision.payload is None:
         raise _erased(connection, decision, key)
     if decision.hold == "quarantine":
         raise InQuarantineError(decision.header)
+    (found,) = records_of(rows, [key], sealer)
+    if isinstance(found, ErasedError):
+        raise found
+    return found
 
 
 def _erased(

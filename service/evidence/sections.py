@@ -60,7 +60,7 @@ _PROVENANCE: _Shape = {
         (
             *("model_digest", "artifact_digest", "schema_digest", "background_digest"),
             *("explainer_config_digest", "library_versions", "service_version", "worker"),
-            *("lane", "received_at", "completed_at", "principal"),
+            *("attempt", "queue_seconds", "lane", "received_at", "completed_at", "principal"),
         ),
         _COMMON,
     ),
@@ -68,7 +68,7 @@ _PROVENANCE: _Shape = {
 }
 _POLICY: _Shape = {
     **dict.fromkeys(("version", "rule", "asked", "allowed", "probability", "u"), _COMMON),
-    **dict.fromkeys(("wants", "threshold"), _COMMON),
+    **dict.fromkeys(("wants", "threshold", "canary"), _COMMON),
     "decisions": _ROWS,
 }
 _PAYLOAD: _Shape = {
@@ -82,7 +82,7 @@ _PAYLOAD: _Shape = {
     "provenance": _PROVENANCE,
     **dict.fromkeys(("instances", "fed", "outputs", "scores"), _ROWS),
     "fingerprint": _JOINT,
-    "ask": _COMMON,
+    **dict.fromkeys(("ask", "checks"), _COMMON),
     "policy": _POLICY,
 }
 """What is not named here is nobody's alone: it never gets into the common text."""

@@ -272,9 +272,10 @@ def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:
         now["base_values"] = np.tile(base, (GOLDEN_CALLED_ROWS, 1)).tolist()
     numbers = GOLDEN_TOLERANCE[model.native.is_float32]
     values = numbers if model.explainer is None else model.explainer.tolerance
-    version = f"{model.name}/{model.version}"
+    version, method = f"{model.name}/{model.version}", model.manifest.explainer.method or "none"
     if not instances or golden.keys() != now.keys():
-        raise GoldenMismatchError(f"{version}: its golden values are not those of such a model")
+        reason = f"{version}: its golden values are not those of such a model"
+        raise GoldenMismatchError(reason, method=method)
     for name in [name for name in now if name != "instances"]:
         # A mean may be near 0, as of a standardised target: its rounding is that of the outputs.
         floor = float(np.abs(np.asarray(golden["outputs"])).max()) if name == "base_values" else 0.0
@@ -283,7 +284,8 @@ def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:
         if not gap <= tolerance:
             raise GoldenMismatchError(
                 f"{version}: {name} differ from the golden values by {gap:.2g} "
-                f"(allowed {tolerance:g}); the version is not served"
+                f"(allowed {tolerance:g}); the version is not served",
+                method=method,
             )
 
 

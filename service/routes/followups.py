@@ -12,6 +12,7 @@ from schemas import (
     ExplainRequest,
     InvalidContentError,
     NotStrictJsonError,
+    Replay,
     document_schema,
     read_document,
 )
@@ -100,6 +101,19 @@ async def cancel(request_id: RequestId, runtime: RuntimeDep, caller: Explaining)
     body = await runtime.follow_ups.cancel(caller, request_id)
     headers = {"Location": f"/explanations/{request_id}", "Cache-Control": "no-store"}
     return Response(body, 202, headers, media_type="application/json")
+
+
+@router.post("/{request_id}/replay", response_model=Replay)
+async def replay(
+    request_id: RequestId,
+    runtime: RuntimeDep,
+    caller: Annotated[Caller, Depends(requires("audit"))],
+) -> Response:
+    """Compute a record's prediction and explanation again, from what is stored of it, and say
+    whether the same bytes come out. A few seconds; two at a time.
+    """
+    body = await runtime.replays.replay(caller, request_id)
+    return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
 
 
 @router.get("/{request_id}/events", responses=EVENTS, response_class=StreamingResponse)

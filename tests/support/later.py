@@ -11,6 +11,7 @@ from redis import Redis
 
 from service.computing import Computer
 from service.evidence import EvidenceStore, FinalOutcome, Record
+from service.provenance import Taken
 from service.queue.notices import encode_notices
 from service.queue.server import CHANNEL, STREAMS
 from service.registry import Registry
@@ -32,7 +33,7 @@ class Worker:
         settings, keyring = self.app.runtime.settings, self.app.runtime.predicting.keyring
         with EvidenceStore.open(settings.database_url) as store:
             record = self.record(request_id, tenant=tenant)
-            task = task_of(record, keyring, worker="w1")
+            task = task_of(record, keyring, taken=Taken("w1", 1, 0.5))
             finished = Computer(Registry(settings.registry)).compute(task, lambda *_: None)
             outcome = store.append_final(final_event(record, finished))
         self.announce("final", request_id, {}, tenant=tenant)

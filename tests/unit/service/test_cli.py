@@ -20,6 +20,7 @@ COMMANDS = (
     ("demo",),
     ("explain",),
     ("get",),
+    ("replay",),
     ("review",),
     ("checkpoint",),
     ("models",),
