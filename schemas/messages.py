@@ -34,6 +34,7 @@ Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
 Status = Literal["complete", "pending", "failed", "skipped"]
+ListedStatus = Literal["complete", "pending", "failed", "skipped", "erased"]
 Task = Literal["binary", "multiclass", "regression"]
 
 REQUEST_ID_PATTERN = "^[A-Za-z0-9._-]{8,64}$"
@@ -329,12 +330,14 @@ class Accepted(_Document):
 
 
 class RecordSummary(_Document):
-    """One line of a record listing; status and lane are null where nothing was explained."""
+    """One line of a record listing; status and lane are null where nothing was explained. Of an
+    erased record the rest stays.
+    """
 
     request_id: str
     received_at: AwareDatetime
     model: ModelReference
-    status: Status | None
+    status: ListedStatus | None
     lane: Lane | None
 
 

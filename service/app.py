@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
@@ -36,6 +36,7 @@ from service.metrics import CommitCounts, LogCounts, Metrics, SpoolCounts
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
+from service.purges import PurgeJob
 from service.queue import JobQueue
 from service.queue.embedded import Embedded
 from service.queue_metrics import QueueMetrics
@@ -229,7 +230,9 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
     runtime.evidence.call_when_drained(outbox.look_back)
     if runtime.sequencing is not None:
         runtime.sequencing.start()
-    tasks = [asyncio.create_task(work) for work in (_follow(runtime), outbox.run())]
+    purges = PurgeJob(runtime.evidence, runtime.metrics)
+    works = (_follow(runtime), outbox.run(), purges.run(), runtime.accesses.run())
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
@@ -237,6 +240,8 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(EvidenceError):
+            await runtime.accesses.tell_refusals()
 
 
 async def _follow(runtime: Runtime) -> None:

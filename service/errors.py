@@ -2,9 +2,9 @@
 
 ServiceError
 ├── 400 BadHeaderError, NotJsonError, MalformedRequestError
-├── 401 UnauthenticatedError          403 ForbiddenError
+├── 401 UnauthenticatedError          403 ForbiddenError, QuarantinedError
 ├── 404 NotFoundError                 405 MethodNotAllowedError
-├── 408 SlowRequestError
+├── 408 SlowRequestError              410 GoneError
 ├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError, VersionGoneError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
@@ -15,7 +15,8 @@ CommandError (exit code on the class)
 ├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 from schemas import Violation
@@ -27,6 +28,11 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     retry_after_seconds: ClassVar[int | None] = None
+
+    members: Mapping[str, object] = MappingProxyType({})
+    """What else its problem document says."""
+
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, detail: str = "", *, errors: Sequence[Violation] = ()) -> None:
         super().__init__(detail or self.title())
@@ -71,6 +77,20 @@ class ForbiddenError(ServiceError):
 
     status = 403
     code = "forbidden"
+
+
+class QuarantinedError(ServiceError):
+    """The record is in quarantine: it is kept, and nobody may read it."""
+
+    status = 403
+    code = "quarantined"
+
+
+class GoneError(ServiceError):
+    """The record has been erased; its header and its proof are left."""
+
+    status = 410
+    code = "erased"
 
 
 class NotFoundError(ServiceError):

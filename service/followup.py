@@ -13,6 +13,7 @@ from service import answers
 from service.answers import COPIED_PARTS, DEFAULT_TOP, Fragments
 from service.auth import Caller
 from service.delivery import Delivery, job_of
+from service.disposal import unrepeatable
 from service.endings import CANCELLED, failed_final
 from service.errors import (
     AlreadyFinalError,
@@ -32,6 +33,7 @@ from service.evidence import (
     Parts,
     Record,
     StoredDecision,
+    WithheldError,
 )
 from service.methods import config_digest, refusal
 from service.metrics import ROLE
@@ -83,7 +85,7 @@ class FollowUps:
         fingerprint = self._fingerprint(call)
         if call.is_id_chosen and (first := await self._stored(call)) is not None:
             return _replay(first, call, fingerprint)
-        parent = await self.watch.find(call.caller, call.parent_request_id)
+        parent = await self.watch.find(call.caller, call.parent_request_id, what="explain_again")
         _check_policy(parent.decision)
         version = await self._version(parent.decision)
         n_rows = len(orjson.loads(parent.decision.part("outputs")))
@@ -119,7 +121,7 @@ class FollowUps:
 
         Raises NotFoundError, AlreadyFinalError, StoreAwayError.
         """
-        record = await self.watch.find(caller, request_id)
+        record = await self.watch.find(caller, request_id, what=None)
         if not record.is_pending:
             raise AlreadyFinalError
         event = failed_final(
@@ -151,6 +153,8 @@ class FollowUps:
     async def _stored(self, call: AgainCall) -> Record | None:
         try:
             return await self.delivery.evidence.record(call.caller.tenant, call.request_id)
+        except WithheldError as error:
+            raise unrepeatable(call.caller.principal, error) from None
         except EvidenceError:
             raise StoreAwayError from None
 

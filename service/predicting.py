@@ -16,6 +16,7 @@ from service.auth import Caller
 from service.batching import MOST_THREADS, Batcher
 from service.counting import count_failure, count_success, exemplar_of
 from service.delivery import Delivery, job_of
+from service.disposal import unrepeatable
 from service.errors import (
     ConflictError,
     InProgressError,
@@ -33,6 +34,7 @@ from service.evidence import (
     StoreBusyError,
     StoredDecision,
     StoreUnavailableError,
+    WithheldError,
 )
 from service.logs import log
 from service.planning import NOTHING, Plan, plan_explanation
@@ -319,7 +321,17 @@ class PredictService:
     async def _replay(
         self, served: ServedModel, ask: Ask, prepared: Prepared | None
     ) -> PredictReply:
-        """The first answer's bytes; ConflictError for another request or principal."""
+        """The first answer's bytes; ConflictError for another request or principal, GoneError
+        where they have been erased.
+        """
+        try:
+            return await self._repeated(served, ask, prepared)
+        except WithheldError as error:
+            raise unrepeatable(ask.caller.principal, error) from None
+
+    async def _repeated(
+        self, served: ServedModel, ask: Ask, prepared: Prepared | None
+    ) -> PredictReply:
         spooled = await self.evidence.spooled(ask.caller.tenant, ask.request_id)
         if spooled is not None:
             stored: Record | None = Record(spooled, None, None)

@@ -1,9 +1,11 @@
 """Everything with a lifetime, built once and handed down."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from service.accesses import AccessLog
 from service.auth import Authenticator
 from service.delivery import Delivery
 from service.evidence import EvidenceLog
@@ -39,12 +41,20 @@ class Runtime:
     """None where nobody keeps the log: in rehearsals."""
 
     is_stopping: bool = False
+    accesses: AccessLog = field(init=False)
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)
     replays: Replays = field(init=False)
 
     def __post_init__(self) -> None:
         self.delivery.is_stopping = lambda: self.is_stopping
-        self.watch = Watch(self.evidence, self.delivery.queue, self.metrics)
+        self.accesses = AccessLog(self.evidence, self.predicting.keyring)
+        self.watch = Watch(
+            self.evidence,
+            self.delivery.queue,
+            self.metrics,
+            self.accesses,
+            key_backup=timedelta(days=self.settings.key_backup_days),
+        )
         self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)
         self.replays = Replays(self.watch, self.settings)

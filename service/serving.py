@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from time import monotonic
 from typing import Self
 
@@ -12,7 +11,7 @@ from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
 from service.metrics import Metrics, ModelMetrics
 from service.policies import Policies
-from service.policy import ModelPolicy
+from service.policy import ModelPolicy, Retention
 from service.registry import RegisteredModel, Registry
 from service.registry.errors import GoldenMismatchError
 from service.registry.libraries import git_revision, installed_libraries, service_version
@@ -50,25 +49,29 @@ class ServedModel:
     ) -> Self:
         """Bind a loaded version."""
         method = model.manifest.explainer.method or "none"
+        said = None if policy is None else policy.retention
+        retention = said or Retention.default(retention_days)
         constants = header_constants(
             model,
             method=model.manifest.explainer.method,
             engine=model.engine,
             is_exact=model.is_exact,
             policy_version=None if policy is None else policy.version,
+            retention_class=retention.name,
         )
-        header = HeaderTemplate.of(constants, retention=timedelta(days=retention_days))
+        header = HeaderTemplate.of(constants, retention=retention.period)
         bound = metrics.bind(model.name, method)
         return cls(model, AnswerTemplates.of(model), header, bound, policy)
 
 
-def header_constants(
+def header_constants(  # noqa: PLR0913  # what differs between the headers of one version
     model: RegisteredModel,
     *,
     method: str | None,
     engine: str | None,
     is_exact: bool | None,
-    policy_version: str | None = None,
+    policy_version: str | None,
+    retention_class: str,
     config_digest: str | None = None,
 ) -> HeaderConstants:
     """What the headers of a version's decisions, or explanations by one method, have in common.
@@ -81,7 +84,7 @@ def header_constants(
         service_version=service_version(),
         git_revision=git_revision(),
         policy_version=policy_version,
-        retention_class="default",
+        retention_class=retention_class,
         model=manifest.name,
         version=manifest.version,
         model_digest=model.digest,

@@ -64,6 +64,13 @@ class Settings(BaseModel):
         "first start).",
     )
     retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
+    key_backup_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="How long copies of the key store are kept: until then an erased record is "
+        "`erasing`.",
+    )
     spool_max_bytes: int = Field(
         256 * 1024 * 1024,
         gt=0,

@@ -9,7 +9,7 @@ from service.evidence.events import idempotency_key
 from service.evidence.sealing import Sealer, Section
 from service.evidence.tables import events
 
-REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer")
+REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer", "erasure", "purge")
 """Types of events about a request that there is at most one of."""
 
 

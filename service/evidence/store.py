@@ -44,6 +44,7 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
+    read_record,
     records_of,
     select_decision,
     select_records,
@@ -208,16 +209,15 @@ class EvidenceStore:
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
 
-        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError.
+        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError, InQuarantineError.
         """
-        found = next(iter(self._records([(tenant, request_id)])), None)
-        if isinstance(found, ErasedError):
-            raise found
-        return found
+        with translated_errors(), self._reading.connect() as connection:
+            return read_record(connection, (tenant, request_id), self.sealer)
 
     def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
         """As `record` of several requests (up to some hundreds) in one query, in their order;
-        unknown and erased ones are left out.
+        unknown and erased ones are left out, those in quarantine are not: it is for whoever
+        completes records, not for who shows them.
         """
         return [found for found in self._records(keys) if not isinstance(found, ErasedError)]
 

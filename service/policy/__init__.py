@@ -4,6 +4,7 @@ from service.policy.binding import bind
 from service.policy.deciding import BoundRule, KeyOf, ModelPolicy, PolicyDecision, forbidden_by
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
+from service.policy.retention import Retention
 from service.policy.terms import Threshold, Vocabulary
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "PolicyDecision",
     "PolicyFile",
     "PolicyFollower",
+    "Retention",
     "Threshold",
     "Vocabulary",
     "bind",

@@ -48,6 +48,7 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         key_of=key_of,
         canary=file.canary(model),
         is_best_effort=file.evidence(model) == "best_effort",
+        retention=file.retention(model),
     )
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 
 from service.errors import InvalidInputError, UnavailableError
 from service.policy.expressions import Expression
+from service.policy.retention import MOST_DAYS, Retention, RetentionClass
 from service.policy.terms import PolicyError
 
 MOST_BYTES = 1024 * 1024
@@ -127,6 +128,7 @@ class Section(_Strict):
     review: int | None = Field(None, ge=0, le=MOST_REVIEWED)
     canary: Probability | None = None
     evidence: Evidence | None = None
+    retention: RetentionClass | Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
 
 
 class ModelSection(Section):
@@ -177,6 +179,13 @@ class PolicyFile:
     def evidence(self, model: str) -> Evidence:
         """What its records may do without."""
         return self.section(model).evidence or self.document.default.evidence or "required"
+
+    def retention(self, model: str) -> Retention | None:
+        """How long its records are kept; None where the file does not say."""
+        for section in (self.section(model), self.document.default):
+            if section.retention is not None:
+                return Retention.of(section.retention)
+        return None
 
     @classmethod
     def read(cls, path: Path) -> Self:

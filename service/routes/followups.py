@@ -18,7 +18,7 @@ from schemas import (
 )
 from service.auth import Caller
 from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
-from service.errors import InvalidRequestError, NotJsonError, OverloadedError, StoreAwayError
+from service.errors import InvalidRequestError, NotJsonError, OverloadedError, ServiceError
 from service.evidence import Record, RequestKey
 from service.followup import AgainCall
 from service.http import read_json_body
@@ -143,8 +143,8 @@ async def _told(runtime: Runtime, key: RequestKey) -> AsyncIterator[bytes]:
                 yield _event(name, happening.part("explanation"))
             else:
                 yield _event("progress", orjson.dumps(dict(happening.facts)))
-    except StoreAwayError:
-        return  # the client connects again
+    except ServiceError:
+        return  # the client connects again, and is told why
     finally:
         await happenings.aclose()
 

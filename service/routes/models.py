@@ -66,6 +66,7 @@ async def review_model(
     except EvidenceError:
         reads.labels(BACKEND, "error").inc()
         raise StoreAwayError from None
+    await runtime.accesses.note(caller, "review", model=name, found=len(items))
     reads.labels(BACKEND, "ok").inc()
     body = orjson.dumps(review_document(items, period=period, size=size), option=orjson.OPT_UTC_Z)
     return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
