@@ -43,7 +43,16 @@ from service.queue_metrics import QueueMetrics
 from service.registry import Registry
 from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
-from service.routes import documents, explanations, followups, health, ledger, models
+from service.routes import (
+    documents,
+    explanations,
+    followups,
+    health,
+    importance,
+    ledger,
+    models,
+    votes,
+)
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint, count_refusal
 from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
@@ -99,7 +108,7 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for part in (explanations, followups, ledger, models, health, documents):
+    for part in (explanations, followups, votes, ledger, models, importance, health, documents):
         app.include_router(part.router)
     return app
 

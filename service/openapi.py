@@ -11,6 +11,8 @@ from fastapi.routing import iter_route_contexts
 from schemas import Problem, answer_schema, document_schema, predict_request_schema
 from service.errors import NotFoundError
 from service.http import PROBLEM_TYPE, REQUEST_ID
+from service.registry import RegisteredModel
+from service.registry.personal import shown_schema
 from service.serving import ServedModel, ServedModels
 
 KEY = "api_key"
@@ -155,7 +157,7 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": predict_request_schema(model.schema, example),
+                    "schema": _request_schema(model, example),
                     "example": example,
                 }
             },
@@ -168,6 +170,13 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
             }
         },
     }
+
+
+def _request_schema(model: RegisteredModel, example: dict[str, object]) -> dict[str, Any]:
+    schema: dict[str, Any] = predict_request_schema(model.schema, example)
+    instances = schema["properties"]["instances"]
+    instances["items"] = shown_schema(instances["items"], model.personal_levels)
+    return schema
 
 
 def _parameters(n_columns: int) -> list[dict[str, object]]:

@@ -149,6 +149,8 @@ class PredictService:
         except InvalidContentError as error:
             raise InvalidRequestError("see errors", errors=error.errors) from None
         instances = model.codec.instances_json(body.rows)
+        fingerprint = self._fingerprint(call, model.name, top, body, instances)
+        body, instances = served.kept(body, instances)
         plan = self._plan(served, call, len(body.rows))
         wait = self._wait_seconds(call.preference)
         return Ask(
@@ -160,7 +162,7 @@ class PredictService:
             instances=instances,
             explain=call.explain,
             top=top,
-            fingerprint=self._fingerprint(call, model.name, top, body, instances),
+            fingerprint=fingerprint,
             subjects=self._keyed_subjects(call.caller.tenant, body.subjects),
             plan=plan,
             answer_by=received_at + timedelta(seconds=wait + SAY_SECONDS) if wait else None,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Self
 
+from schemas import DecodedBody
 from service.answers import AnswerTemplates
 from service.errors import CommandError, NotFoundError
 from service.evidence import HeaderConstants, HeaderTemplate
@@ -12,6 +13,7 @@ from service.logs import log
 from service.metrics import Metrics, ModelMetrics
 from service.policies import Policies
 from service.policy import ModelPolicy, Retention
+from service.privacy import Screening
 from service.registry import RegisteredModel, Registry
 from service.registry.errors import GoldenMismatchError
 from service.registry.libraries import git_revision, installed_libraries, service_version
@@ -32,6 +34,8 @@ class ServedModel:
     header: HeaderTemplate
     metrics: ModelMetrics
     policy: ModelPolicy | None = None
+    screening: Screening | None = None
+    """None where no request can hold a text that is not a level of the model's."""
 
     @property
     def is_best_effort(self) -> bool:
@@ -60,8 +64,20 @@ class ServedModel:
             retention_class=retention.name,
         )
         header = HeaderTemplate.of(constants, retention=retention.period)
-        bound = metrics.bind(model.name, method)
-        return cls(model, AnswerTemplates.of(model), header, bound, policy)
+        return cls(
+            *(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method)),
+            policy=policy,
+            screening=Screening.of(model.schema, model.personal_levels, metrics),
+        )
+
+    def kept(self, body: DecodedBody, instances: bytes) -> tuple[DecodedBody, bytes]:
+        """A body and its rows as JSON, as they are stored and shown: without personal data."""
+        if self.screening is None:
+            return body, instances
+        kept = self.screening.kept(body)
+        if kept is body:
+            return body, instances
+        return kept, self.model.codec.instances_json(kept.rows)
 
 
 def header_constants(  # noqa: PLR0913  # what differs between the headers of one version

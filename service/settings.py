@@ -71,6 +71,9 @@ class Settings(BaseModel):
         description="How long copies of the key store are kept: until then an erased record is "
         "`erasing`.",
     )
+    k_anonymity: int = Field(
+        20, ge=2, description="People a day must have for its mean importances to be shown."
+    )
     spool_max_bytes: int = Field(
         256 * 1024 * 1024,
         gt=0,

@@ -50,6 +50,9 @@ def serve(
         int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
     ] = None,
     retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
+    k_anonymity: Annotated[
+        int | None, typer.Option(help="People a day must have for its mean importances.")
+    ] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

@@ -22,7 +22,7 @@ from service.evidence.events import (
 from service.evidence.exclusive import insert_accesses
 from service.evidence.following import PendingRequest
 from service.evidence.listing import EVERY_DECISION, DecisionFilter, ListedDecision, Page
-from service.evidence.reading import Record, RequestKey, StoredDecision
+from service.evidence.reading import Record, RequestKey, StoredDecision, StoredVote
 from service.evidence.sampling import Rank
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
@@ -244,6 +244,10 @@ class EvidenceLog:
         """As `EvidenceStore.records`."""
         return await self._read(partial(self._store.records, keys))
 
+    async def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """As `EvidenceStore.votes`."""
+        return await self._read(partial(self._store.votes, decision))
+
     async def pending(
         self, *, since: datetime, until: datetime, limit: int
     ) -> Sequence[PendingRequest]:
@@ -270,9 +274,11 @@ class EvidenceLog:
         period: tuple[datetime, datetime],
         size: int,
         rank: Rank,
+        stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
         """As `EvidenceStore.sample`."""
-        call = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
+        drawn = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
+        call = partial(drawn, stored_by=stored_by)
         return await self._read(call)
 
     @property

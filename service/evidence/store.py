@@ -44,14 +44,17 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
+    StoredVote,
     read_record,
     records_of,
     select_decision,
     select_records,
     stored_decision,
+    stored_vote,
 )
 from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.evidence.votes import latest_votes, select_votes
 from service.keystore import KeyStore
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
@@ -238,6 +241,16 @@ class EvidenceStore:
             rows = connection.execute(select_events(event_ids)).all()
         return proven_events(rows, self.sealer)
 
+    def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """Each principal's last feedback and last labels on that request, in the order in which
+        they first voted; erased ones are left out. Raises StoreUnavailableError,
+        UnreadablePayloadError.
+        """
+        with self.reading() as connection:
+            rows = latest_votes(connection.execute(select_votes(decision)).all())
+        opened = zip(rows, self.sealer.open(rows), strict=True)
+        return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]
+
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
         still to come; oldest first. Raises StoreUnavailableError.
@@ -279,15 +292,17 @@ class EvidenceStore:
         period: tuple[datetime, datetime],
         size: int,
         rank: sampling.Rank,
+        stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
-        """The `size` explained requests of lowest rank received in [since, until), lowest first.
+        """The `size` explained requests of lowest rank received in [since, until), lowest first;
+        with stored_by, without those explained later than that.
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
         at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each
         explanation of that time. Raises StoreUnavailableError.
         """
         with translated_errors():
-            found = sampling.explained(self._reading.connect, tenant, model, period)
+            found = sampling.explained(self._reading.connect, tenant, model, period, stored_by)
             chosen = sampling.lowest(found, size=size, rank=rank)
             with self._reading.connect() as connection:
                 return sampling.listed(connection, chosen)

@@ -16,6 +16,7 @@ from service.evidence import EvidenceError
 from service.metrics import BACKEND
 from service.policy import DEFAULT_REVIEW
 from service.records import review_document, review_period
+from service.registry.personal import shown_schema
 from service.routes.explanations import Moment
 from service.runtime import Runtime
 from service.secrets import review_rank
@@ -87,7 +88,7 @@ def model_info(served: ServedModel, versions: list[int]) -> dict[str, object]:
         "serving_version": model.version,
         "versions": versions,
         "task": manifest.task,
-        "json_schema": model.schema.to_json(),
+        "json_schema": shown_schema(model.schema.to_json(), model.personal_levels),
         "output_space": manifest.explainer.output_space,
         "method": manifest.explainer.method,
         "cost_seconds_per_instance": manifest.cost.explain_row if explains else None,
