@@ -26,9 +26,7 @@ from service.errors import (
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
-    UnavailableError,
 )
-from service.evidence import EvidenceError, EvidenceLog
 from service.http import Edge, context_of, problem_response
 from service.logs import log, place_of
 from service.metrics import CommitCounts, Metrics
@@ -47,6 +45,7 @@ from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
 from service.serving import ServedModels
 from service.settings import Settings
+from service.storing import evidence_log
 
 FOLLOW_SECONDS = 1.0
 YOUNG_OBJECTS = 10_000
@@ -169,11 +168,8 @@ async def _start(
         policies=policies,
     )
     await asyncio.to_thread(served.refresh)
-    try:
-        evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
-    except EvidenceError as error:
-        raise UnavailableError(f"evidence store: {error}") from error
-    opened.push_async_callback(evidence.close)
+    log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
+    evidence = await opened.enter_async_context(log_of_settings)
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
     limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)

@@ -31,6 +31,13 @@ def serve(
         int | None, typer.Option(help="Workers to start when no --redis-url is given.")
     ] = None,
     secret_file: SecretFile = None,
+    encryption: Annotated[
+        bool | None, typer.Option(help="Encrypt stored payloads (default: yes).")
+    ] = None,
+    keys_database_url: Annotated[str | None, typer.Option(help="Key store.")] = None,
+    key_encryption_key_file: Annotated[
+        Path | None, typer.Option(help="32 bytes that wrap the keys of the key store.")
+    ] = None,
     policy_file: PolicyPath = None,
     inline_budget_seconds: Annotated[
         float | None, typer.Option(help="Largest cost of an inline explanation.")
