@@ -13,7 +13,6 @@ from service.cli.output import (
     print_text,
     utc,
 )
-from service.cli.selecting import evidence_of
 
 SHOWN = ("at", "tenant", "principal", "event_type", "request_id")
 
@@ -39,7 +38,9 @@ def accesses(
         since=utc(since),
         until=utc(until),
     )
-    with evidence_of(Settings.load(data_dir=data_dir, database_url=database_url)) as store:
+    from service.storing import evidence_store
+
+    with evidence_store(Settings.load(data_dir=data_dir, database_url=database_url)) as store:
         found = listed(store, matching)
         if as_json:
             print_json(list(found))

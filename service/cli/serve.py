@@ -8,7 +8,10 @@ import typer
 from service.cli.output import (
     DatabaseUrl,
     DataDir,
+    Encryption,
     JobTimeLimitSeconds,
+    KeyEncryptionKeyFile,
+    KeysDatabaseUrl,
     LeaseSeconds,
     PolicyPath,
     RedisUrl,
@@ -31,6 +34,9 @@ def serve(
         int | None, typer.Option(help="Workers to start when no --redis-url is given.")
     ] = None,
     secret_file: SecretFile = None,
+    encryption: Encryption = None,
+    keys_database_url: KeysDatabaseUrl = None,
+    key_encryption_key_file: KeyEncryptionKeyFile = None,
     policy_file: PolicyPath = None,
     inline_budget_seconds: Annotated[
         float | None, typer.Option(help="Largest cost of an inline explanation.")
