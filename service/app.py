@@ -38,6 +38,7 @@ from service.predicting import Limits, PredictService
 from service.queue import JobQueue
 from service.queue.embedded import Embedded
 from service.queue_metrics import QueueMetrics
+from service.quotas import Quotas
 from service.registry import Registry
 from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
@@ -177,7 +178,8 @@ async def _start(
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
     limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
-    service = PredictService(served, evidence, keyring, delivery, limits)
+    quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
+    service = PredictService(served, evidence, keyring, delivery, limits, quotas)
     opened.callback(service.close)
     return Runtime(settings, metrics, exposed, served, evidence, delivery, service, authenticator)
 

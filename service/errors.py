@@ -3,12 +3,13 @@
 ServiceError
 ├── 400 BadHeaderError, NotJsonError, MalformedRequestError
 ├── 401 UnauthenticatedError          403 ForbiddenError
-├── 404 NotFoundError                 405 MethodNotAllowedError
-├── 408 SlowRequestError
+├── 404 NotFoundError, ModelDisabledError
+├── 405 MethodNotAllowedError         408 SlowRequestError
 ├── 409 ConflictError, InProgressError, AlreadyFinalError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
-├── 422 InvalidRequestError           431 HeadTooLargeError
+├── 422 InvalidRequestError           429 QuotaExceededError
+├── 431 HeadTooLargeError
 ├── 500 PredictionError, InternalError
 └── 503 StoreAwayError, QueueLimitError
 CommandError (exit code on the class)
@@ -26,7 +27,7 @@ class ServiceError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str = "", *, errors: Sequence[Violation] = ()) -> None:
         super().__init__(detail or self.title())
@@ -78,6 +79,12 @@ class NotFoundError(ServiceError):
 
     status = 404
     code = "not_found"
+
+
+class ModelDisabledError(NotFoundError):
+    """This model has been disabled."""
+
+    code = "model_disabled"
 
 
 class MethodNotAllowedError(ServiceError):
@@ -142,6 +149,17 @@ class InvalidRequestError(ServiceError):
 
     status = 422
     code = "invalid_content"
+
+
+class QuotaExceededError(ServiceError):
+    """This key's quota is used up; retry later."""
+
+    status = 429
+    code = "quota_exceeded"
+
+    def __init__(self, detail: str = "", *, seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = seconds
 
 
 class HeadTooLargeError(ServiceError):

@@ -21,6 +21,7 @@ from service.errors import (
     InternalError,
     InvalidRequestError,
     QueueLimitError,
+    QuotaExceededError,
     StoreAwayError,
 )
 from service.evidence import (
@@ -37,6 +38,7 @@ from service.methods import refusal
 from service.metrics import ROLE
 from service.policy import forbidden_by
 from service.queue import QueueError
+from service.quotas import Quotas
 from service.registry.described import KnownVersion, describe_version
 from service.registry.libraries import service_version
 from service.secrets import Keyring
@@ -72,13 +74,14 @@ class FollowUps:
     watch: Watch
     delivery: Delivery
     keyring: Keyring
+    quotas: Quotas
 
     async def explain_again(self, call: AgainCall) -> AgainReply:
         """Store a pending record of its own for a past prediction, then queue it.
 
         Raises NotFoundError for a record the caller may not read, InvalidRequestError where the
         method cannot explain its model or policy allows no explanation, ConflictError for an ID
-        that names another request, QueueLimitError, StoreAwayError.
+        that names another request, QueueLimitError, QuotaExceededError, StoreAwayError.
         """
         fingerprint = self._fingerprint(call)
         if call.is_id_chosen and (first := await self._stored(call)) is not None:
@@ -94,6 +97,7 @@ class FollowUps:
             model = parent.decision.template.model
             self.delivery.metrics.ended(model, "rejected", was_counted=False)
             raise QueueLimitError
+        self._count_against_quota(call.caller, parent, n_rows)
         event = _again(parent.decision, version, call, fingerprint)
         try:
             outcome = await self.delivery.evidence.append(event)
@@ -143,6 +147,14 @@ class FollowUps:
             with suppress(QueueError):  # who waits looks into the store in a few seconds
                 await self.delivery.queue.announce_final(caller.tenant, request_id)
         return _accepted(event, "failed")
+
+    def _count_against_quota(self, caller: Caller, parent: Record, n_rows: int) -> None:
+        try:
+            self.quotas.take(caller, n_rows, predict=False, explain=True)
+        except QuotaExceededError as error:
+            labels = (parent.decision.model, "explain", type(error).__name__)
+            self.delivery.metrics.errors.labels(*labels).inc()
+            raise
 
     def _fingerprint(self, call: AgainCall) -> str:
         message = orjson.dumps(["explain again", call.parent_request_id, call.method])

@@ -23,6 +23,7 @@ from service.errors import (
     NotJsonError,
     OverloadedError,
     PredictionError,
+    QuotaExceededError,
 )
 from service.evidence import (
     AppendOutcome,
@@ -36,6 +37,7 @@ from service.logs import log
 from service.planning import NOTHING, Plan, plan_explanation
 from service.prefer import NO_PREFERENCE, Preference
 from service.preparing import Ask, Prepared
+from service.quotas import Quotas
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
 
@@ -96,6 +98,7 @@ class PredictService:
     keyring: Keyring
     delivery: Delivery
     limits: Limits
+    quotas: Quotas = field(default_factory=Quotas)
     executor: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="predict")
     )
@@ -121,10 +124,20 @@ class PredictService:
             ask = await asyncio.to_thread(self._ask, served, call, received_at)
         else:
             ask = self._ask(served, call, received_at)
+        self._count_against_quota(served, call, len(ask.body.rows))
         parsed = perf_counter() - started
         if call.is_id_chosen:
             return await self._answer_once(served, ask, started, parsed)
         return await self._answer(served, ask, started, parsed)
+
+    def _count_against_quota(self, served: ServedModel, call: PredictCall, n_rows: int) -> None:
+        """A repetition counts too: only the store knows it as one, once it has been computed."""
+        try:
+            self.quotas.take(call.caller, n_rows, predict=True, explain=call.explain)
+        except QuotaExceededError as error:
+            stage = "explain" if call.explain else "predict"
+            served.metrics.errors(stage, type(error).__name__).inc()
+            raise
 
     def _ask(self, served: ServedModel, call: PredictCall, received_at: datetime) -> Ask:
         model = served.model

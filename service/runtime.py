@@ -13,6 +13,7 @@ from service.predicting import PredictService
 from service.remote_metrics import JointRegistry
 from service.serving import ServedModels
 from service.settings import Settings
+from service.views import Views
 from service.watching import Watch
 
 Exposed = CollectorRegistry | JointRegistry
@@ -35,8 +36,13 @@ class Runtime:
     is_stopping: bool = False
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)
+    views: Views = field(init=False)
 
     def __post_init__(self) -> None:
         self.delivery.is_stopping = lambda: self.is_stopping
         self.watch = Watch(self.evidence, self.delivery.queue, self.metrics)
-        self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)
+        self.views = Views(self.models)
+        predicting = self.predicting
+        self.follow_ups = FollowUps(
+            self.models, self.watch, self.delivery, predicting.keyring, predicting.quotas
+        )

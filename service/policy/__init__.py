@@ -4,6 +4,7 @@ from service.policy.binding import bind
 from service.policy.deciding import KeyOf, ModelPolicy, PolicyDecision, forbidden_by
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
+from service.policy.roles import hidden_by_file, hidden_columns
 from service.policy.terms import Vocabulary
 
 __all__ = [
@@ -16,4 +17,6 @@ __all__ = [
     "Vocabulary",
     "bind",
     "forbidden_by",
+    "hidden_by_file",
+    "hidden_columns",
 ]

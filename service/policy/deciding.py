@@ -2,11 +2,12 @@
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from explainers.base import FloatArray
 from schemas.definitive import Row
+from service.policy.roles import Masks
 from service.policy.terms import Run, Threshold
 
 KeyOf = Callable[[str], bytes]
@@ -86,7 +87,8 @@ NO_RULE = BoundRule("", None, allowed=True, probability=0.0)
 class ModelPolicy:
     """A policy file's rules for one loaded model version.
 
-    review_size: how many explained requests are kept listed for human review.
+    review_size: how many explained requests are kept listed for human review. masks: which columns
+    callers of each role may not see.
     """
 
     version: str
@@ -94,6 +96,7 @@ class ModelPolicy:
     threshold: Threshold | None
     review_size: int
     key_of: KeyOf
+    masks: Masks = field(default_factory=dict)
 
     def decide(
         self,

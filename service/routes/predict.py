@@ -50,6 +50,9 @@ class PredictEndpoint:
             preference=parse_prefer(context.header(b"prefer")),
         )
         reply = await runtime.predicting.predict(call)
+        if caller.roles:
+            body = await runtime.views.answer(caller, reply.body, call.body)
+            reply = reply._replace(body=body)
         headers = [*HEADERS, (b"content-length", b"%d" % len(reply.body)), outcome_header(reply)]
         if reply.is_pending:
             headers.append((b"location", b"/explanations/" + call.request_id.encode()))
