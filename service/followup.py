@@ -87,7 +87,7 @@ class FollowUps:
         if call.is_id_chosen and (first := await self._stored(call)) is not None:
             return _replay(first, call, fingerprint)
         parent = await self.watch.find(call.caller, call.parent_request_id)
-        _check_policy(parent.decision)
+        _check_policy(parent.decision, is_told=not call.caller.roles)
         version = await self._version(parent.decision)
         n_rows = len(orjson.loads(parent.decision.part("outputs")))
         reason = refusal(version, call.method, n_rows)
@@ -184,13 +184,17 @@ class FollowUps:
         return version
 
 
-def _check_policy(parent: StoredDecision) -> None:
-    """InvalidRequestError where the policy at the time of the prediction allowed no explanation."""
+def _check_policy(parent: StoredDecision, *, is_told: bool) -> None:
+    """InvalidRequestError where the policy at the time of the prediction allowed no explanation.
+
+    is_told: by which rule, which may be about a column that not everybody may see.
+    """
     if "policy" not in parent.parts:
         return
     ruling = orjson.loads(parent.part("policy"))
     if not ruling["allowed"]:
-        raise _invalid("/request_id", forbidden_by(ruling["rule"]), "policy_forbids")
+        detail = forbidden_by(ruling["rule"]) if is_told else "the policy allows no explanation"
+        raise _invalid("/request_id", detail, "policy_forbids")
 
 
 def _invalid(pointer: str, detail: str, code: str) -> InvalidRequestError:

@@ -70,14 +70,14 @@ class PredictReply(NamedTuple):
     """The answer's bytes; a replay is the first answer's, with no counter moved.
 
     timings: seconds of each of PHASES; of nothing in a replay. is_pending: the explanation comes
-    later; is_queued: it was computed by a worker, so that a preference to wait was heeded.
+    later; is_heeded: a worker was asked for it, so that a preference to wait for one counted.
     """
 
     body: bytes
     is_replay: bool
     timings: tuple[float, ...] = ()
     is_pending: bool = False
-    is_queued: bool = False
+    is_heeded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +306,7 @@ class PredictService:
             is_replay=False,
             timings=(parsed, predicted, perf_counter() - started, stored),
             is_pending=answer is None,
-            is_queued=True,
+            is_heeded=answer is not None or not self.delivery.is_queue_away,
         )
 
     async def _replay(

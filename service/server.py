@@ -22,7 +22,7 @@ from service.errors import (
     UnavailableError,
     UsageError,
 )
-from service.http import problem_response
+from service.http import GUARDS, problem_response
 from service.logs import configure_logs, log
 from service.runtime import Runtime
 from service.settings import Settings
@@ -175,6 +175,7 @@ def _raw_problem(error: ServiceError) -> bytes:
     response = problem_response(error, request_id)
     headers = [
         *response.raw_headers,
+        *GUARDS,
         (b"x-request-id", request_id.encode()),
         (b"connection", b"close"),
     ]

@@ -95,8 +95,18 @@ async def explain_again(
 
 
 @router.post("/{request_id}/cancel", status_code=202, response_model=Accepted)
-async def cancel(request_id: RequestId, runtime: RuntimeDep, caller: Explaining) -> Response:
-    """Call a pending explanation off; 409 once it is final. For who may read its record."""
+async def cancel(
+    request: Request,
+    request_id: RequestId,
+    runtime: RuntimeDep,
+    caller: Explaining,
+    context: ContextDep,
+) -> Response:
+    """Call a pending explanation off; 409 once it is final. For who may read its record. It needs
+    no body; one that comes must be application/json.
+    """
+    if context.has_body:
+        await read_json_body(context, request.receive, limit=runtime.settings.max_body_bytes)
     body = await runtime.follow_ups.cancel(caller, request_id)
     headers = {"Location": f"/explanations/{request_id}", "Cache-Control": "no-store"}
     return Response(body, 202, headers, media_type="application/json")
@@ -129,7 +139,8 @@ async def _told(runtime: Runtime, caller: Caller, request_id: str) -> AsyncItera
                 name = happening.status or "skipped"  # nothing was asked for, nothing comes
                 yield _event(name, await runtime.views.explanation(caller, happening))
             else:
-                yield _event("progress", orjson.dumps(dict(happening.facts)))
+                facts = {} if caller.roles else dict(happening.facts)  # how far it got may tell
+                yield _event("progress", orjson.dumps(facts))
     except StoreAwayError:
         return  # the client connects again
     finally:

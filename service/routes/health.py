@@ -27,6 +27,9 @@ class Readiness(BaseModel):
     status: Literal["ready", "degraded", "unready"]
     reason: str | None = None
     refused_models: list[str] | None = None
+    disabled_models: list[str] | None = None
+    unknown_policy_models: list[str] | None = None
+    policy_misfits: list[str] | None = None
 
 
 @router.get("/livez")
@@ -43,14 +46,13 @@ async def livez() -> dict[str, str]:
 async def readyz(runtime: RuntimeDep) -> Response:
     """200 when a model is loaded, its golden values agreed and the evidence store is writable."""
     reason = await _unready_reason(runtime)
-    body: dict[str, object] = {"status": "ready" if reason is None else "unready"}
-    if reason is not None:
-        body["reason"] = reason
-    elif runtime.models.refused:
-        # An older version still answers; the one that was promoted could not be loaded.
-        body = {"status": "degraded", "refused_models": sorted(runtime.models.refused)}
-    elif runtime.delivery.is_queue_away:
-        body = {"status": "degraded", "reason": "the queue is away: heavy explanations wait"}
+    if reason is None:
+        troubles = _troubles(runtime)
+        body: dict[str, object] = {"status": "degraded" if troubles else "ready", **troubles}
+    else:
+        body = {"status": "unready", "reason": reason}
+    if runtime.models.disabled:  # by somebody's will: no trouble
+        body["disabled_models"] = sorted(runtime.models.disabled)
     return Response(
         orjson.dumps(body),
         200 if reason is None else 503,
@@ -59,12 +61,25 @@ async def readyz(runtime: RuntimeDep) -> Response:
     )
 
 
+def _troubles(runtime: Runtime) -> dict[str, object]:
+    """What does not work as it was asked to while the service answers."""
+    troubles: dict[str, object] = dict(runtime.models.policy_troubles)
+    if runtime.models.refused:
+        # An older version still answers; the one that was promoted could not be loaded.
+        troubles["refused_models"] = sorted(runtime.models.refused)
+    if runtime.delivery.is_queue_away:
+        troubles["reason"] = "the queue is away: heavy explanations wait"
+    return troubles
+
+
 async def _unready_reason(runtime: Runtime) -> str | None:
     if runtime.is_stopping:
         return "stopping"
-    if not runtime.models.all:
+    models = runtime.models
+    known = {*models.all, *models.disabled}  # those disabled still have records to be read
+    if not known:
         return "no model is loaded"
-    if runtime.models.default not in (None, *runtime.models.all):
+    if models.default not in (None, *known):
         return "the model of EXPLAIND_MODEL is not served"
     if not await runtime.evidence.is_writable():
         return "the evidence store is not writable"
