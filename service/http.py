@@ -37,31 +37,6 @@ LINGER_SECONDS = 0.5
 LINGER_BYTES = 16 * 1024 * 1024
 
 
-Headers = tuple[tuple[bytes, bytes], ...]
-
-
-def _guards(policy: bytes) -> Headers:
-    """Security headers with this content policy. Strict-Transport-Security is for the proxy that
-    speaks TLS: only it knows that the name is never served without.
-    """
-    return (
-        (b"content-security-policy", policy),
-        (b"x-content-type-options", b"nosniff"),
-        (b"x-frame-options", b"DENY"),
-        (b"referrer-policy", b"no-referrer"),
-        (b"cross-origin-resource-policy", b"same-origin"),
-        (b"cross-origin-opener-policy", b"same-origin"),
-    )
-
-
-GUARDS = _guards(b"default-src 'none'; frame-ancestors 'none'")
-PAGE_GUARDS = _guards(
-    b"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    b"frame-ancestors 'none'"
-)
-"""Of a page that carries its own style."""
-
-
 class ClientGoneError(Exception):
     """The client closed the connection before its request was complete; nobody is answered."""
 
@@ -75,9 +50,6 @@ class RequestContext:
     headers: dict[bytes, bytes]
     status: int = 0
     """Of the answer, once it started."""
-
-    guards: Headers = GUARDS
-    """What keeps a browser from doing more with the answer than reading it."""
 
     is_head: bool = False
     """Nobody reads the body, so none need be waited for."""
@@ -151,7 +123,6 @@ class Edge:
                 context.status = message["status"]
                 message["headers"] = [
                     *message["headers"],
-                    *context.guards,
                     (b"x-request-id", context.request_id.encode()),
                 ]
             await send(message)

@@ -31,6 +31,7 @@ class Views:
 
     models: ServedModels
     _loaded: OrderedDict[str, RegisteredModel] = field(default_factory=OrderedDict)
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def hidden(self, caller: Caller, model: str, columns: Collection[str]) -> frozenset[str]:
         """Which of these columns of a model the caller may not see."""
@@ -67,7 +68,7 @@ class Views:
         visible = None
         if _is_complete(answer["explanation"]):
             rows = await asyncio.to_thread(_decoded, model, request, len(answer["predictions"]))
-            visible = None if rows is None else await _ranks(model, rows, hidden)
+            visible = None if rows is None else await self._ranks(model, rows, hidden)
         return masked_answer(body, hidden, visible)
 
     async def record(self, caller: Caller, record: Record, document: bytes) -> bytes:
@@ -93,11 +94,17 @@ class Views:
             return None
         fed = orjson.loads(record.decision.part("fed"))
         rows = np.array([row for row in fed if row is not None], dtype=np.float64)
-        found = await _ranks(model, rows, hidden)
+        found = await self._ranks(model, rows, hidden)
         if found is None or len(found) == len(fed):
             return found
         left = iter(found)
         return [None if row is None else next(left) for row in fed]
+
+    async def _ranks(
+        self, model: RegisteredModel, rows: FloatArray, hidden: frozenset[str]
+    ) -> Visible | None:
+        async with self._one_at_a_time:  # it may take seconds, and predictions go before it
+            return await asyncio.to_thread(visible_ranks, model, rows, hidden)
 
     async def _version(self, reference: dict[str, object]) -> RegisteredModel | None:
         """The version of an answer's `model`, loaded if need be; None where that cannot be."""
@@ -122,12 +129,6 @@ class Views:
 
 def _is_complete(explanation: dict[str, object] | None) -> bool:
     return explanation is not None and explanation["status"] == "complete"
-
-
-async def _ranks(
-    model: RegisteredModel, rows: FloatArray, hidden: frozenset[str]
-) -> Visible | None:
-    return await asyncio.to_thread(visible_ranks, model, rows, hidden)
 
 
 def _decoded(model: RegisteredModel, request: bytes, n_rows: int) -> FloatArray | None:

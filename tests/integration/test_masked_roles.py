@@ -293,3 +293,23 @@ def test_a_mask_that_fits_no_column_leaves_the_old_one_in_force_and_shows(
             "policy_misfits": ["mixed"],
         }
         assert client.get(path).json()["instances"][0]["grade"] is None
+
+
+def _keys(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {name: _keys(value) for name, value in document.items()}
+    return None if document is None else type(document).__name__
+
+
+def test_the_masked_answer_in_the_docs_is_the_one_that_comes(
+    client_of: ClientOf, calm: Instance
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "access.md").read_text()
+    shown = json.loads(text.partition("<!-- example: masked -->\n```json\n")[2].partition("```")[0])
+    answer = predicted(client_of("support"), calm).json()
+    del answer["predictions"][0]["decision"]  # which this policy makes and the example's does not
+    assert _keys(answer) == _keys(shown)
+    assert _keys(answer["predictions"][0]) == _keys(shown["predictions"][0])
+    assert answer["explanation"]["visible"][0][0].keys() == (
+        shown["explanation"]["visible"][0][0].keys()
+    )

@@ -8,10 +8,10 @@ from live_app import live_app
 from servers import Reply
 from tables import breast_cancer, instances_of
 
-from service.http import GUARDS
+from service.guards import GUARDS
 
 ROWS = instances_of(breast_cancer()[0].iloc[:2])
-OF_EVERY_ANSWER = {name.decode() for name, _ in GUARDS}
+OF_EVERY_ANSWER = {name.decode() for name in GUARDS}
 OF_HTTP = OF_EVERY_ANSWER | {
     "cache-control",
     "connection",

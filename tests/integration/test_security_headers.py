@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from access_table import ACCESS_OF_ALL, Route, send
+from live_app import read_to_end
 
-from service.http import GUARDS
+from service.guards import GUARDS, PAGE_POLICY, guarded
 
 EXPECTED = {
     "x-content-type-options": "nosniff",
@@ -15,10 +16,6 @@ EXPECTED = {
     "cross-origin-opener-policy": "same-origin",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
 PERSONAL = {"no-store", "private, no-cache"}
 
 
@@ -53,8 +50,30 @@ def test_what_is_about_people_is_kept_by_no_cache(
 def test_bytes_that_are_no_request_are_answered_with_them_too(keyed: Any) -> None:
     answer = keyed.live.exchange(b"no request at all\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400")
-    for name, value in GUARDS:
-        assert b"\r\n%s: %s\r\n" % (name, value) in answer
+    for name, value in GUARDS.items():
+        assert answer.count(b"\r\n%s: %s\r\n" % (name, value)) == 1
+
+
+def test_a_body_that_looks_like_a_head_stays_as_it_is() -> None:
+    head, body = b"HTTP/1.1 200 OK\r\ndate: now\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"
+    sent = guarded(head + body)
+    assert sent.startswith(head[:-2] + b"content-security-policy: ")
+    assert sent.endswith(b"\r\n\r\n" + body)
+    assert guarded(head).endswith(b"\r\n\r\n")
+
+
+def test_a_client_that_waits_for_leave_to_send_gets_it_bare(keyed: Any) -> None:
+    body = b'{"instances": []}'
+    head = (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Expect: 100-continue\r\nContent-Length: %d\r\nAuthorization: Bearer %s\r\n"
+        b"Connection: close\r\n\r\n"
+    ) % (len(body), keyed.keys["predict"].encode())
+    with keyed.live.connect() as connection:
+        connection.sendall(head)
+        assert connection.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert read_to_end(connection).startswith(b"HTTP/1.1 422")
 
 
 def test_paths_that_are_none_are_answered_with_them_too(keyed: Any) -> None:
