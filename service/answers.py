@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, NamedTuple, Self
 
@@ -334,9 +335,14 @@ def join_payload(answer: bytes, ranges: Parts, pieces: Mapping[str, bytes]) -> t
     """The payload whose pieces are encoded, in their order; all that workers read are needed."""
     laid = [PAYLOAD_HEAD, answer]
     for name, piece in pieces.items():
-        laid += (b',"%s":' % name.encode(), piece)
+        laid += (_before(name), piece)
     payload, parts = laid_out([*laid, b"}"], ["answer", *pieces])
     return payload, {**parts, **ranges}
+
+
+@lru_cache(maxsize=64)
+def _before(name: str) -> bytes:
+    return b',"%s":' % name.encode()
 
 
 def encode_ask(

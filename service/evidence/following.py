@@ -94,9 +94,12 @@ _header = type_coerce(_HeaderJson(events.c.header), JSON)
 
 
 def _ask() -> ColumnElement[bytes]:
-    """The payload's part `ask`, NULL without one: the payload itself may be large."""
+    """The payload's part `ask` where the header does not say it, as until version 2 of the
+    database; NULL without one. The payload itself may be large.
+    """
     start, end = (_header["payload", "parts", "ask", side].as_integer() for side in (0, 1))
-    return func.substr(events.c.payload, start + 1, end - start, type_=LargeBinary)
+    part = func.substr(events.c.payload, start + 1, end - start, type_=LargeBinary)
+    return case((events.c.encoding == literal_column("'json'"), part))
 
 
 def select_pending(*, since: datetime, until: datetime, limit: int) -> Select[tuple[object, ...]]:
@@ -131,7 +134,7 @@ def select_pending(*, since: datetime, until: datetime, limit: int) -> Select[tu
 
 def pending_of(row: Row[tuple[object, ...]]) -> PendingRequest:
     """A row of `select_pending`."""
-    ask = {} if row.ask is None else orjson.loads(row.ask)
+    ask = orjson.loads(row.header).get("ask") or orjson.loads(row.ask or b"{}")
     return PendingRequest(
         tenant=row.tenant,
         request_id=row.request_id,

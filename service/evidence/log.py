@@ -16,7 +16,6 @@ from service.evidence.events import (
     Event,
     FinalEvent,
     OutcomeEvent,
-    seal,
 )
 from service.evidence.following import PendingRequest
 from service.evidence.listing import EVERY_DECISION, DecisionFilter, ListedDecision, Page
@@ -24,6 +23,7 @@ from service.evidence.reading import Record, RequestKey, StoredDecision
 from service.evidence.sampling import Rank
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver, GroupWriter
+from service.keystore import KeyStore
 
 _READERS = 4
 _PROBE_SECONDS = 2.0
@@ -44,19 +44,32 @@ class EvidenceLog:
         cls,
         url: str,
         *,
+        keys: KeyStore | None = None,
+        encrypts: bool = True,
         observer: CommitObserver | None = None,
         queue_limit: int = 4096,
         busy_timeout_seconds: float = 3.0,
     ) -> Self:
         """Open the database at a SQLAlchemy URL (made if missing) and start the writer.
 
-        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL.
+        keys, encrypts: as of `EvidenceStore.open`. Raises SchemaVersionError,
+        StoreUnavailableError, EvidenceError for an unusable URL or the keys of another database.
         """
         store = await asyncio.to_thread(
-            EvidenceStore.open, url, readers=_READERS, busy_timeout_seconds=busy_timeout_seconds
+            EvidenceStore.open,
+            url,
+            keys=keys,
+            encrypts=encrypts,
+            readers=_READERS,
+            busy_timeout_seconds=busy_timeout_seconds,
         )
+        try:
+            await asyncio.to_thread(store.sealer.fill)
+        except BaseException:
+            store.close()
+            raise
         loop = asyncio.get_running_loop()
-        writer = GroupWriter(store.insert, loop=loop, queue_limit=queue_limit, observer=observer)
+        writer = GroupWriter(store.store, loop=loop, queue_limit=queue_limit, observer=observer)
         return cls(store, writer)
 
     async def close(self, *, timeout_seconds: float = 10.0) -> None:
@@ -86,8 +99,9 @@ class EvidenceLog:
         """
         loop = asyncio.get_running_loop()
         answers: list[Answer] = [loop.create_future(), loop.create_future()]
-        rows = seal(event), seal(event.counted())
-        self._writer.submit(list(zip(rows, answers, strict=True)))
+        seal = self._store.sealer.seal
+        sealed = seal(event), seal(event.counted())
+        self._writer.submit(list(zip(sealed, answers, strict=True)))
         stored, counted = await asyncio.gather(*answers)
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
 
@@ -113,6 +127,7 @@ class EvidenceLog:
 
         Raises StoreBusyError or StoreUnavailableError at once, for all of them.
         """
+        seal = self._store.sealer.seal
         self._writer.submit([(seal(event), answer) for event, answer in events])
 
     def call_when_idle(self, callback: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 
 from service.evidence.tables import INSERTED_COLUMNS
 
-APPEND_ONLY = ("log_entries", "tiles")
+APPEND_ONLY = ("log_entries", "tree_nodes", "accesses")
 _ERASABLE = ("payload", "record_key")
 _FIXED = tuple(name for name in INSERTED_COLUMNS if name not in _ERASABLE)
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import orjson
 from sqlalchemy import Row, Select, select
 
-from service.evidence.errors import UnreadablePayloadError
+from service.evidence.errors import ErasedError
 from service.evidence.events import (
     EPOCH,
     Answered,
@@ -19,14 +19,19 @@ from service.evidence.events import (
     Status,
     idempotency_key,
 )
+from service.evidence.sealing import Sealer, Unsealed
 from service.evidence.tables import events
 
 RequestKey = tuple[str, str]
 """Tenant and request ID."""
 
+_OF_A_RECORD = ("decision", "explanation", "answer")
+
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
+    """record_key: that of the commitment; empty where the payload is in several sections."""
+
     event_id: str
     tenant: str
     request_id: str
@@ -114,33 +119,37 @@ def select_decision(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
 
 def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
     """The query for the decisions of these requests and what a Record needs beside them."""
-    wanted = [
-        idempotency_key(*key, event_type)
-        for key in keys
-        for event_type in ("decision", "explanation", "answer")
-    ]
+    wanted = [idempotency_key(*key, event_type) for key in keys for event_type in _OF_A_RECORD]
     return select(events).where(events.c.idempotency_key.in_(wanted))
 
 
-def stored_decision(row: Row[tuple[object, ...]]) -> StoredDecision:
-    """A row of `select_decision`. Raises UnreadablePayloadError for an encoding of the future."""
-    return _stored(StoredDecision, row)
+def stored_decision(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredDecision:
+    """A row of `select_decision` with its payload. Raises ErasedError where that is None."""
+    return _stored(StoredDecision, row, unsealed)
 
 
-def records_of(rows: Sequence[Row[tuple[object, ...]]], keys: Iterable[RequestKey]) -> list[Record]:
-    """The records in `select_records`' rows, in the order of the keys, without unknown ones."""
+def records_of(
+    rows: Sequence[Row[tuple[object, ...]]], keys: Iterable[RequestKey], sealer: Sealer
+) -> list[Record | ErasedError]:
+    """The records in `select_records`' rows, in the order of the keys, without unknown ones.
+
+    Raises StoreUnavailableError, UnreadablePayloadError.
+    """
+    opened = dict(zip((row.event_id for row in rows), sealer.open(rows), strict=True))
     found = {(row.tenant, row.request_id, row.event_type): row for row in rows}
-    records = []
+    records: list[Record | ErasedError] = []
     for key in keys:
-        decision = found.get((*key, "decision"))
-        final = found.get((*key, "explanation"))
-        if decision is not None:
-            record = Record(
-                stored_decision(decision),
-                None if final is None else _stored(StoredFinal, final),
-                _answered(found.get((*key, "answer"))),
+        decision, final, answer = (found.get((*key, name)) for name in _OF_A_RECORD)
+        if decision is None:
+            continue
+        try:
+            explained = (
+                None if final is None else _stored(StoredFinal, final, opened[final.event_id])
             )
-            records.append(record)
+            told = stored_decision(decision, opened[decision.event_id])
+            records.append(Record(told, explained, _answered(answer)))
+        except ErasedError as error:
+            records.append(error)
     return records
 
 
@@ -150,10 +159,9 @@ def _answered(row: Row[tuple[object, ...]] | None) -> Answered | None:
     return "final" if row.status is None else "pending"
 
 
-def _stored(kind: type[Kind], row: Row[tuple[object, ...]]) -> Kind:
-    if row.encoding != "json":
-        raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
-    ranges = orjson.loads(row.header)["payload"]["parts"]
+def _stored(kind: type[Kind], row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> Kind:
+    if unsealed is None:
+        raise ErasedError(row.header)
     return kind(
         event_id=row.event_id,
         tenant=row.tenant,
@@ -166,8 +174,8 @@ def _stored(kind: type[Kind], row: Row[tuple[object, ...]]) -> Kind:
         status=row.status,
         lane=row.lane,
         received_at=EPOCH + timedelta(microseconds=row.received_us),
-        record_key=row.record_key,
+        record_key=unsealed.record_key,
         header=row.header,
-        payload=row.payload,
-        parts={name: (start, end) for name, (start, end) in ranges.items()},
+        payload=unsealed.payload,
+        parts=unsealed.parts,
     )

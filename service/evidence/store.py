@@ -2,7 +2,8 @@
 
 import enum
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -13,10 +14,17 @@ from typing import Self
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
+from service.databases import connect, create_file
 from service.evidence import sampling
-from service.evidence.engines import connect, create_file, database_url, prepare, translated_errors
-from service.evidence.errors import StoreUnavailableError
-from service.evidence.events import Event, FinalEvent, Row, seal
+from service.evidence.engines import (
+    alone,
+    bind_keys,
+    database_url,
+    prepare,
+    translated_errors,
+)
+from service.evidence.errors import ErasedError, StoreUnavailableError
+from service.evidence.events import Event, FinalEvent, Row
 from service.evidence.following import PendingRequest, pending_of, select_pending
 from service.evidence.listing import (
     EVERY_DECISION,
@@ -35,7 +43,9 @@ from service.evidence.reading import (
     select_records,
     stored_decision,
 )
+from service.evidence.sealing import Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.keystore import KeyStore
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
 _HUNG_SECONDS = 1.0
@@ -74,7 +84,8 @@ Outcomes = list[Outcome]
 class EvidenceStore:
     """A database of events. Safe to call from several threads, `readers` of them at once."""
 
-    def __init__(self, writing: Engine, reading: Engine) -> None:
+    def __init__(self, writing: Engine, reading: Engine, sealer: Sealer) -> None:
+        self.sealer = sealer
         self._writing = writing
         self._reading = reading
         marker = "?" if writing.dialect.name == "sqlite" else "%s"
@@ -83,23 +94,36 @@ class EvidenceStore:
         self._inserting = Lock()
 
     @classmethod
-    def open(cls, url: str, *, readers: int = 4, busy_timeout_seconds: float = 3.0) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        keys: KeyStore | None = None,
+        encrypts: bool = True,
+        readers: int = 4,
+        busy_timeout_seconds: float = 3.0,
+    ) -> Self:
         """Open or create the database at a SQLAlchemy URL.
 
+        keys: for encrypting payloads, unless encrypts is False, and for reading them; without it
+        they are stored as JSON. It is not closed with this.
         busy_timeout_seconds: how long a SQLite write waits for another process's.
-        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL.
+        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL or the
+        keys of another database.
         """
         address = database_url(url)
         if address.get_backend_name() == "sqlite":
             with translated_errors():
                 create_file(Path(str(address.database)))
-        # One for the writer, one for the probe, so that neither waits for a reader.
-        writing = connect(address, connections=2, busy_timeout_seconds=busy_timeout_seconds)
+        # For the writer, the probe and the ledger, so that none of them waits for a reader.
+        writing = connect(address, connections=3, busy_timeout_seconds=busy_timeout_seconds)
         reading = connect(address, connections=readers, busy_timeout_seconds=busy_timeout_seconds)
-        store = cls(writing, reading)
+        store = cls(writing, reading, Sealer(keys, encrypts=encrypts))
         try:
             with translated_errors(), writing.connect() as connection:
                 prepare(connection)
+                if keys is not None:
+                    bind_keys(connection, keys.identity)
         except BaseException:
             store.close()
             raise
@@ -121,12 +145,22 @@ class EvidenceStore:
 
     def append(self, event: Event) -> AppendOutcome:
         """Store one event, durably before it returns. Raises StoreUnavailableError."""
-        return _raised(*self.insert([seal(event)]))
+        return _raised(*self.store([self.sealer.seal(event)]))
 
     def append_final(self, event: FinalEvent) -> FinalOutcome:
         """Store an explanation with its outcome, both or none. Raises StoreUnavailableError."""
-        stored, counted = map(_raised, self.insert([seal(event), seal(event.counted())]))
+        sealed = [self.sealer.seal(event), self.sealer.seal(event.counted())]
+        stored, counted = map(_raised, self.store(sealed))
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
+
+    def store(self, sealed: Sequence[Sealed]) -> Outcomes:
+        """As `insert`, of events that are compressed and encrypted first."""
+        rows, refused = self.sealer.rows(sealed)
+        outcomes = self.insert(rows) if rows else []
+        if not refused:
+            return outcomes
+        stored = iter(outcomes)
+        return [refused.get(one.request) or next(stored) for one in sealed]
 
     def insert(self, rows: Sequence[Row]) -> Outcomes:
         """Store rows in one transaction and say of each what became of it.
@@ -147,25 +181,31 @@ class EvidenceStore:
             return self.insert(rows[:half]) + self.insert(rows[half:])
 
     def get(self, tenant: str, request_id: str) -> StoredDecision | None:
-        """The decision of that request, None if there is none. Raises StoreUnavailableError."""
+        """The decision of that request, None if there is none.
+
+        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError.
+        """
         with translated_errors(), self._reading.connect() as connection:
             row = connection.execute(select_decision(tenant, request_id)).one_or_none()
-        return None if row is None else stored_decision(row)
+        if row is None:
+            return None
+        return stored_decision(row, *self.sealer.open([row]))
 
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
 
-        Raises StoreUnavailableError, UnreadablePayloadError.
+        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError.
         """
-        return next(iter(self.records([(tenant, request_id)])), None)
+        found = next(iter(self._records([(tenant, request_id)])), None)
+        if isinstance(found, ErasedError):
+            raise found
+        return found
 
     def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
         """As `record` of several requests (up to some hundreds) in one query, in their order;
-        unknown ones are left out.
+        unknown and erased ones are left out.
         """
-        with translated_errors(), self._reading.connect() as connection:
-            rows = connection.execute(select_records(keys)).all()
-        return records_of(rows, keys)
+        return [found for found in self._records(keys) if not isinstance(found, ErasedError)]
 
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
@@ -226,6 +266,35 @@ class EvidenceStore:
         now = {"value": str(time.time_ns())}
         with translated_errors(), self._writing.connect() as connection:
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
+
+    @property
+    def is_sqlite(self) -> bool:
+        """The database is a file of SQLite's, else PostgreSQL."""
+        return self._writing.dialect.name == "sqlite"
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction. SQL errors inside become
+        StoreUnavailableError.
+        """
+        with translated_errors(), self._reading.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """One transaction, all or nothing. SQL errors inside become StoreUnavailableError.
+
+        On SQLite inserts of this process wait for its end, awake at once: a busy database would
+        have them sleep.
+        """
+        turn = self._inserting if self.is_sqlite else nullcontext()
+        with turn, translated_errors(), self._writing.connect() as connection, alone(connection):
+            yield connection
+
+    def _records(self, keys: Sequence[RequestKey]) -> Sequence[Record | ErasedError]:
+        with translated_errors(), self._reading.connect() as connection:
+            rows = connection.execute(select_records(keys)).all()
+        return records_of(rows, keys, self.sealer)
 
     def _insert(self, rows: Sequence[Row]) -> Outcomes:
         # PostgreSQL makes the second inserter of a key wait for the first: in one order everywhere,

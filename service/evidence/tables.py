@@ -117,15 +117,15 @@ log_entries = Table(
     sqlite_with_rowid=False,
 )
 
-# 256 neighbouring node hashes of a tree, at the heights 8, 16, 24, ... (level 1, 2, 3, ...); only
-# whole tiles are stored, and the leaves are level 0 themselves.
-tiles = Table(
-    "tiles",
+# Nodes of the trees at the heights 8, 16, 24, ... (level 1, 2, 3, ...), each as soon as its subtree
+# is whole: one row for 256 entries, and no proof has to hash more than 256 rows a level.
+tree_nodes = Table(
+    "tree_nodes",
     metadata,
     Column("log", Text, primary_key=True),
     Column("level", Integer, primary_key=True, autoincrement=False),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
-    Column("hashes", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -139,3 +139,22 @@ checkpoints = Table(
     Column("note", Text, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# The access log: who read or exported what, in the log of its own.
+accesses = Table(
+    "accesses",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("request_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("header", LargeBinary, nullable=False),
+)
+
+Index("accesses_by_time", accesses.c.tenant, accesses.c.at_us)
+
+SEQUENCED = (events, accesses)
+"""What is put into logs. On SQLite rowids say in which order rows were committed; on PostgreSQL a
+column `arrival` that these definitions leave out (see `service.evidence.arrivals`)."""

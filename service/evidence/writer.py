@@ -9,15 +9,15 @@ from threading import Thread
 from typing import Protocol
 
 from service.evidence.errors import StoreBusyError, StoreUnavailableError
-from service.evidence.events import Row
+from service.evidence.sealing import Sealed
 from service.evidence.store import AppendOutcome, Outcome
 from service.logs import log, place_of
 
 BATCH_ROWS = 512
 
-Insert = Callable[[Sequence[Row]], Sequence[Outcome]]
+Insert = Callable[[Sequence[Sealed]], Sequence[Outcome]]
 Answer = asyncio.Future[AppendOutcome]
-Pending = tuple[Row, Answer]
+Pending = tuple[Sealed, Answer]
 
 
 class CommitObserver(Protocol):

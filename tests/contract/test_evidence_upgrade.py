@@ -11,7 +11,7 @@ from service.evidence import EvidenceStore
 from service.evidence.events import microseconds
 from service.evidence.rails import missing_rails
 
-OTHERS = ("log_entries", "tiles", "checkpoints", "event_subjects")
+OTHERS = ("log_entries", "tree_nodes", "checkpoints", "accesses", "event_subjects")
 
 
 def as_version_1(url: str) -> None:

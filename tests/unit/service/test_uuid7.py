@@ -1,8 +1,9 @@
+import os
 import threading
 import time
 import uuid
 
-from service.uuid7 import Uuid7Source, uuid7
+from service.uuid7 import RandomBuffer, Uuid7Source, uuid7
 
 
 def test_it_is_a_uuid_of_version_seven() -> None:
@@ -50,3 +51,26 @@ def test_threads_never_share_one() -> None:
         thread.join()
     assert all(mine == sorted(mine) for mine in made)
     assert len({one for mine in made for one in mine}) == 20_000
+
+
+def test_random_bytes_are_given_out_once() -> None:
+    source = RandomBuffer()
+    sizes = [1, 8, 32, 4096, 7, 4090, 16] * 40
+    taken = [source(size) for size in sizes]
+    assert [len(one) for one in taken] == sizes
+    long = [one for one in taken if len(one) >= 8]
+    assert len(set(long)) == len(long)
+
+
+def test_a_forked_process_draws_its_own() -> None:
+    source = RandomBuffer()
+    source(8)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, source(32))
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 32) != source(32)
+    os.close(reading)
+    os.close(writing)
