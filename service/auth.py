@@ -29,7 +29,7 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEY = re.compile(r"exd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 DEFAULT_TENANT = "default"
-NO_KEY = ("", None, inf)
+NO_KEY = ("0" * 64, None, inf)
 
 
 @dataclass(frozen=True, slots=True)

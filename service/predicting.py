@@ -306,7 +306,7 @@ class PredictService:
             is_replay=False,
             timings=(parsed, predicted, perf_counter() - started, stored),
             is_pending=answer is None,
-            is_heeded=answer is not None or not self.delivery.is_queue_away,
+            is_heeded=answer is not None or wait <= 0 or not self.delivery.is_queue_away,
         )
 
     async def _replay(

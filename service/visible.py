@@ -12,6 +12,7 @@ from collections.abc import Collection
 import numpy as np
 
 from explainers.base import FloatArray
+from service.logs import log, place_of
 from service.masking import Visible
 from service.registry import RegisteredModel
 
@@ -28,16 +29,21 @@ def visible_ranks(
     """Per instance and output, the visible columns by strength: feature, rank, sign, output.
 
     rows: (N, F) raw codes in schema order, of which the hidden columns are never read. None where
-    it would take longer than MOST_SECONDS. Cost: B * (2 * V + 1) model rows an instance, with B
-    background rows and V visible columns.
+    it would take longer than MOST_SECONDS or the model has no number for it. Cost: B * (2 * V + 1)
+    model rows an instance, with B background rows and V visible columns.
     """
     names = model.schema.names
     columns = [index for index, name in enumerate(names) if name not in hidden]
     n_rows = len(rows) * len(model.background.rows) * (2 * len(columns) + 1)
     if n_rows * _seconds_per_row(model) > MOST_SECONDS:
         return None
-    base = model.evaluate(model.background.rows).mean(axis=0)
-    return [_ranked(model, columns, _effects(model, row, columns, base)) for row in rows]
+    try:
+        base = model.evaluate(model.background.rows).mean(axis=0)
+        effects = [_effects(model, row, columns, base) for row in rows]
+    except Exception as error:  # noqa: BLE001 - whatever the native library raises
+        log.error("columns_not_ranked", model=model.name, place=place_of(error))
+        return None
+    return [_ranked(model, columns, found) for found in effects]
 
 
 def _seconds_per_row(model: RegisteredModel) -> float:
@@ -66,6 +72,8 @@ def _effects(
         blocks += first, last
     outputs = model.evaluate(np.concatenate(blocks))
     means = outputs.reshape(len(blocks), len(background), -1).mean(axis=1)
+    if not np.isfinite(means).all():
+        raise FloatingPointError("there is no rank for what is no number")
     effects: FloatArray = (means[1::2] - base + means[0] - means[2::2]) / 2
     effects[np.abs(effects) <= ROUNDING * max(1.0, float(np.abs(means).max()))] = 0.0
     return effects

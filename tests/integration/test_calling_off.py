@@ -57,6 +57,8 @@ def test_a_preference_to_wait_counts_only_where_somebody_can_be_waited_for(
     reply = away.client().predict(rows[:1], headers=asked)
     assert reply.json()["explanation"]["status"] == "pending"
     assert "preference-applied" not in reply.headers
+    at_once = away.client().predict(rows[:1], headers={"Prefer": "respond-async"})
+    assert at_once.headers["preference-applied"] == "respond-async"
     with running_valkey() as valkey:
         settings = {"redis_url": valkey.url, **NO_INLINE}
         with live_app(tmp_path, registry=demo_registry, **settings) as live:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
 
 from schemas import Answer, Record
-from service.auth import KeyFile
+from service.auth import Caller, KeyFile
 from service.masking import WITHHELD
 
 Instance = dict[str, Any]
@@ -54,6 +55,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "half": ("trusted", "suport"),
 }
 PATH = "/models/mixed/predict"
+CALLER = Caller("ann", "default", frozenset({"audit"}), "api_key")
 
 
 @pytest.fixture(scope="module")
@@ -313,3 +315,28 @@ def test_the_masked_answer_in_the_docs_is_the_one_that_comes(
     assert answer["explanation"]["visible"][0][0].keys() == (
         shown["explanation"]["visible"][0][0].keys()
     )
+
+
+def test_only_who_sees_all_may_have_the_openings_of_a_proof(
+    live: LiveApp, client_of: ClientOf, calm: Instance
+) -> None:
+    request_id = predicted(client_of("owner"), calm).json()["request_id"]
+    record = Worker(live).record(request_id)
+    callers = {name: replace(CALLER, roles=roles) for name, roles in ROLES.items()}
+    sees = {name for name, caller in callers.items() if live.runtime.views.sees_all(caller, record)}
+    assert sees == {"owner", "trusted"}
+
+
+def test_without_its_version_a_record_is_masked_and_has_no_ranks(
+    tmp_path: Path, two_models: Path, calm: Instance
+) -> None:
+    keys: dict[str, str] = {}
+    shutil.copytree(two_models, tmp_path / "registry")
+    with live_app(tmp_path, **settings_of(tmp_path, keys)) as live:
+        path = predicted(live.client(keys["owner"]), calm).json()["explanation"]["links"]["self"]
+        shutil.rmtree(tmp_path / "registry" / "mixed")
+        wait_until(lambda: predicted(live.client(keys["owner"]), calm).status == 404)
+        record = live.client(keys["support"]).get(path).json()
+    assert record["explanation"]["visible"] is None
+    assert record["explanation"]["values"] is None
+    assert record["instances"][0]["grade"] is None

@@ -124,6 +124,7 @@ def test_of_a_regression_only_the_decision_stays() -> None:
     answer = {**ANSWER, "predictions": [{"value": SECRET, "decision": "no"}, {"value": SECRET}]}
     masked = orjson.loads(masked_answer(orjson.dumps(answer), {"age"}, None))
     assert masked["predictions"] == [{"value": None, "decision": "no"}, {"value": None}]
+    Answer.model_validate_json(orjson.dumps(masked))
 
 
 @pytest.mark.parametrize("status", ["failed", "skipped", "pending"])
