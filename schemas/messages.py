@@ -71,17 +71,21 @@ class ModelReference(_Document):
 
 
 class ClassPrediction(_Document):
-    """A classifier's answer for one instance; label keeps its JSON type."""
+    """A classifier's answer for one instance; label keeps its JSON type. Probabilities and decision
+    are null for callers who may not see every column.
+    """
 
     label: Scalar
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] | None
     decision: Scalar | None = None
 
 
 class ValuePrediction(_Document):
-    """A regression's or ranker's answer for one instance."""
+    """A regression's or ranker's answer for one instance; value is null for callers who may not see
+    every column.
+    """
 
-    value: float
+    value: float | None
     decision: Scalar | None = None
 
 
@@ -103,6 +107,18 @@ class TopEntry(_Document):
     feature: str
     value: Scalar | None
     contribution: float
+    output: str
+
+
+class VisibleEntry(_Document):
+    """How strongly a column speaks for or against an output, among those the caller may see.
+
+    Of the model in which the masked columns are absent; rank 1 is the strongest.
+    """
+
+    feature: str
+    rank: int
+    sign: Literal[-1, 0, 1]
     output: str
 
 
@@ -174,15 +190,26 @@ class ExplanationBody(_Document):
     interactions: Interactions | None = None
     local_model: LocalModel | None = None
     path: PathAttribution | None = None
+    visible: Annotated[
+        list[list[VisibleEntry] | None] | None,
+        Field(description="Only for callers who may not see every column: all they get."),
+    ] = None
 
     @property
     def is_shapley(self) -> bool:
         """LIME and integrated gradients stand in objects of their own and fill no array."""
         return self.local_model is None and self.path is None
 
+    @property
+    def is_withheld(self) -> bool:
+        """The caller may not see every column of the model."""
+        return "visible" in self.model_fields_set
+
     @model_validator(mode="after")
     def _agrees_with_status(self) -> Self:
         is_complete = self.status == "complete" and self.is_shapley
+        if self.is_withheld:
+            return self
         for name in _COMPUTED:
             is_null = getattr(self, name) is None
             if is_complete and is_null and name not in _OPTIONAL_WHEN_COMPLETE:

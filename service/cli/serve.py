@@ -20,12 +20,21 @@ from service.cli.output import (
     say,
 )
 
+ExplainQuota = Annotated[
+    int | None, typer.Option(help="Instances a key may have explained a minute.")
+]
+PredictQuota = Annotated[
+    int | None, typer.Option(help="Instances a key may have predicted a minute.")
+]
+
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     model: Annotated[str | None, typer.Option(help="Model of /predict.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="API-keys file.")] = None,
+    explain_quota_per_minute: ExplainQuota = None,
+    predict_quota_per_minute: PredictQuota = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
