@@ -123,6 +123,19 @@ def alone(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql("COMMIT")
 
 
+@contextlib.contextmanager
+def quick(connection: Connection) -> Iterator[None]:
+    """SQLite: commits neither wait for the disk nor fold the write-ahead log back in."""
+    connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
+    connection.exec_driver_sql("PRAGMA wal_autocheckpoint=0")
+    try:
+        yield
+    finally:
+        for pragma in _SQLITE_PRAGMAS:
+            if pragma.startswith(("synchronous", "wal_autocheckpoint")):
+                connection.exec_driver_sql(f"PRAGMA {pragma}")
+
+
 def _upgrade(connection: Connection) -> None:
     """From version 1, which knew no logs; its unused columns of them stay where they are."""
     expires = (

@@ -1,9 +1,10 @@
 """The evidence database without an event loop: insert, read, probe. The CLI uses it as it is."""
 
 import enum
+import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -21,6 +22,7 @@ from service.evidence.engines import (
     bind_keys,
     database_url,
     prepare,
+    quick,
     translated_errors,
 )
 from service.evidence.errors import ErasedError, EventRefusedError, StoreUnavailableError
@@ -329,20 +331,41 @@ class EvidenceStore:
             yield connection
 
     @contextmanager
-    def changing(self) -> Iterator[Connection]:
+    def changing(self, *, waits_for_disk: bool = True) -> Iterator[Connection]:
         """One transaction, all or nothing. SQL errors inside become StoreUnavailableError.
 
-        On SQLite inserts of this process wait for its end, awake at once: a busy database would
-        have them sleep.
+        On SQLite inserts of this process wait for its end, and are awake at once: a busy database
+        would have them sleep. waits_for_disk False: there they do not wait for its disk write, and
+        it is durable after `flush`, or after the next transaction that is.
         """
         turn = self._inserting if self.is_sqlite else nullcontext()
-        with turn, translated_errors(), self._writing.connect() as connection, alone(connection):
+        speed = quick if self.is_sqlite and not waits_for_disk else nullcontext
+        with (
+            turn,
+            translated_errors(),
+            self._writing.connect() as connection,
+            speed(connection),
+            alone(connection),
+        ):
             yield connection
 
     def _records(self, keys: Sequence[RequestKey]) -> Sequence[Record | ErasedError]:
         with translated_errors(), self._reading.connect() as connection:
             rows = connection.execute(select_records(keys)).all()
         return records_of(rows, keys, self.sealer)
+
+    def flush(self) -> None:
+        """Return once all transactions that ended before are durable. StoreUnavailableError."""
+        database = self._writing.url.database
+        # Gone, its content is in the database itself, durably. SQLite holds no lock on this file,
+        # which closing it would drop.
+        if self.is_sqlite and database:
+            with translated_errors(), suppress(FileNotFoundError):
+                descriptor = os.open(f"{database}-wal", os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def _insert(self, rows: Sequence[Row]) -> Outcomes:
         # PostgreSQL makes the second inserter of a key wait for the first: in one order everywhere,
