@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sqlalchemy import URL, Engine, create_engine, event
 
-_SQLITE_PRAGMAS = (
+SQLITE_PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
     "foreign_keys=ON",
@@ -40,7 +40,7 @@ def connect(url: URL, *, connections: int, busy_timeout_seconds: float) -> Engin
         hide_parameters=True,
     )
     if url.get_backend_name() == "sqlite":
-        pragmas = (f"busy_timeout={round(busy_timeout_seconds * 1000)}", *_SQLITE_PRAGMAS)
+        pragmas = (f"busy_timeout={round(busy_timeout_seconds * 1000)}", *SQLITE_PRAGMAS)
 
         @event.listens_for(engine, "connect")
         def set_pragmas(connection: _Connection, _record: object) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from service.databases import SQLITE_PRAGMAS
 from service.evidence.arrivals import lay_arrivals
 from service.evidence.errors import EvidenceError, SchemaVersionError, StoreUnavailableError
 from service.evidence.rails import lay_rails
@@ -131,7 +132,7 @@ def quick(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        for pragma in _SQLITE_PRAGMAS:
+        for pragma in SQLITE_PRAGMAS:
             if pragma.startswith(("synchronous", "wal_autocheckpoint")):
                 connection.exec_driver_sql(f"PRAGMA {pragma}")
 

@@ -30,23 +30,6 @@ def mixed_rows() -> list[Instance]:
     return instances_of(mixed()[0].iloc[:64])
 
 
-@pytest.fixture(scope="session")
-def two_models(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Path:
-    """A registry with `breast_cancer` and `mixed`. Copy it to change it."""
-    from xgboost import XGBClassifier
-
-    from service.registry import Registry
-    from service.registry.work import Options
-
-    path = tmp_path_factory.mktemp("two") / "registry"
-    shutil.copytree(demo_registry, path)
-    X, y = mixed()
-    X = X.astype({"site": "category", "grade": "category"})
-    model = XGBClassifier(n_estimators=10, max_depth=3, n_jobs=1, enable_categorical=True)
-    Registry(path).register("mixed", model.fit(X, y), X, y, options=Options())
-    return path
-
-
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, two_models: Path) -> Iterator[LiveApp]:
     """The application over both models; `breast_cancer` is the default."""
