@@ -55,13 +55,19 @@ def replay(
 
 def _record(settings: "Settings", tenant: str, request_id: str) -> "Record":
     from service.errors import CheckFailedError, UnavailableError, UnknownError
-    from service.evidence import EvidenceError, EvidenceStore, UnreadablePayloadError
+    from service.evidence import (
+        ErasedError,
+        EvidenceError,
+        EvidenceStore,
+        UnreadablePayloadError,
+    )
 
     try:
         with EvidenceStore.open(settings.database_url) as store:
-            record = store.record(tenant, request_id)
-    except UnreadablePayloadError as error:
-        raise CheckFailedError(f"the record of {request_id} cannot be opened: {error}") from error
+            try:
+                record = store.record(tenant, request_id)
+            except (UnreadablePayloadError, ErasedError) as error:
+                raise CheckFailedError(f"the record of {request_id}: {error}") from error
     except EvidenceError as error:
         raise UnavailableError(str(error)) from error
     if record is None:

@@ -83,6 +83,7 @@ def test_every_route_is_documented_with_its_scope(routes: list[Route]) -> None:
         ("GET", "/log/key"): [],
         ("GET", "/log/consistency"): [],
         ("POST", READ_RECORD + "/cancel"): ["explain"],
+        ("POST", READ_RECORD + "/replay"): ["audit"],
         ("POST", EXPLAIN_AGAIN): ["explain"],
         ("GET", "/explanations"): ["audit"],
         ("GET", "/models"): ["predict"],
