@@ -28,11 +28,11 @@ from service.errors import (
     ServiceError,
     UnavailableError,
 )
-from service.evidence import EvidenceError, EvidenceLog
+from service.evidence import EvidenceError, EvidenceLog, Spooling, SpoolLimits
 from service.http import Edge, context_of, problem_response
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
-from service.metrics import CommitCounts, LogCounts, Metrics
+from service.metrics import CommitCounts, LogCounts, Metrics, SpoolCounts
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
@@ -175,20 +175,25 @@ async def _start(
     except EvidenceError as error:
         raise UnavailableError(f"evidence store: {error}") from error
     opened.push_async_callback(evidence.close)
+    spool = SpoolLimits(settings.spool, settings.spool_max_bytes)
+    await evidence.start_spooling(Spooling(spool, observer=SpoolCounts(metrics)))
     log = Ledger(evidence.store, keyring)
     sequencing = Sequencing.of(evidence.store, log.signer, settings.data_dir, LogCounts(metrics))
     # After everything that stores has ended, that of our own worker too.
     opened.push_async_callback(asyncio.to_thread, sequencing.close)
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
-    limits = Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
-    service = PredictService(served, evidence, keyring, delivery, limits)
+    service = PredictService(served, evidence, keyring, delivery, _limits(settings))
     opened.callback(service.close)
     return Runtime(
         *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),
         ledger=log,
         sequencing=sequencing,
     )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
 
 
 async def _open_queue(
@@ -221,6 +226,7 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         runtime.metrics,
         timedelta(seconds=runtime.settings.explanation_deadline_seconds),
     )
+    runtime.evidence.call_when_drained(outbox.look_back)
     if runtime.sequencing is not None:
         runtime.sequencing.start()
     tasks = [asyncio.create_task(work) for work in (_follow(runtime), outbox.run())]

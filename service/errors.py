@@ -10,7 +10,7 @@ ServiceError
 ├── 421 MisdirectedError
 ├── 422 InvalidRequestError           431 HeadTooLargeError
 ├── 500 PredictionError, InternalError
-└── 503 StoreAwayError, OverloadedError, QueueLimitError, ReplayFailedError
+└── 503 StoreAwayError, SpooledError, OverloadedError, QueueLimitError, ReplayFailedError
 CommandError (exit code on the class)
 ├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
 """
@@ -181,6 +181,14 @@ class StoreAwayError(ServiceError):
 
     status = 503
     code = "store_unavailable"
+    retry_after_seconds = 2
+
+
+class SpooledError(ServiceError):
+    """The record waits in this service's spool for the evidence store; retry later."""
+
+    status = 503
+    code = "record_spooled"
     retry_after_seconds = 2
 
 

@@ -41,6 +41,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER")
 HTTP_CHILDREN = 256
 ROLE = "serving"
 BACKEND = "sql"
+SPOOL = "spool"
+SPOOL_OUTCOMES = ("ok", "error", "none", "drained", "twin", "refused")
 LOG_BACKEND = "log"
 
 
@@ -208,9 +210,12 @@ class Metrics:
         for family in (self.audit_writes, self.audit_reads):
             for outcome in ("ok", "error"):
                 family.labels(BACKEND, outcome)
+        for outcome in SPOOL_OUTCOMES:
+            self.audit_writes.labels(SPOOL, outcome)
         self.audit_reads.labels(BACKEND, "not_found")
-        self.audit_write_duration.labels(BACKEND)
-        for backend in (BACKEND, LOG_BACKEND):
+        for backend in (BACKEND, SPOOL):
+            self.audit_write_duration.labels(backend)
+        for backend in (BACKEND, LOG_BACKEND, SPOOL):
             self.audit_backlog.labels(backend)
         self.build_info = self._gauge(
             "explain_build_info", "What is running", "version", "python_version"
@@ -260,10 +265,10 @@ class Metrics:
 class CommitCounts:
     """Turns the evidence writer's reports into metrics."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._stored = metrics.audit_writes.labels(BACKEND, "ok")
-        self._failed = metrics.audit_writes.labels(BACKEND, "error")
-        self._duration = metrics.audit_write_duration.labels(BACKEND)
+    def __init__(self, metrics: Metrics, backend: str = BACKEND) -> None:
+        self._stored = metrics.audit_writes.labels(backend, "ok")
+        self._failed = metrics.audit_writes.labels(backend, "error")
+        self._duration = metrics.audit_write_duration.labels(backend)
 
     def on_commit(self, rows: int, seconds: float) -> None:
         """That many events are durable; the insert took so long."""
@@ -273,6 +278,23 @@ class CommitCounts:
     def on_failure(self, rows: int) -> None:
         """That many events are not confirmed as stored."""
         self._failed.inc(rows)
+
+
+class SpoolCounts(CommitCounts):
+    """The same of the spool, and what becomes of what is or should be there."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__(metrics, SPOOL)
+        self._writes = metrics.audit_writes
+
+    def on_not_kept(self) -> None:
+        """An event is neither in the store nor in the spool."""
+        self._writes.labels(SPOOL, "none").inc()
+
+    def on_drained(self, stored: int, twins: int, refused: int) -> None:
+        """So many events came from the spool into the store, and so on."""
+        for outcome, rows in (("drained", stored), ("twin", twins), ("refused", refused)):
+            self._writes.labels(SPOOL, outcome).inc(rows)
 
 
 class LogCounts:

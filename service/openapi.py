@@ -56,8 +56,9 @@ HEADERS: dict[str, dict[str, object]] = {
         "description": "The one that was sent, or a new one; the record's key.",
     },
     "Evidence": {
-        "schema": TEXT,
-        "description": "`stored`: the record was durable before the answer left.",
+        "schema": {"type": "string", "enum": ["stored", "spooled", "none"]},
+        "description": "Where the record was durable before the answer left: in the store, or, of "
+        "a model of best effort, in a spool on disk; `none`: it was kept nowhere.",
     },
     "Server-Timing": {
         "schema": TEXT,

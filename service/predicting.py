@@ -29,6 +29,7 @@ from service.evidence import (
     AppendOutcome,
     DecisionEvent,
     EvidenceLog,
+    Record,
     StoreBusyError,
     StoredDecision,
     StoreUnavailableError,
@@ -39,6 +40,7 @@ from service.prefer import NO_PREFERENCE, Preference
 from service.preparing import Ask, Prepared
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
+from service.unstored import unstored_answer
 
 PHASES = ("parse", "predict", "explain", "evidence")
 TWIN_WAIT_SECONDS = 2.0
@@ -70,6 +72,7 @@ class PredictReply(NamedTuple):
 
     timings: seconds of each of PHASES; of nothing in a replay. is_pending: the explanation comes
     later; is_queued: it was computed by a worker, so that a preference to wait was heeded.
+    evidence: where the record is: stored, spooled or none.
     """
 
     body: bytes
@@ -77,6 +80,7 @@ class PredictReply(NamedTuple):
     timings: tuple[float, ...] = ()
     is_pending: bool = False
     is_queued: bool = False
+    evidence: str = "stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +245,8 @@ class PredictService:
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
         if prepared.unasked is not None:
             await self._store_unasked(served, prepared.unasked, ask.trace_id)
+        if outcome is not AppendOutcome.STORED:
+            return _unstored(served, prepared, outcome, timings)
         if prepared.is_canary:
             self._later(self.delivery.submit_canary(prepared.event, served.model.digest))
         if prepared.plan.lane == "queued":
@@ -255,7 +261,10 @@ class PredictService:
         """
         metrics = served.metrics
         try:
-            outcome = await self.evidence.append(event)
+            if served.is_best_effort:
+                outcome = await self.evidence.append_best_effort(event)
+            else:
+                outcome = await self.evidence.append(event)
         except (StoreBusyError, StoreUnavailableError) as error:
             metrics.wanted["queued"].inc()
             metrics.explanations["queued", "failed"].inc()
@@ -265,6 +274,10 @@ class PredictService:
         if outcome is AppendOutcome.CONFLICT:
             return
         metrics.wanted["queued"].inc()
+        if outcome is AppendOutcome.NOT_KEPT:
+            metrics.explanations["queued", "failed"].inc()
+        if outcome is not AppendOutcome.STORED:
+            return  # the outbox queues what is spooled once it is in the store
         job = job_of(event, served.model.digest, priority="low", trace_id=trace_id)
         self._later(self.delivery.submit(job))
 
@@ -307,7 +320,13 @@ class PredictService:
         self, served: ServedModel, ask: Ask, prepared: Prepared | None
     ) -> PredictReply:
         """The first answer's bytes; ConflictError for another request or principal."""
-        stored = await self.evidence.record(ask.caller.tenant, ask.request_id)
+        spooled = await self.evidence.spooled(ask.caller.tenant, ask.request_id)
+        if spooled is not None:
+            stored: Record | None = Record(spooled, None, None)
+        else:
+            stored = await self.evidence.record(ask.caller.tenant, ask.request_id)
+        if stored is None and served.is_best_effort:
+            raise InProgressError  # on its way into store or spool
         if stored is None:
             raise InternalError("the record that took this ID cannot be found")
         decision = stored.decision
@@ -320,11 +339,14 @@ class PredictService:
         unasked = None if prepared is None else prepared.unasked
         if unasked is not None and _is_wanted(decision):  # lost if the first answer's process died
             await self._store_unasked(served, unasked, ask.trace_id)
-        answer = await self.delivery.first_answer(stored)
-        if answer is None:
+        first: bytes | None = decision.part("answer")
+        if spooled is None:  # nobody waited for an explanation of what is spooled
+            first = await self.delivery.first_answer(stored)
+        if first is None:
             raise InProgressError
-        is_pending = decision.status == "pending" and answer == decision.part("answer")
-        return PredictReply(answer, is_replay=True, is_pending=is_pending)
+        is_pending = decision.status == "pending" and first == decision.part("answer")
+        evidence = "stored" if spooled is None else "spooled"
+        return PredictReply(first, is_replay=True, is_pending=is_pending, evidence=evidence)
 
     def _batcher(self, served: ServedModel) -> Batcher:
         batcher = self._batchers.get(served)
@@ -342,6 +364,16 @@ class PredictService:
     def close(self) -> None:
         """Stop the threads; called when no request is in flight any more."""
         self.executor.shutdown(wait=True)
+
+
+def _unstored(
+    served: ServedModel, prepared: Prepared, outcome: AppendOutcome, timings: tuple[float, ...]
+) -> PredictReply:
+    is_pending = outcome is AppendOutcome.SPOOLED and prepared.plan.lane == "queued"
+    answer = unstored_answer(served, prepared, outcome)
+    return PredictReply(
+        answer, is_replay=False, timings=timings, is_pending=is_pending, evidence=outcome.value
+    )
 
 
 def _is_wanted(decision: StoredDecision) -> bool:

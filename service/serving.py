@@ -34,6 +34,11 @@ class ServedModel:
     metrics: ModelMetrics
     policy: ModelPolicy | None = None
 
+    @property
+    def is_best_effort(self) -> bool:
+        """Its predictions are answered whether or not the evidence store takes their record."""
+        return self.policy is not None and self.policy.is_best_effort
+
     @classmethod
     def of(
         cls,

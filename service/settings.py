@@ -64,6 +64,12 @@ class Settings(BaseModel):
         "first start).",
     )
     retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
+    spool_max_bytes: int = Field(
+        256 * 1024 * 1024,
+        gt=0,
+        description="Most bytes of records in DATA_DIR/spool, for models of best effort while the "
+        "evidence store is away (docs/policy.md).",
+    )
     policy_file: Path | None = Field(
         None, description="Which predictions are explained unasked or never (docs/policy.md)."
     )
@@ -102,6 +108,11 @@ class Settings(BaseModel):
     def database_url(self) -> str:
         """The evidence database as an SQLAlchemy URL."""
         return self.database_url_or_none or sqlite_url(self.data_dir.absolute() / "evidence.db")
+
+    @property
+    def spool(self) -> Path:
+        """The directory of records that wait for the evidence store."""
+        return self.data_dir / "spool"
 
     @property
     def binds_loopback(self) -> bool:

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from service.auth import Caller
-from service.errors import NotFoundError, StoreAwayError
+from service.errors import NotFoundError, SpooledError, StoreAwayError
 from service.evidence import EvidenceError, EvidenceLog, Record, RequestKey
 from service.http import REQUEST_ID
 from service.metrics import BACKEND, Metrics
@@ -67,12 +67,15 @@ class Watch:
     async def find(self, caller: Caller, request_id: str) -> Record:
         """A record the caller may read: his own, or with the scope audit his tenant's.
 
-        Raises NotFoundError, StoreAwayError.
+        Raises NotFoundError, StoreAwayError, SpooledError.
         """
         reads = self.metrics.audit_reads
         if not REQUEST_ID.fullmatch(request_id):
             raise NotFoundError("this can be no request ID")
         record = await self._read(caller.tenant, request_id)
+        if record is None and self.evidence.holds(caller.tenant, request_id):
+            reads.labels(BACKEND, "error").inc()
+            raise SpooledError
         if record is None or not caller.may_read(record.decision.actor):
             reads.labels(BACKEND, "not_found").inc()
             raise NotFoundError("no record of this request ID can be read by this caller")

@@ -46,6 +46,9 @@ def serve(
     max_queue: Annotated[int | None, typer.Option(help="Most unfinished explanations.")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances a request.")] = None,
+    spool_max_bytes: Annotated[
+        int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
+    ] = None,
     retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""

@@ -3,6 +3,7 @@
 from service.evidence.errors import (
     BadCursorError,
     ErasedError,
+    EventRefusedError,
     EvidenceError,
     SchemaVersionError,
     StoreBusyError,
@@ -31,6 +32,8 @@ from service.evidence.log import EvidenceLog
 from service.evidence.openings import Opening, ProvenEvent
 from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
 from service.evidence.sealing import Sealer
+from service.evidence.spool import SpoolLimits
+from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.writer import Answer, CommitObserver
 
@@ -45,6 +48,7 @@ __all__ = [
     "Ending",
     "ErasedError",
     "Event",
+    "EventRefusedError",
     "EvidenceError",
     "EvidenceLog",
     "EvidenceStore",
@@ -66,6 +70,9 @@ __all__ = [
     "RequestKey",
     "SchemaVersionError",
     "Sealer",
+    "SpoolLimits",
+    "SpoolState",
+    "Spooling",
     "Status",
     "StoreBusyError",
     "StoreUnavailableError",

@@ -6,6 +6,7 @@ class EvidenceError(Exception):
 
     EvidenceError
     ├── StoreUnavailableError   nothing was confirmed as stored: disk full, locked, away, closed
+    │   └── EventRefusedError   the store works, but cannot hold this one event
     ├── StoreBusyError          too many events already wait for the writer
     ├── SchemaVersionError      the database belongs to a newer release, or to nobody we know
     ├── UnreadablePayloadError  a stored payload has an encoding this release cannot open
@@ -16,6 +17,10 @@ class EvidenceError(Exception):
 
 class StoreUnavailableError(EvidenceError):
     """The evidence store does not take or give records at the moment; retry later."""
+
+
+class EventRefusedError(StoreUnavailableError):
+    """The evidence store cannot hold this event, now or later."""
 
 
 class StoreBusyError(EvidenceError):

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import TypeVar, cast
 
 import orjson
 from sqlalchemy import Row, Select, exists, literal_column, select
@@ -20,7 +21,7 @@ from service.evidence.events import (
     idempotency_key,
 )
 from service.evidence.sealing import Sealer, Unsealed
-from service.evidence.tables import events, log_entries
+from service.evidence.tables import INSERTED_COLUMNS, events, log_entries
 
 RequestKey = tuple[str, str]
 """Tenant and request ID."""
@@ -128,6 +129,12 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
     )
     query = select(events, place.label("is_sequenced"))
     return query.where(events.c.idempotency_key.in_(wanted))
+
+
+def as_queried(values: Sequence[object]) -> Row[tuple[object, ...]]:
+    """A row to insert as one that a query gives: its values by name."""
+    named = SimpleNamespace(**dict(zip(INSERTED_COLUMNS, values, strict=True)))
+    return cast("Row[tuple[object, ...]]", named)
 
 
 def stored_decision(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredDecision:

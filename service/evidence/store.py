@@ -23,7 +23,7 @@ from service.evidence.engines import (
     prepare,
     translated_errors,
 )
-from service.evidence.errors import ErasedError, StoreUnavailableError
+from service.evidence.errors import ErasedError, EventRefusedError, StoreUnavailableError
 from service.evidence.events import Event, FinalEvent, Row
 from service.evidence.following import PendingRequest, pending_of, select_pending
 from service.evidence.listing import (
@@ -49,7 +49,7 @@ from service.evidence.reading import (
     select_records,
     stored_decision,
 )
-from service.evidence.sealing import Sealed, Sealer
+from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
 from service.keystore import KeyStore
 
@@ -69,10 +69,14 @@ _REFUSALS_OF_VALUES = (
 
 
 class AppendOutcome(enum.Enum):
-    """What became of an event: durable, or refused because its request ID has a decision."""
+    """What became of an event: durable, or refused because its request ID has a decision; where
+    the store may be away, durable in the spool, or kept nowhere.
+    """
 
     STORED = "stored"
     CONFLICT = "conflict"
+    SPOOLED = "spooled"
+    NOT_KEPT = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,18 @@ Outcomes = list[Outcome]
 class EvidenceStore:
     """A database of events. Safe to call from several threads, `readers` of them at once."""
 
-    def __init__(self, writing: Engine, reading: Engine, sealer: Sealer) -> None:
+    def __init__(
+        self,
+        writing: Engine,
+        reading: Engine,
+        sealer: Sealer,
+        *,
+        busy_timeout_seconds: float = 3.0,
+    ) -> None:
         self.sealer = sealer
         self._writing = writing
         self._reading = reading
+        self._bounds = _postgresql_bounds(writing, busy_timeout_seconds)
         marker = "?" if writing.dialect.name == "sqlite" else "%s"
         self._one_row = f"({', '.join([marker] * len(INSERTED_COLUMNS))})"
         self._insertion: Connection | None = None
@@ -124,7 +136,8 @@ class EvidenceStore:
         # For the writer, the probe and the ledger, so that none of them waits for a reader.
         writing = connect(address, connections=3, busy_timeout_seconds=busy_timeout_seconds)
         reading = connect(address, connections=readers, busy_timeout_seconds=busy_timeout_seconds)
-        store = cls(writing, reading, Sealer(keys, encrypts=encrypts))
+        sealer = Sealer(keys, encrypts=encrypts)
+        store = cls(writing, reading, sealer, busy_timeout_seconds=busy_timeout_seconds)
         try:
             with translated_errors(), writing.connect() as connection:
                 prepare(connection)
@@ -159,14 +172,9 @@ class EvidenceStore:
         stored, counted = map(_raised, self.store(sealed))
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
 
-    def store(self, sealed: Sequence[Sealed]) -> Outcomes:
+    def store(self, sealed: Sequence[Sealed | Ready]) -> Outcomes:
         """As `insert`, of events that are compressed and encrypted first."""
-        rows, refused = self.sealer.rows(sealed)
-        outcomes = self.insert(rows) if rows else []
-        if not refused:
-            return outcomes
-        stored = iter(outcomes)
-        return [refused.get(one.request) or next(stored) for one in sealed]
+        return self.sealer.insert(sealed, self.insert)
 
     def insert(self, rows: Sequence[Row]) -> Outcomes:
         """Store rows in one transaction and say of each what became of it.
@@ -182,7 +190,7 @@ class EvidenceStore:
                 half = _middle(rows)
                 if half == 0:
                     reason = type(error).__name__
-                    refusal = StoreUnavailableError(f"the event cannot be stored ({reason})")
+                    refusal = EventRefusedError(f"the event cannot be stored ({reason})")
                     return [refusal] * len(rows)
             return self.insert(rows[:half]) + self.insert(rows[half:])
 
@@ -288,6 +296,8 @@ class EvidenceStore:
         """Commit a write that carries nothing; StoreUnavailableError if the store takes none."""
         now = {"value": str(time.time_ns())}
         with translated_errors(), self._writing.connect() as connection:
+            if self._bounds is not None:
+                connection.exec_driver_sql(self._bounds)
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
 
     @property
@@ -338,6 +348,8 @@ class EvidenceStore:
         # Kept open: opening and closing one costs a lone insert as much as SQLite itself does.
         if self._insertion is None:
             self._insertion = self._writing.connect()
+            if self._bounds is not None:
+                self._insertion.exec_driver_sql(self._bounds)
         connection = self._insertion
         inserted = connection.exec_driver_sql(self._statement(len(rows)), values).rowcount
         if inserted == len(rows):
@@ -365,6 +377,15 @@ class EvidenceStore:
         rows = ", ".join([self._one_row] * n_rows)
         columns = ", ".join(INSERTED_COLUMNS)
         return f"INSERT INTO events ({columns}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608  # only names and markers
+
+
+def _postgresql_bounds(engine: Engine, seconds: float) -> str | None:
+    """What keeps an insert from waiting for another's lock without end, as SQLite's busy timeout
+    does; only there, because making the tables may have to wait for a longer one.
+    """
+    if engine.dialect.name == "sqlite":
+        return None
+    return f"SET lock_timeout = {round(seconds * 1000)}"
 
 
 def _middle(rows: Sequence[Row]) -> int:

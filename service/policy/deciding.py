@@ -97,7 +97,8 @@ class ModelPolicy:
     """A policy file's rules for one loaded model version.
 
     review_size: how many explained requests are kept listed for human review. canary: the share
-    of inline explanations that a second engine checks.
+    of inline explanations that a second engine checks. is_best_effort: predictions are answered
+    whether or not the evidence store takes their record.
     """
 
     version: str
@@ -106,6 +107,7 @@ class ModelPolicy:
     review_size: int
     key_of: KeyOf
     canary: float
+    is_best_effort: bool = False
 
     def decide(
         self,

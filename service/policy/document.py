@@ -29,6 +29,9 @@ DEFAULT_CANARY = 0.001
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Evidence = Literal["required", "best_effort"]
+"""Whether a prediction is answered only with a durable record in the store, or in any case."""
+
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -123,15 +126,7 @@ class Section(_Strict):
     rules: Rules | None = None
     review: int | None = Field(None, ge=0, le=MOST_REVIEWED)
     canary: Probability | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_evidence(cls, node: object) -> object:
-        if isinstance(node, dict) and "evidence" in node:
-            raise ValueError(
-                "`evidence` cannot be set yet: every record is stored before its answer leaves"
-            )
-        return node
+    evidence: Evidence | None = None
 
 
 class ModelSection(Section):
@@ -178,6 +173,10 @@ class PolicyFile:
         """The share of inline explanations that a second engine checks."""
         shares = (self.section(model).canary, self.document.default.canary, DEFAULT_CANARY)
         return next(share for share in shares if share is not None)
+
+    def evidence(self, model: str) -> Evidence:
+        """What its records may do without."""
+        return self.section(model).evidence or self.document.default.evidence or "required"
 
     @classmethod
     def read(cls, path: Path) -> Self:
