@@ -274,8 +274,16 @@ class Record(_Document):
     provenance: Provenance
 
 
+class ProvenSection(_Document):
+    """What a record about several subjects says of one of them, or of all."""
+
+    key: Annotated[str, Field(description="In hexadecimal.")]
+    text: Annotated[str, Field(description="Byte for byte as committed to.")]
+
+
 class ProvenEvent(_Document):
-    """One event in the log; payload and key are null once it is erased.
+    """One event in the log; payload and key are null once it is erased. One about several subjects
+    has sections instead, null where they are erased.
 
     RFC 6962: the leaf is SHA-256 of a zero byte and the header's UTF-8 text; proof leads from it,
     hash by hash, to the checkpoint's root. HMAC-SHA256 of the payload's text under the key is the
@@ -285,8 +293,9 @@ class ProvenEvent(_Document):
     seq: int
     header: Annotated[str, Field(description="JSON, byte for byte as it was hashed.")]
     proof: Annotated[list[str], Field(description="Hashes in base64, from the leaf up.")]
-    payload: Annotated[str | None, Field(description="JSON, byte for byte as committed to.")]
-    key: Annotated[str | None, Field(description="In hexadecimal.")]
+    payload: Annotated[str | None, Field(description="JSON, byte for byte as committed to.")] = None
+    key: Annotated[str | None, Field(description="In hexadecimal.")] = None
+    sections: list[ProvenSection | None] | None = None
 
 
 class Proof(_Document):

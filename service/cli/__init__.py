@@ -4,6 +4,7 @@ import typer
 
 from service.cli import (
     accesses,
+    bundles,
     checkpoint,
     demo,
     disposal,
@@ -31,6 +32,8 @@ app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)
+app.command("export")(bundles.export)
+app.command("verify")(bundles.verify)
 app.command("replay")(replay.replay)
 app.command("review")(review.review)
 app.command("erase")(disposal.erase)

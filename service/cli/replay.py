@@ -54,12 +54,22 @@ def replay(
 
 
 def _record(settings: "Settings", tenant: str, request_id: str) -> "Record":
+    from service.accesses import at_the_machine, note
     from service.errors import CheckFailedError, UnavailableError, UnknownError
-    from service.evidence import EvidenceError, EvidenceStore, UnreadablePayloadError
+    from service.evidence import (
+        EvidenceError,
+        EvidenceStore,
+        UnreadablePayloadError,
+        WithheldError,
+    )
 
     try:
         with EvidenceStore.open(settings.database_url) as store:
             record = store.record(tenant, request_id)
+            if record is not None:
+                note(store, at_the_machine("replay", tenant, request_id))
+    except WithheldError as error:
+        raise CheckFailedError(str(error)) from None
     except UnreadablePayloadError as error:
         raise CheckFailedError(f"the record of {request_id} cannot be opened: {error}") from error
     except EvidenceError as error:

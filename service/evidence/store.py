@@ -36,7 +36,7 @@ from service.evidence.listing import (
 )
 from service.evidence.openings import (
     ProvenEvent,
-    proven_event,
+    proven_events,
     select_events,
     select_request,
 )
@@ -228,7 +228,7 @@ class EvidenceStore:
         """
         with self.reading() as connection:
             rows = connection.execute(select_request(tenant, request_id)).all()
-        return [proven_event(row) for row in rows]
+        return proven_events(rows, self.sealer)
 
     def events(self, event_ids: Sequence[str]) -> Sequence[ProvenEvent]:
         """Up to some thousands of events, as they are proven, in any order; unknown ones are left
@@ -236,7 +236,7 @@ class EvidenceStore:
         """
         with self.reading() as connection:
             rows = connection.execute(select_events(event_ids)).all()
-        return [proven_event(row) for row in rows]
+        return proven_events(rows, self.sealer)
 
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is

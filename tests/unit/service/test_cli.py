@@ -30,6 +30,8 @@ COMMANDS = (
     ("purge",),
     ("accesses",),
     ("checkpoint",),
+    ("export",),
+    ("verify",),
     ("models",),
     ("models", "list"),
     ("models", "show"),
