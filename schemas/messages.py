@@ -288,9 +288,15 @@ class Record(_Document):
     parent_request_id: Annotated[
         str | None, Field(description="Of the request this explains again; absent otherwise.")
     ] = None
+    erased_in_part: Annotated[
+        bool,
+        Field(
+            description="What was about a subject who has been erased is null; absent otherwise."
+        ),
+    ] = False
     model: ModelReference
-    instances: list[dict[str, Scalar | None]]
-    predictions: list[Prediction]
+    instances: list[dict[str, Scalar | None] | None]
+    predictions: list[Prediction | None]
     explanation: ExplanationBody | None
     provenance: Provenance
 

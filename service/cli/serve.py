@@ -68,6 +68,9 @@ def serve(
     k_anonymity: Annotated[
         int | None, typer.Option(help="People a day must have for its mean importances.")
     ] = None,
+    key_backup_days: Annotated[
+        int | None, typer.Option(help="How long copies of the key store are kept.")
+    ] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are
