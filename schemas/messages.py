@@ -34,6 +34,7 @@ Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
 Status = Literal["complete", "pending", "failed", "skipped"]
+ListedStatus = Literal["complete", "pending", "failed", "skipped", "erased"]
 Task = Literal["binary", "multiclass", "regression"]
 
 REQUEST_ID_PATTERN = "^[A-Za-z0-9._-]{8,64}$"
@@ -241,6 +242,12 @@ class Provenance(_Document):
     seed: list[int] | None
     lane: Lane | None
     worker: str | None
+    attempt: Annotated[
+        int | None, Field(description="Of a worker's: which delivery of its job it was.")
+    ] = None
+    queue_seconds: Annotated[
+        float | None, Field(description="Of a worker's: how long its job had been queued.")
+    ] = None
     received_at: AwareDatetime
     completed_at: AwareDatetime | None
     principal: str
@@ -261,8 +268,16 @@ class Record(_Document):
     provenance: Provenance
 
 
+class ProvenSection(_Document):
+    """What a record about several subjects says of one of them, or of all."""
+
+    key: Annotated[str, Field(description="In hexadecimal.")]
+    text: Annotated[str, Field(description="Byte for byte as committed to.")]
+
+
 class ProvenEvent(_Document):
-    """One event in the log; payload and key are null once it is erased.
+    """One event in the log; payload and key are null once it is erased. One about several subjects
+    has sections instead, null where they are erased.
 
     RFC 6962: the leaf is SHA-256 of a zero byte and the header's UTF-8 text; proof leads from it,
     hash by hash, to the checkpoint's root. HMAC-SHA256 of the payload's text under the key is the
@@ -272,8 +287,9 @@ class ProvenEvent(_Document):
     seq: int
     header: Annotated[str, Field(description="JSON, byte for byte as it was hashed.")]
     proof: Annotated[list[str], Field(description="Hashes in base64, from the leaf up.")]
-    payload: Annotated[str | None, Field(description="JSON, byte for byte as committed to.")]
-    key: Annotated[str | None, Field(description="In hexadecimal.")]
+    payload: Annotated[str | None, Field(description="JSON, byte for byte as committed to.")] = None
+    key: Annotated[str | None, Field(description="In hexadecimal.")] = None
+    sections: list[ProvenSection | None] | None = None
 
 
 class Proof(_Document):
@@ -314,12 +330,14 @@ class Accepted(_Document):
 
 
 class RecordSummary(_Document):
-    """One line of a record listing; status and lane are null where nothing was explained."""
+    """One line of a record listing; status and lane are null where nothing was explained. Of an
+    erased record the rest stays.
+    """
 
     request_id: str
     received_at: AwareDatetime
     model: ModelReference
-    status: Status | None
+    status: ListedStatus | None
     lane: Lane | None
 
 

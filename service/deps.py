@@ -6,8 +6,12 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from service.auth import Caller, Scope
+from service.errors import ForbiddenError
 from service.http import REQUEST_ID, RequestContext, context_of
 from service.runtime import Runtime
+
+EVIDENCE_SCOPES: frozenset[Scope] = frozenset({"audit", "admin"})
+"""A refusal of these is written into the access log."""
 
 
 async def runtime_of(request: Request) -> Runtime:
@@ -36,11 +40,16 @@ caller_of.scope = None  # type: ignore[attr-defined]  # a key, whatever its scop
 CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
-def requires(scope: Scope) -> Callable[[CallerDep], Awaitable[Caller]]:
+def requires(scope: Scope) -> Callable[[CallerDep, RuntimeDep], Awaitable[Caller]]:
     """A dependency that lets only callers with this scope through; OpenAPI reads its `scope`."""
 
-    async def check(caller: CallerDep) -> Caller:
-        caller.require(scope)
+    async def check(caller: CallerDep, runtime: RuntimeDep) -> Caller:
+        try:
+            caller.require(scope)
+        except ForbiddenError:
+            if scope in EVIDENCE_SCOPES:
+                runtime.accesses.refused(caller, ForbiddenError.status)
+            raise
         return caller
 
     check.scope = scope  # type: ignore[attr-defined]

@@ -2,20 +2,21 @@
 
 ServiceError
 ├── 400 BadHeaderError, NotJsonError, MalformedRequestError
-├── 401 UnauthenticatedError          403 ForbiddenError
+├── 401 UnauthenticatedError          403 ForbiddenError, QuarantinedError
 ├── 404 NotFoundError                 405 MethodNotAllowedError
-├── 408 SlowRequestError
-├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError
+├── 408 SlowRequestError              410 GoneError
+├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError, VersionGoneError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
 ├── 422 InvalidRequestError           431 HeadTooLargeError
 ├── 500 PredictionError, InternalError
-└── 503 StoreAwayError, QueueLimitError
+└── 503 StoreAwayError, SpooledError, OverloadedError, QueueLimitError, ReplayFailedError
 CommandError (exit code on the class)
 ├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 from schemas import Violation
@@ -27,6 +28,11 @@ class ServiceError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
     retry_after_seconds: ClassVar[int | None] = None
+
+    members: Mapping[str, object] = MappingProxyType({})
+    """What else its problem document says."""
+
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, detail: str = "", *, errors: Sequence[Violation] = ()) -> None:
         super().__init__(detail or self.title())
@@ -73,6 +79,20 @@ class ForbiddenError(ServiceError):
     code = "forbidden"
 
 
+class QuarantinedError(ServiceError):
+    """The record is in quarantine: it is kept, and nobody may read it."""
+
+    status = 403
+    code = "quarantined"
+
+
+class GoneError(ServiceError):
+    """The record has been erased; its header and its proof are left."""
+
+    status = 410
+    code = "erased"
+
+
 class NotFoundError(ServiceError):
     """There is nothing here under this name."""
 
@@ -114,6 +134,13 @@ class AlreadyFinalError(ServiceError):
 
     status = 409
     code = "already_final"
+
+
+class VersionGoneError(ServiceError):
+    """The version that answered is not in the registry any more."""
+
+    status = 409
+    code = "version_gone"
 
 
 class NotSequencedError(ServiceError):
@@ -177,6 +204,14 @@ class StoreAwayError(ServiceError):
     retry_after_seconds = 2
 
 
+class SpooledError(ServiceError):
+    """The record waits in this service's spool for the evidence store; retry later."""
+
+    status = 503
+    code = "record_spooled"
+    retry_after_seconds = 2
+
+
 class OverloadedError(ServiceError):
     """The service is at its limit; retry later."""
 
@@ -190,6 +225,14 @@ class QueueLimitError(ServiceError):
 
     status = 503
     code = "queue_full"
+    retry_after_seconds = 5
+
+
+class ReplayFailedError(ServiceError):
+    """The replay did not come to its end; `explaind replay` may take as long as it needs."""
+
+    status = 503
+    code = "replay_failed"
     retry_after_seconds = 5
 
 

@@ -13,6 +13,7 @@ from service import answers
 from service.answers import COPIED_PARTS, DEFAULT_TOP, Fragments
 from service.auth import Caller
 from service.delivery import Delivery, job_of
+from service.disposal import unrepeatable
 from service.endings import CANCELLED, failed_final
 from service.errors import (
     AlreadyFinalError,
@@ -32,13 +33,14 @@ from service.evidence import (
     Parts,
     Record,
     StoredDecision,
+    WithheldError,
 )
-from service.methods import refusal
+from service.methods import config_digest, refusal
 from service.metrics import ROLE
 from service.policy import forbidden_by
 from service.queue import QueueError
 from service.registry.described import KnownVersion, describe_version
-from service.registry.libraries import service_version
+from service.registry.libraries import git_revision, service_version
 from service.secrets import Keyring
 from service.serving import ServedModels
 from service.watching import Watch
@@ -83,7 +85,7 @@ class FollowUps:
         fingerprint = self._fingerprint(call)
         if call.is_id_chosen and (first := await self._stored(call)) is not None:
             return _replay(first, call, fingerprint)
-        parent = await self.watch.find(call.caller, call.parent_request_id)
+        parent = await self.watch.find(call.caller, call.parent_request_id, what="explain_again")
         _check_policy(parent.decision)
         version = await self._version(parent.decision)
         n_rows = len(orjson.loads(parent.decision.part("outputs")))
@@ -119,7 +121,7 @@ class FollowUps:
 
         Raises NotFoundError, AlreadyFinalError, StoreAwayError.
         """
-        record = await self.watch.find(caller, request_id)
+        record = await self.watch.find(caller, request_id, what=None)
         if not record.is_pending:
             raise AlreadyFinalError
         event = failed_final(
@@ -151,6 +153,8 @@ class FollowUps:
     async def _stored(self, call: AgainCall) -> Record | None:
         try:
             return await self.delivery.evidence.record(call.caller.tenant, call.request_id)
+        except WithheldError as error:
+            raise unrepeatable(call.caller.principal, error) from None
         except EvidenceError:
             raise StoreAwayError from None
 
@@ -216,7 +220,13 @@ def _again(
     now = datetime.now(UTC)
     method = call.method or version.manifest.explainer.method
     template = HeaderTemplate.from_header(
-        parent.header, service_version=service_version(), method=method, engine=None, exact=None
+        parent.header,
+        service_version=service_version(),
+        git_revision=git_revision(),
+        method=method,
+        engine=None,
+        exact=None,
+        config_digest=config_digest(version, call.method),
     )
     payload, parts = _payload(parent, version, call, fingerprint, now)
     return DecisionEvent(
@@ -255,10 +265,13 @@ def _payload(
         "received_at": now,
         "completed_at": now,
         "principal": call.caller.principal,
+        "explainer_config_digest": config_digest(version, call.method),
     }
     top = min(DEFAULT_TOP, len(version.schema.columns))
-    pieces = {name: parent.part(name) for name in COPIED_PARTS}
+    pieces = {name: parent.part(name) for name in COPIED_PARTS if name in parent.parts}
     pieces["provenance"] = orjson.dumps(provenance, option=orjson.OPT_UTC_Z)
     pieces["fingerprint"] = orjson.dumps(fingerprint)
-    pieces["ask"] = answers.encode_ask(top, "high", None, method=call.method)
+    pieces["ask"] = answers.encode_ask(
+        top, "high", None, method=call.method, trace_id=call.trace_id
+    )
     return answers.join_payload(answer, ranges, pieces)

@@ -180,15 +180,21 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
         "instance": f"urn:explaind:request:{request_id}",
         "request_id": request_id,
         "errors": error.errors,
+        **error.members,
     }
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", **error.headers}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BodyTooLargeError):
         headers["Connection"] = "close"
-    return Response(orjson.dumps(document), error.status, headers, media_type=PROBLEM_TYPE)
+    return Response(
+        orjson.dumps(document, option=orjson.OPT_UTC_Z),
+        error.status,
+        headers,
+        media_type=PROBLEM_TYPE,
+    )
 
 
 async def respond(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

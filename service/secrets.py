@@ -1,7 +1,6 @@
 """Keys for everything keyed: derived from one secret file, per tenant and purpose."""
 
 import hmac
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -10,11 +9,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from service.errors import UnavailableError
+from service.secret_files import read_or_create
 
 SECRET_BYTES = 32
 POLICY_KEYS = "policy"
 REVIEW_KEYS = "review"
-"""Purposes of the draws of a policy and of the sample for review, which must be independent."""
+AGGREGATE_KEYS = "aggregate"
+"""Purposes of the draws of a policy, of the sample for review and of that for aggregates with its
+noise, which must be independent.
+"""
 
 LOG_KEYS = "log"
 """Purpose of the key that signs the logs' checkpoints, of no tenant."""
@@ -35,8 +38,7 @@ class Keyring:
     def open(cls, path: Path) -> "Keyring":
         """Read the secret, making it (mode 0600) if the file does not exist yet."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            return cls(_read_or_create(path))
+            return cls(read_or_create(path, SECRET_BYTES))
         except OSError as error:
             raise UnavailableError(f"secret file {path}: {error.strerror}") from error
 
@@ -59,28 +61,11 @@ class Keyring:
         return int.from_bytes(code[:7], "big") >> 3
 
 
-def review_rank(keyring: Keyring, tenant: str, model: str) -> Callable[[str], bytes]:
+def review_rank(
+    keyring: Keyring, tenant: str, model: str, purpose: str = REVIEW_KEYS
+) -> Callable[[str], bytes]:
     """The order of the sample for review of a model's requests: by a hash nobody else can compute,
     independent of what was explained and of the policy's version.
     """
-    key, prefix = keyring.key(tenant, REVIEW_KEYS), f"{model}/".encode()
+    key, prefix = keyring.key(tenant, purpose), f"{model}/".encode()
     return lambda request_id: hmac.digest(key, prefix + request_id.encode(), "sha256")
-
-
-def _read_or_create(path: Path) -> bytes:
-    if path.exists():
-        return path.read_bytes()
-    # A hard link makes the file appear whole or not at all, and only one starter wins.
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(os.urandom(SECRET_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return path.read_bytes()

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from time import monotonic
 from typing import Self
 
+from schemas import DecodedBody
 from service.answers import AnswerTemplates
 from service.errors import CommandError, NotFoundError
 from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
 from service.metrics import Metrics, ModelMetrics
 from service.policies import Policies
-from service.policy import ModelPolicy
+from service.policy import ModelPolicy, Retention
+from service.privacy import Screening
 from service.registry import RegisteredModel, Registry
-from service.registry.libraries import installed_libraries, service_version
+from service.registry.errors import GoldenMismatchError
+from service.registry.libraries import git_revision, installed_libraries, service_version
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
@@ -32,6 +34,13 @@ class ServedModel:
     header: HeaderTemplate
     metrics: ModelMetrics
     policy: ModelPolicy | None = None
+    screening: Screening | None = None
+    """None where no request can hold a text that is not a level of the model's."""
+
+    @property
+    def is_best_effort(self) -> bool:
+        """Its predictions are answered whether or not the evidence store takes their record."""
+        return self.policy is not None and self.policy.is_best_effort
 
     @classmethod
     def of(
@@ -44,34 +53,54 @@ class ServedModel:
     ) -> Self:
         """Bind a loaded version."""
         method = model.manifest.explainer.method or "none"
+        said = None if policy is None else policy.retention
+        retention = said or Retention.default(retention_days)
         constants = header_constants(
             model,
             method=model.manifest.explainer.method,
             engine=model.engine,
             is_exact=model.is_exact,
             policy_version=None if policy is None else policy.version,
+            retention_class=retention.name,
         )
-        header = HeaderTemplate.of(constants, retention=timedelta(days=retention_days))
-        bound = metrics.bind(model.name, method)
-        return cls(model, AnswerTemplates.of(model), header, bound, policy)
+        header = HeaderTemplate.of(constants, retention=retention.period)
+        return cls(
+            *(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method)),
+            policy=policy,
+            screening=Screening.of(model.schema, model.personal_levels, metrics),
+        )
+
+    def kept(self, body: DecodedBody, instances: bytes) -> tuple[DecodedBody, bytes]:
+        """A body and its rows as JSON, as they are stored and shown: without personal data."""
+        if self.screening is None:
+            return body, instances
+        kept = self.screening.kept(body)
+        if kept is body:
+            return body, instances
+        return kept, self.model.codec.instances_json(kept.rows)
 
 
-def header_constants(
+def header_constants(  # noqa: PLR0913  # what differs between the headers of one version
     model: RegisteredModel,
     *,
     method: str | None,
     engine: str | None,
     is_exact: bool | None,
-    policy_version: str | None = None,
+    policy_version: str | None,
+    retention_class: str,
+    config_digest: str | None = None,
 ) -> HeaderConstants:
-    """What the headers of a version's decisions, or explanations by one method, have in common."""
+    """What the headers of a version's decisions, or explanations by one method, have in common.
+
+    config_digest: of a method other than the version's own.
+    """
     manifest = model.manifest
     explainer, artifact = manifest.explainer, manifest.artifact
     return HeaderConstants(
         service_version=service_version(),
-        git_revision=None,
+        git_revision=git_revision(),
         policy_version=policy_version,
-        retention_class="default",
+        retention_class=retention_class,
         model=manifest.name,
         version=manifest.version,
         model_digest=model.digest,
@@ -84,7 +113,7 @@ def header_constants(
         library_versions=installed_libraries(),
         method=method,
         engine=engine,
-        config_digest=explainer.config_digest,
+        config_digest=config_digest or explainer.config_digest,
         background_digest=manifest.background.digest,
         output_space=explainer.output_space,
         link=explainer.link,
@@ -230,6 +259,8 @@ class ServedModels:
             return
         log.error("model_refused", model=name, version=version, error=str(error))
         self._metrics.errors.labels(name, "load", type(error).__name__).inc()
+        if isinstance(error, GoldenMismatchError):
+            self._metrics.invariant_failures.labels(name, error.method, "golden").inc()
         self._refused[name] = version
 
     def _retire(self, served: ServedModel) -> None:

@@ -15,17 +15,21 @@ def get(
     as_json: AsJson = False,  # noqa: ARG001 - nothing to choose: the stored bytes are JSON
 ) -> None:
     """Print a stored record: JSON with or without --json, the same bytes the API serves."""
-    from service.errors import UnavailableError, UnknownError
-    from service.evidence import EvidenceError, EvidenceStore
+    from service.accesses import Access, note, person_at_the_machine
+    from service.errors import CheckFailedError, UnknownError
+    from service.evidence import WithheldError
     from service.records import record_document
     from service.settings import Settings
+    from service.storing import evidence_store
 
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
-    try:
-        with EvidenceStore.open(settings.database_url) as store:
+    with evidence_store(settings) as store:
+        try:
             stored = store.record(tenant, request_id)
-    except EvidenceError as error:
-        raise UnavailableError(str(error)) from error
-    if stored is None:
-        raise UnknownError(f"there is no record of request {request_id}")
+        except WithheldError as error:
+            raise CheckFailedError(str(error)) from None
+        if stored is None:
+            raise UnknownError(f"there is no record of request {request_id}")
+        who = person_at_the_machine()
+        note(store, Access(kind="read", tenant=tenant, principal=who, request_id=request_id))
     print_text(record_document(stored).decode())

@@ -8,7 +8,10 @@ import typer
 from service.cli.output import (
     DatabaseUrl,
     DataDir,
+    Encryption,
     JobTimeLimitSeconds,
+    KeyEncryptionKeyFile,
+    KeysDatabaseUrl,
     LeaseSeconds,
     PolicyPath,
     RedisUrl,
@@ -31,6 +34,9 @@ def serve(
         int | None, typer.Option(help="Workers to start when no --redis-url is given.")
     ] = None,
     secret_file: SecretFile = None,
+    encryption: Encryption = None,
+    keys_database_url: KeysDatabaseUrl = None,
+    key_encryption_key_file: KeyEncryptionKeyFile = None,
     policy_file: PolicyPath = None,
     inline_budget_seconds: Annotated[
         float | None, typer.Option(help="Largest cost of an inline explanation.")
@@ -46,7 +52,13 @@ def serve(
     max_queue: Annotated[int | None, typer.Option(help="Most unfinished explanations.")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances a request.")] = None,
+    spool_max_bytes: Annotated[
+        int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
+    ] = None,
     retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
+    k_anonymity: Annotated[
+        int | None, typer.Option(help="People a day must have for its mean importances.")
+    ] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

@@ -1,17 +1,11 @@
 """Connections to the evidence database, and its tables made or recognised."""
 
 import contextlib
-import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Protocol
 
 from sqlalchemy import (
     URL,
     Connection,
-    Engine,
-    create_engine,
-    event,
     func,
     inspect,
     make_url,
@@ -29,23 +23,6 @@ from service.evidence.rails import lay_rails
 from service.evidence.tables import SCHEMA_VERSION, meta, metadata
 
 _SCHEMA_LOCK = 0x65787064
-_SQLITE_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "foreign_keys=ON",
-    "recursive_triggers=ON",  # else INSERT OR REPLACE deletes past the triggers
-    "secure_delete=ON",  # what is erased is overwritten
-    "wal_autocheckpoint=500",  # pages of 4 KiB: short checkpoints keep the p99 of appends low
-    "journal_size_limit=67108864",
-)
-
-
-class _Cursor(Protocol):
-    def execute(self, statement: str) -> object: ...
-
-
-class _Connection(Protocol):
-    def cursor(self) -> _Cursor: ...
 
 
 @contextlib.contextmanager
@@ -73,47 +50,6 @@ def database_url(url: str) -> URL:
     return parsed
 
 
-def connect(url: URL, *, connections: int, busy_timeout_seconds: float) -> Engine:
-    """An engine where every statement is its own transaction.
-
-    One statement per commit is one round trip, and for SQLite one release of the GIL that covers
-    the whole write including fsync.
-    """
-    engine = create_engine(
-        url,
-        isolation_level="AUTOCOMMIT",
-        pool_size=connections,
-        pool_pre_ping=url.get_backend_name() == "postgresql",
-        hide_parameters=True,
-    )
-    if url.get_backend_name() == "sqlite":
-        pragmas = (f"busy_timeout={round(busy_timeout_seconds * 1000)}", *_SQLITE_PRAGMAS)
-
-        @event.listens_for(engine, "connect")
-        def set_pragmas(connection: _Connection, _record: object) -> None:
-            cursor = connection.cursor()
-            for pragma in pragmas:
-                cursor.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-def create_file(path: Path) -> None:
-    """Make the database file readable by its owner only; SQLite gives -wal and -shm its mode.
-
-    An existing file is not even opened: closing it again would drop the locks that other
-    connections of this process hold on it.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-
 def prepare(connection: Connection) -> None:
     """Create the tables unless they are there; SchemaVersionError if they are not ours.
 
@@ -137,6 +73,34 @@ def prepare(connection: Connection) -> None:
             )
 
 
+def check_version(connection: Connection) -> None:
+    """Raises SchemaVersionError unless the tables are those of this release."""
+    found = _schema_version(connection)
+    if found != str(SCHEMA_VERSION):
+        raise SchemaVersionError(
+            f"the evidence database has schema version {found}, not {SCHEMA_VERSION}: start this "
+            "release's service on it once, or run the release that made it"
+        )
+
+
+def bind_keys(connection: Connection, identity: str) -> None:
+    """Note which key store the payloads are encrypted with.
+
+    Raises EvidenceError for another one: all payloads would look as if they had been erased.
+    """
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    found = connection.scalar(select(meta.c.value).where(meta.c.name == "key_store"))
+    if found is None:
+        row = {"name": "key_store", "value": identity}
+        connection.execute(insert(meta).values(row).on_conflict_do_nothing())
+        found = connection.scalar(select(meta.c.value).where(meta.c.name == "key_store"))
+    if found != identity:
+        raise EvidenceError(
+            "the key store is not the one this database's payloads are encrypted with: put that "
+            "one back, or correct EXPLAIND_KEYS_DATABASE_URL"
+        )
+
+
 def _complete(connection: Connection) -> None:
     for table in metadata.sorted_tables:
         connection.execute(CreateTable(table, if_not_exists=True))
@@ -157,19 +121,6 @@ def alone(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql("ROLLBACK")
         raise
     connection.exec_driver_sql("COMMIT")
-
-
-@contextlib.contextmanager
-def quick(connection: Connection) -> Iterator[None]:
-    """SQLite: commits neither wait for the disk nor fold the write-ahead log back in."""
-    connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
-    connection.exec_driver_sql("PRAGMA wal_autocheckpoint=0")
-    try:
-        yield
-    finally:
-        for pragma in _SQLITE_PRAGMAS:
-            if pragma.startswith(("synchronous", "wal_autocheckpoint")):
-                connection.exec_driver_sql(f"PRAGMA {pragma}")
 
 
 def _upgrade(connection: Connection) -> None:

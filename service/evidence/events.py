@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
@@ -27,6 +28,7 @@ Row = tuple[str | int | bytes | None, ...]
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 HEADER_VERSION = "1"
+_ASKED = ("priority", "method", "is_counted", "trace_id")
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -159,6 +161,11 @@ class Event:
     subjects: str | None = None
     event_id: str = field(default_factory=uuid7)
 
+    @property
+    def unique_key(self) -> str:
+        """The store takes one event of each: one of a kind about a request."""
+        return idempotency_key(self.tenant, self.request_id, self.event_type)
+
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is not UTC or self.completed_at.tzinfo is not UTC:
             raise ValueError("received_at and completed_at must be in datetime.UTC")
@@ -269,21 +276,24 @@ def laid_out(
     """
     if len(pieces) != 2 * len(names) + 1:
         raise ValueError(f"{len(pieces)} pieces around {len(names)} names")
-    ranges, end, i = {}, start, 0
-    for name in names:
-        begin = end + len(pieces[i])
-        end = begin + len(pieces[i + 1])
-        ranges[name] = (begin, end)
-        i += 2
-    return b"".join(pieces), ranges
+    ends = list(accumulate(map(len, pieces), initial=start))
+    named = zip(ends[1::2], ends[2::2], strict=False)  # the last end is of what follows the names
+    return b"".join(pieces), dict(zip(names, named, strict=True))
 
 
 def final_payload(
-    explanation: bytes, provenance: bytes
+    explanation: bytes, provenance: bytes, checks: bytes | None = None
 ) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """Payload and parts of a FinalEvent, of its two encoded pieces."""
-    pieces = (b'{"explanation":', explanation, b',"provenance":', provenance, b"}")
-    return laid_out(pieces, ("explanation", "provenance"))
+    """Payload and parts of a FinalEvent, of its encoded pieces.
+
+    checks: what the invariants said; None where nothing was computed.
+    """
+    pieces = [b'{"explanation":', explanation, b',"provenance":', provenance, b"}"]
+    names = ["explanation", "provenance"]
+    if checks is not None:
+        pieces[-1:] = (b',"checks":', checks, b"}")
+        names.append("checks")
+    return laid_out(pieces, names)
 
 
 def commitment(record_key: bytes, payload: bytes) -> str:
@@ -301,40 +311,50 @@ def microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // _MICROSECOND
 
 
+def whole_payload(event: Event, record_key: bytes) -> dict[str, object]:
+    """What the header says of a payload in one section."""
+    return {
+        "commitment": commitment(record_key, event.payload),
+        "size": len(event.payload),
+        "parts": event.parts,
+    }
+
+
 def header_of(event: Event, *, record_key: bytes) -> bytes:
     """The header bytes: no personal data, and the commitment that binds the payload."""
-    return event.template.join(
-        {
-            "schema_version": HEADER_VERSION,
-            "event_id": event.event_id,
-            "event_type": event.event_type,
-            "request_id": event.request_id,
-            "parent_request_id": event.parent_request_id,
-            "tenant": event.tenant,
-            "actor": event.actor,
-            "auth_method": event.auth_method,
-            "received_at": event.received_at,
-            "completed_at": event.completed_at,
-            "clock_skewed": event.completed_at < event.received_at,
-            "expires_at": event.received_at + event.template.retention,
-            "status": event.status,
-            "lane": event.lane,
-            "payload": {
-                "commitment": commitment(record_key, event.payload),
-                "size": len(event.payload),
-                "parts": event.parts,
-            },
-        },
-        is_brief=event.has_brief_header,
-    )
+    return header_about(event, whole_payload(event, record_key))
 
 
-def seal(event: Event) -> Row:
-    """Give the event its record key and header: the row to insert. Cost: about 10 us."""
-    record_key = random_bytes(32)
+def header_about(event: Event, payload: Mapping[str, object]) -> bytes:
+    """The header bytes of an event with what is to be said of its payload."""
+    own: dict[str, object] = {
+        "schema_version": HEADER_VERSION,
+        "event_id": event.event_id,
+        "event_type": event.event_type,
+        "request_id": event.request_id,
+        "parent_request_id": event.parent_request_id,
+        "tenant": event.tenant,
+        "actor": event.actor,
+        "auth_method": event.auth_method,
+        "received_at": event.received_at,
+        "completed_at": event.completed_at,
+        "clock_skewed": event.completed_at < event.received_at,
+        "expires_at": event.received_at + event.template.retention,
+        "status": event.status,
+        "lane": event.lane,
+        "payload": payload,
+    }
+    if "ask" in event.parts:  # for the outbox, which opens no payloads
+        asked = orjson.loads(event.payload[slice(*event.parts["ask"])])
+        own["ask"] = {name: asked[name] for name in _ASKED if name in asked}
+    return event.template.join(own, is_brief=event.has_brief_header)
+
+
+def row_of(event: Event, record_key: bytes, encoding: str, header: bytes, payload: bytes) -> Row:
+    """The row to insert."""
     return (
         event.event_id,
-        idempotency_key(event.tenant, event.request_id, event.event_type),
+        event.unique_key,
         event.event_type,
         event.tenant,
         event.request_id,
@@ -348,7 +368,14 @@ def seal(event: Event) -> Row:
         microseconds(event.received_at),
         microseconds(event.received_at + event.template.retention),
         record_key,
-        "json",
-        header_of(event, record_key=record_key),
-        event.payload,
+        encoding,
+        header,
+        payload,
     )
+
+
+def seal(event: Event) -> Row:
+    """The row of an event that stays JSON, beside the key of its commitment. Cost: about 10 us."""
+    record_key = random_bytes(32)
+    header = header_of(event, record_key=record_key)
+    return row_of(event, record_key, "json", header, event.payload)

@@ -46,6 +46,7 @@ class PendingRequest:
     received_at: datetime
     priority: Priority
     method: str | None
+    trace_id: str | None
     was_counted: bool
     timed_out: bool
     header: bytes
@@ -70,7 +71,11 @@ def _status_of(event_type: str) -> ColumnElement[str]:
 def current_status() -> ColumnElement[str]:
     """The status column of decisions, as it is by now."""
     by_now = func.coalesce(_status_of("explanation"), literal_column("'pending'"))
-    return case((IS_PENDING, by_now), else_=events.c.status).label("status")
+    return case(
+        (events.c.payload.is_(None), literal_column("'erased'")),
+        (IS_PENDING, by_now),
+        else_=events.c.status,
+    ).label("status")
 
 
 class _HeaderJson(FunctionElement[object]):
@@ -94,9 +99,12 @@ _header = type_coerce(_HeaderJson(events.c.header), JSON)
 
 
 def _ask() -> ColumnElement[bytes]:
-    """The payload's part `ask`, NULL without one: the payload itself may be large."""
+    """The payload's part `ask` where the header does not say it, as until version 2 of the
+    database; NULL without one. The payload itself may be large.
+    """
     start, end = (_header["payload", "parts", "ask", side].as_integer() for side in (0, 1))
-    return func.substr(events.c.payload, start + 1, end - start, type_=LargeBinary)
+    part = func.substr(events.c.payload, start + 1, end - start, type_=LargeBinary)
+    return case((events.c.encoding == literal_column("'json'"), part))
 
 
 def select_pending(*, since: datetime, until: datetime, limit: int) -> Select[tuple[object, ...]]:
@@ -131,7 +139,7 @@ def select_pending(*, since: datetime, until: datetime, limit: int) -> Select[tu
 
 def pending_of(row: Row[tuple[object, ...]]) -> PendingRequest:
     """A row of `select_pending`."""
-    ask = {} if row.ask is None else orjson.loads(row.ask)
+    ask = orjson.loads(row.header).get("ask") or orjson.loads(row.ask or b"{}")
     return PendingRequest(
         tenant=row.tenant,
         request_id=row.request_id,
@@ -142,6 +150,7 @@ def pending_of(row: Row[tuple[object, ...]]) -> PendingRequest:
         received_at=EPOCH + timedelta(microseconds=row.received_us),
         priority="low" if ask.get("priority") == "low" else "high",
         method=ask.get("method"),
+        trace_id=ask.get("trace_id"),
         was_counted=ask.get("is_counted", True),
         timed_out=row.outcome is not None,
         header=row.header,

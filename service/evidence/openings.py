@@ -5,25 +5,22 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, Select, select
 
-from service.evidence.errors import UnreadablePayloadError
 from service.evidence.events import idempotency_key
+from service.evidence.sealing import Sealer, Section
 from service.evidence.tables import events
 
-REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer")
+REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer", "erasure", "purge")
 """Types of events about a request that there is at most one of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """HMAC-SHA256 of the payload under the key is the header's commitment."""
-
-    payload: bytes
-    key: bytes
+Opening = Sequence[Section | None]
+"""The sections of a payload, None for each that was erased. HMAC-SHA256 of a section's text under
+its key is its commitment in the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenEvent:
-    """An event without its meaning; opening: None once it is erased."""
+    """An event without its meaning; opening: None once all of it is erased, or without payload."""
 
     event_id: str
     event_type: str
@@ -52,11 +49,18 @@ def select_events(event_ids: Sequence[str]) -> Select[tuple[object, ...]]:
     return select(*_COLUMNS).where(events.c.event_id.in_(event_ids))
 
 
-def proven_event(row: Row[tuple[object, ...]]) -> ProvenEvent:
-    """A row of these queries. Raises UnreadablePayloadError for an encoding of the future."""
-    opening = None
-    if row.payload is not None and row.record_key is not None:
-        if row.encoding != "json":
-            raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
-        opening = Opening(row.payload, row.record_key)
-    return ProvenEvent(row.event_id, row.event_type, row.actor, row.header, opening)
+def proven_events(rows: Sequence[Row[tuple[object, ...]]], sealer: Sealer) -> list[ProvenEvent]:
+    """The rows of these queries.
+
+    Raises StoreUnavailableError, and UnreadablePayloadError for payloads that cannot be opened.
+    """
+    return [
+        ProvenEvent(
+            row.event_id,
+            row.event_type,
+            row.actor,
+            row.header,
+            None if unsealed is None else unsealed.sections,
+        )
+        for row, unsealed in zip(rows, sealer.open(rows), strict=True)
+    ]

@@ -1,32 +1,27 @@
 """The evidence database without an event loop: insert, read, probe. The CLI uses it as it is."""
 
 import enum
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from threading import Lock
 from typing import Self
 
 from sqlalchemy import Connection, Engine, select, update
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
 
+from service.databases import connect, create_file
 from service.evidence import sampling
 from service.evidence.engines import (
-    alone,
-    connect,
-    create_file,
+    bind_keys,
     database_url,
     prepare,
-    quick,
     translated_errors,
 )
-from service.evidence.errors import StoreUnavailableError
-from service.evidence.events import Event, FinalEvent, Row, seal
+from service.evidence.errors import ErasedError, EventRefusedError, StoreUnavailableError
+from service.evidence.events import Event, FinalEvent, Row
 from service.evidence.following import PendingRequest, pending_of, select_pending
 from service.evidence.listing import (
     EVERY_DECISION,
@@ -38,7 +33,7 @@ from service.evidence.listing import (
 )
 from service.evidence.openings import (
     ProvenEvent,
-    proven_event,
+    proven_events,
     select_events,
     select_request,
 )
@@ -46,12 +41,19 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
+    StoredVote,
+    read_record,
     records_of,
     select_decision,
     select_records,
     stored_decision,
+    stored_vote,
 )
+from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.evidence.transactions import Transactions
+from service.evidence.votes import latest_votes, select_votes
+from service.keystore import KeyStore
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
 _HUNG_SECONDS = 1.0
@@ -69,10 +71,14 @@ _REFUSALS_OF_VALUES = (
 
 
 class AppendOutcome(enum.Enum):
-    """What became of an event: durable, or refused because its request ID has a decision."""
+    """What became of an event: durable, or refused because its request ID has a decision; where
+    the store may be away, durable in the spool, or kept nowhere.
+    """
 
     STORED = "stored"
     CONFLICT = "conflict"
+    SPOOLED = "spooled"
+    NOT_KEPT = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,23 +93,41 @@ Outcome = AppendOutcome | StoreUnavailableError
 Outcomes = list[Outcome]
 
 
-class EvidenceStore:
+class EvidenceStore(Transactions):
     """A database of events. Safe to call from several threads, `readers` of them at once."""
 
-    def __init__(self, writing: Engine, reading: Engine) -> None:
-        self._writing = writing
-        self._reading = reading
+    def __init__(
+        self,
+        writing: Engine,
+        reading: Engine,
+        sealer: Sealer,
+        *,
+        busy_timeout_seconds: float = 3.0,
+    ) -> None:
+        super().__init__(writing, reading)
+        self.sealer = sealer
+        self._bounds = _postgresql_bounds(writing, busy_timeout_seconds)
         marker = "?" if writing.dialect.name == "sqlite" else "%s"
         self._one_row = f"({', '.join([marker] * len(INSERTED_COLUMNS))})"
         self._insertion: Connection | None = None
-        self._inserting = Lock()
 
     @classmethod
-    def open(cls, url: str, *, readers: int = 4, busy_timeout_seconds: float = 3.0) -> Self:
+    def open(
+        cls,
+        url: str,
+        *,
+        keys: KeyStore | None = None,
+        encrypts: bool = True,
+        readers: int = 4,
+        busy_timeout_seconds: float = 3.0,
+    ) -> Self:
         """Open or create the database at a SQLAlchemy URL.
 
+        keys: for encrypting payloads, unless encrypts is False, and for reading them; without it
+        they are stored as JSON. It is not closed with this.
         busy_timeout_seconds: how long a SQLite write waits for another process's.
-        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL.
+        Raises SchemaVersionError, StoreUnavailableError, EvidenceError for an unusable URL or the
+        keys of another database.
         """
         address = database_url(url)
         if address.get_backend_name() == "sqlite":
@@ -112,10 +136,13 @@ class EvidenceStore:
         # For the writer, the probe and the ledger, so that none of them waits for a reader.
         writing = connect(address, connections=3, busy_timeout_seconds=busy_timeout_seconds)
         reading = connect(address, connections=readers, busy_timeout_seconds=busy_timeout_seconds)
-        store = cls(writing, reading)
+        sealer = Sealer(keys, encrypts=encrypts)
+        store = cls(writing, reading, sealer, busy_timeout_seconds=busy_timeout_seconds)
         try:
             with translated_errors(), writing.connect() as connection:
                 prepare(connection)
+                if keys is not None:
+                    bind_keys(connection, keys.identity)
         except BaseException:
             store.close()
             raise
@@ -137,12 +164,17 @@ class EvidenceStore:
 
     def append(self, event: Event) -> AppendOutcome:
         """Store one event, durably before it returns. Raises StoreUnavailableError."""
-        return _raised(*self.insert([seal(event)]))
+        return _raised(*self.store([self.sealer.seal(event)]))
 
     def append_final(self, event: FinalEvent) -> FinalOutcome:
         """Store an explanation with its outcome, both or none. Raises StoreUnavailableError."""
-        stored, counted = map(_raised, self.insert([seal(event), seal(event.counted())]))
+        sealed = [self.sealer.seal(event), self.sealer.seal(event.counted())]
+        stored, counted = map(_raised, self.store(sealed))
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
+
+    def store(self, sealed: Sequence[Sealed | Ready]) -> Outcomes:
+        """As `insert`, of events that are compressed and encrypted first."""
+        return self.sealer.insert(sealed, self.insert)
 
     def insert(self, rows: Sequence[Row]) -> Outcomes:
         """Store rows in one transaction and say of each what became of it.
@@ -158,30 +190,35 @@ class EvidenceStore:
                 half = _middle(rows)
                 if half == 0:
                     reason = type(error).__name__
-                    refusal = StoreUnavailableError(f"the event cannot be stored ({reason})")
+                    refusal = EventRefusedError(f"the event cannot be stored ({reason})")
                     return [refusal] * len(rows)
             return self.insert(rows[:half]) + self.insert(rows[half:])
 
     def get(self, tenant: str, request_id: str) -> StoredDecision | None:
-        """The decision of that request, None if there is none. Raises StoreUnavailableError."""
+        """The decision of that request, None if there is none.
+
+        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError.
+        """
         with translated_errors(), self._reading.connect() as connection:
             row = connection.execute(select_decision(tenant, request_id)).one_or_none()
-        return None if row is None else stored_decision(row)
+        if row is None:
+            return None
+        return stored_decision(row, *self.sealer.open([row]))
 
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
 
-        Raises StoreUnavailableError, UnreadablePayloadError.
+        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError, InQuarantineError.
         """
-        return next(iter(self.records([(tenant, request_id)])), None)
+        with translated_errors(), self._reading.connect() as connection:
+            return read_record(connection, (tenant, request_id), self.sealer)
 
     def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
         """As `record` of several requests (up to some hundreds) in one query, in their order;
-        unknown ones are left out.
+        unknown and erased ones are left out, those in quarantine are not: it is for whoever
+        completes records, not for who shows them.
         """
-        with translated_errors(), self._reading.connect() as connection:
-            rows = connection.execute(select_records(keys)).all()
-        return records_of(rows, keys)
+        return [found for found in self._records(keys) if not isinstance(found, ErasedError)]
 
     def request_events(self, tenant: str, request_id: str) -> Sequence[ProvenEvent]:
         """All events about one request, as they are proven; none for an unknown one.
@@ -190,7 +227,7 @@ class EvidenceStore:
         """
         with self.reading() as connection:
             rows = connection.execute(select_request(tenant, request_id)).all()
-        return [proven_event(row) for row in rows]
+        return proven_events(rows, self.sealer)
 
     def events(self, event_ids: Sequence[str]) -> Sequence[ProvenEvent]:
         """Up to some thousands of events, as they are proven, in any order; unknown ones are left
@@ -198,7 +235,17 @@ class EvidenceStore:
         """
         with self.reading() as connection:
             rows = connection.execute(select_events(event_ids)).all()
-        return [proven_event(row) for row in rows]
+        return proven_events(rows, self.sealer)
+
+    def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """Each principal's last feedback and last labels on that request, in the order in which
+        they first voted; erased ones are left out. Raises StoreUnavailableError,
+        UnreadablePayloadError.
+        """
+        with self.reading() as connection:
+            rows = latest_votes(connection.execute(select_votes(decision)).all())
+        opened = zip(rows, self.sealer.open(rows), strict=True)
+        return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]
 
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
@@ -241,15 +288,17 @@ class EvidenceStore:
         period: tuple[datetime, datetime],
         size: int,
         rank: sampling.Rank,
+        stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
-        """The `size` explained requests of lowest rank received in [since, until), lowest first.
+        """The `size` explained requests of lowest rank received in [since, until), lowest first;
+        with stored_by, without those explained later than that.
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
         at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each
         explanation of that time. Raises StoreUnavailableError.
         """
         with translated_errors():
-            found = sampling.explained(self._reading.connect, tenant, model, period)
+            found = sampling.explained(self._reading.connect, tenant, model, period, stored_by)
             chosen = sampling.lowest(found, size=size, rank=rank)
             with self._reading.connect() as connection:
                 return sampling.listed(connection, chosen)
@@ -258,52 +307,14 @@ class EvidenceStore:
         """Commit a write that carries nothing; StoreUnavailableError if the store takes none."""
         now = {"value": str(time.time_ns())}
         with translated_errors(), self._writing.connect() as connection:
+            if self._bounds is not None:
+                connection.exec_driver_sql(self._bounds)
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
 
-    @property
-    def is_sqlite(self) -> bool:
-        """The database is a file of SQLite's, else PostgreSQL."""
-        return self._writing.dialect.name == "sqlite"
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection on which each statement is a transaction. SQL errors inside become
-        StoreUnavailableError.
-        """
+    def _records(self, keys: Sequence[RequestKey]) -> Sequence[Record | ErasedError]:
         with translated_errors(), self._reading.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def changing(self, *, waits_for_disk: bool = True) -> Iterator[Connection]:
-        """One transaction, all or nothing. SQL errors inside become StoreUnavailableError.
-
-        On SQLite inserts of this process wait for its end, and are awake at once: a busy database
-        would have them sleep. waits_for_disk False: there they do not wait for its disk write, and
-        it is durable after `flush`, or after the next transaction that is.
-        """
-        turn = self._inserting if self.is_sqlite else nullcontext()
-        speed = quick if self.is_sqlite and not waits_for_disk else nullcontext
-        with (
-            turn,
-            translated_errors(),
-            self._writing.connect() as connection,
-            speed(connection),
-            alone(connection),
-        ):
-            yield connection
-
-    def flush(self) -> None:
-        """Return once all transactions that ended before are durable. StoreUnavailableError."""
-        database = self._writing.url.database
-        # Gone, its content is in the database itself, durably. SQLite holds no lock on this file,
-        # which closing it would drop.
-        if self.is_sqlite and database:
-            with translated_errors(), suppress(FileNotFoundError):
-                descriptor = os.open(f"{database}-wal", os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            rows = connection.execute(select_records(keys)).all()
+        return records_of(rows, keys, self.sealer)
 
     def _insert(self, rows: Sequence[Row]) -> Outcomes:
         # PostgreSQL makes the second inserter of a key wait for the first: in one order everywhere,
@@ -324,6 +335,8 @@ class EvidenceStore:
         # Kept open: opening and closing one costs a lone insert as much as SQLite itself does.
         if self._insertion is None:
             self._insertion = self._writing.connect()
+            if self._bounds is not None:
+                self._insertion.exec_driver_sql(self._bounds)
         connection = self._insertion
         inserted = connection.exec_driver_sql(self._statement(len(rows)), values).rowcount
         if inserted == len(rows):
@@ -351,6 +364,15 @@ class EvidenceStore:
         rows = ", ".join([self._one_row] * n_rows)
         columns = ", ".join(INSERTED_COLUMNS)
         return f"INSERT INTO events ({columns}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608  # only names and markers
+
+
+def _postgresql_bounds(engine: Engine, seconds: float) -> str | None:
+    """What keeps an insert from waiting for another's lock without end, as SQLite's busy timeout
+    does; only there, because making the tables may have to wait for a longer one.
+    """
+    if engine.dialect.name == "sqlite":
+        return None
+    return f"SET lock_timeout = {round(seconds * 1000)}"
 
 
 def _middle(rows: Sequence[Row]) -> int:

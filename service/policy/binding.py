@@ -46,6 +46,9 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         threshold=threshold,
         review_size=file.review_size(model),
         key_of=key_of,
+        canary=file.canary(model),
+        is_best_effort=file.evidence(model) == "best_effort",
+        retention=file.retention(model),
     )
 
 

@@ -13,7 +13,7 @@ from schemas import Record, RecordPage
 from service.auth import Caller
 from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
 from service.errors import InvalidRequestError, StoreAwayError
-from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Page, Status
+from service.evidence import BadCursorError, DecisionFilter, EvidenceError, ListedStatus, Page
 from service.metrics import BACKEND
 from service.openapi import PREFER_PARAMETER
 from service.prefer import parse_prefer
@@ -87,7 +87,7 @@ class ListQuery(PageQuery):
     model: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None = None
     since: Moment | None = None
     until: Moment | None = None
-    status: Status | None = None
+    status: ListedStatus | None = None
 
 
 @router.get("/{request_id}/related", response_model=RecordPage)
@@ -99,7 +99,7 @@ async def related(
     caller: CallerDep,
 ) -> Response:
     """Records that explain this request again, newest first. Scope: as its record."""
-    await runtime.watch.find(caller, request_id)
+    await runtime.watch.find(caller, request_id, what="list")
     matching = DecisionFilter(parent=request_id)
     return _answer(request, await _page(runtime, caller, matching, query))
 
@@ -116,6 +116,8 @@ async def list_records(
         model=query.model, status=query.status, since=query.since, until=query.until
     )
     page = await _page(runtime, caller, matching, query)
+    asked = query.model_dump(exclude_none=True, exclude={"cursor"})
+    await runtime.accesses.note(caller, "list", found=len(page.items), asked=asked)
     runtime.metrics.audit_reads.labels(BACKEND, "ok").inc()
     return _answer(request, page)
 

@@ -12,12 +12,13 @@ from schemas import (
     ExplainRequest,
     InvalidContentError,
     NotStrictJsonError,
+    Replay,
     document_schema,
     read_document,
 )
 from service.auth import Caller
 from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
-from service.errors import InvalidRequestError, NotJsonError, OverloadedError, StoreAwayError
+from service.errors import InvalidRequestError, NotJsonError, OverloadedError, ServiceError
 from service.evidence import Record, RequestKey
 from service.followup import AgainCall
 from service.http import read_json_body
@@ -102,6 +103,19 @@ async def cancel(request_id: RequestId, runtime: RuntimeDep, caller: Explaining)
     return Response(body, 202, headers, media_type="application/json")
 
 
+@router.post("/{request_id}/replay", response_model=Replay)
+async def replay(
+    request_id: RequestId,
+    runtime: RuntimeDep,
+    caller: Annotated[Caller, Depends(requires("audit"))],
+) -> Response:
+    """Compute a record's prediction and explanation again, from what is stored of it, and say
+    whether the same bytes come out. A few seconds; two at a time.
+    """
+    body = await runtime.replays.replay(caller, request_id)
+    return Response(body, headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
 @router.get("/{request_id}/events", responses=EVENTS, response_class=StreamingResponse)
 async def events(
     request_id: RequestId, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
@@ -129,8 +143,8 @@ async def _told(runtime: Runtime, key: RequestKey) -> AsyncIterator[bytes]:
                 yield _event(name, happening.part("explanation"))
             else:
                 yield _event("progress", orjson.dumps(dict(happening.facts)))
-    except StoreAwayError:
-        return  # the client connects again
+    except ServiceError:
+        return  # the client connects again, and is told why
     finally:
         await happenings.aclose()
 

@@ -20,11 +20,14 @@ REFUSED_FOR_CONTENT = frozenset({400, 413, 415, 422})
 UNKNOWN_MODEL = ""
 TRUTH = {"true": True, "false": False}
 MOST_DIGITS = 6
-HEADERS = (
-    (b"content-type", b"application/json"),
-    (b"evidence", b"stored"),
-    (b"cache-control", b"no-store"),
-)
+HEADERS = {
+    evidence: (
+        (b"content-type", b"application/json"),
+        (b"evidence", evidence.encode()),
+        (b"cache-control", b"no-store"),
+    )
+    for evidence in ("stored", "spooled", "none")
+}
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES).encode()
 
 
@@ -50,7 +53,8 @@ class PredictEndpoint:
             preference=parse_prefer(context.header(b"prefer")),
         )
         reply = await runtime.predicting.predict(call)
-        headers = [*HEADERS, (b"content-length", b"%d" % len(reply.body)), outcome_header(reply)]
+        length = (b"content-length", b"%d" % len(reply.body))
+        headers = [*HEADERS[reply.evidence], length, outcome_header(reply)]
         if reply.is_pending:
             headers.append((b"location", b"/explanations/" + call.request_id.encode()))
         if reply.is_queued and call.preference.applied is not None:

@@ -192,7 +192,8 @@ def _print_storage(stage: Stage, storage: str) -> None:
 
 
 def _pragmas_of_ours(database: Path) -> str:
-    from service.evidence.engines import connect, database_url
+    from service.databases import connect
+    from service.evidence.engines import database_url
 
     url = database_url(f"sqlite:///{database}")
     engine = connect(url, connections=1, busy_timeout_seconds=1.0)

@@ -22,12 +22,14 @@ OPEN_PATHS = {"/livez", "/readyz"}
 UNDOCUMENTED = [("GET", "/openapi.json", ["predict"]), ("GET", "/docs", ["predict"])]
 READ_RECORD = "/explanations/{request_id}"
 EXPLAIN_AGAIN = "/explanations"
+VOTES = {READ_RECORD + "/feedback": {"rating": 3}, READ_RECORD + "/label": {"labels": ["benign"]}}
 OF_A_RECORD = {
     ("GET", READ_RECORD): 200,
     ("GET", READ_RECORD + "/related"): 200,
     ("GET", READ_RECORD + "/events"): 200,
     ("GET", READ_RECORD + "/proof"): 200,
     ("POST", READ_RECORD + "/cancel"): 409,
+    ("GET", READ_RECORD + "/feedback"): 200,
     ("POST", EXPLAIN_AGAIN): 202,
 }
 """What is asked about one record, and what who may read it is answered."""
@@ -44,7 +46,8 @@ class Route:
         path = self.path.replace("{request_id}", request_id).replace("{name}", "breast_cancer")
         if self.method == "POST":
             again = {"request_id": request_id}
-            content = again if self.path == EXPLAIN_AGAIN else {"instances": rows[:1]}
+            other = VOTES.get(self.path, {"instances": rows[:1]})
+            content = again if self.path == EXPLAIN_AGAIN else other
             body = json.dumps(content).encode()
             return client.request(self.method, path, body, JSON)
         return client.request(self.method, path)
@@ -84,10 +87,14 @@ def test_every_route_is_documented_with_its_scope(routes: list[Route]) -> None:
         ("GET", "/log/consistency"): [],
         ("POST", READ_RECORD + "/cancel"): ["explain"],
         ("POST", EXPLAIN_AGAIN): ["explain"],
+        ("POST", READ_RECORD + "/feedback"): ["explain"],
+        ("GET", READ_RECORD + "/feedback"): [],
+        ("POST", READ_RECORD + "/label"): ["explain"],
         ("GET", "/explanations"): ["audit"],
         ("GET", "/models"): ["predict"],
         ("GET", "/models/{name}"): ["predict"],
         ("GET", "/models/{name}/review"): ["audit"],
+        ("GET", "/models/{name}/importance"): ["audit"],
         ("GET", "/livez"): None,
         ("GET", "/readyz"): None,
         ("GET", "/metrics"): ["metrics"],
@@ -119,7 +126,8 @@ def test_every_route_against_every_scope(
         elif (route.method, route.path) in OF_A_RECORD and scope != "audit":
             assert_problem(reply, 404, "not_found")
         else:
-            assert reply.status == 200, (route, reply.body)
+            is_vote = route.method == "POST" and route.path in VOTES
+            assert reply.status == (204 if is_vote else 200), (route, reply.body)
 
 
 def test_who_made_a_record_may_ask_for_everything_about_it(

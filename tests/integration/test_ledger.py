@@ -12,12 +12,12 @@ from typing import Any
 import merkle
 import pytest
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from live_app import LiveApp, live_app
 from problems import assert_problem
-from servers import JSON, Client, Reply, wait_until
+from proven import proof_of, verified
+from servers import JSON, wait_until
 
-from schemas import Consistency, Proof
+from schemas import Consistency
 from service.runtime import Runtime
 
 Instance = dict[str, Any]
@@ -27,31 +27,6 @@ Instance = dict[str, Any]
 def app(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Iterator[LiveApp]:
     with live_app(tmp_path_factory.mktemp("data"), registry=demo_registry) as live:
         yield live
-
-
-def verified(note: str, vkey: str) -> tuple[int, bytes]:
-    """Size and root of a checkpoint that the key has signed, by C2SP's rules."""
-    name, key_id, encoded = vkey.split("+", 2)
-    public = base64.b64decode(encoded)
-    assert public[:1] == b"\x01"
-    assert hashlib.sha256(f"{name}\n".encode() + public).digest()[:4].hex() == key_id
-    text, _, signature = note.partition("\n\n")
-    dash, signer, blob = signature.removesuffix("\n").split(" ")
-    assert (dash, signer) == ("\u2014", name)
-    found = base64.b64decode(blob)
-    assert found[:4].hex() == key_id
-    Ed25519PublicKey.from_public_bytes(public[1:]).verify(found[4:], f"{text}\n".encode())
-    origin, size, root = text.split("\n")
-    assert origin == name
-    return int(size), base64.b64decode(root)
-
-
-def proof_of(client: Client, reply: Reply) -> dict[str, Any]:
-    path = f"/explanations/{reply.headers['x-request-id']}/proof"
-    wait_until(lambda: client.get(path).status == 200)
-    found: dict[str, Any] = client.get(path).json()
-    Proof.model_validate(found)
-    return found
 
 
 def test_a_record_is_proven_with_the_public_key_alone(app: LiveApp, rows: list[Instance]) -> None:

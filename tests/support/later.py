@@ -10,10 +10,12 @@ from live_app import LiveApp
 from redis import Redis
 
 from service.computing import Computer
-from service.evidence import EvidenceStore, FinalOutcome, Record
+from service.evidence import FinalOutcome, Record
+from service.provenance import Taken
 from service.queue.notices import encode_notices
 from service.queue.server import CHANNEL, STREAMS
 from service.registry import Registry
+from service.storing import evidence_store
 from service.tasks import final_event, task_of
 
 NO_INLINE: dict[str, Any] = {"inline_budget_seconds": 1e-9, "wait_seconds": 0}
@@ -30,9 +32,9 @@ class Worker:
     def complete(self, request_id: str, *, tenant: str = "default") -> FinalOutcome:
         """Explain a pending record, store it, and announce it if there is a queue."""
         settings, keyring = self.app.runtime.settings, self.app.runtime.predicting.keyring
-        with EvidenceStore.open(settings.database_url) as store:
+        with evidence_store(settings) as store:
             record = self.record(request_id, tenant=tenant)
-            task = task_of(record, keyring, worker="w1")
+            task = task_of(record, keyring, taken=Taken("w1", 1, 0.5))
             finished = Computer(Registry(settings.registry)).compute(task, lambda *_: None)
             outcome = store.append_final(final_event(record, finished))
         self.announce("final", request_id, {}, tenant=tenant)
@@ -45,7 +47,7 @@ class Worker:
             self.redis.publish(CHANNEL, encode_notices(kind, [((tenant, request_id), facts)]))
 
     def record(self, request_id: str, *, tenant: str = "default") -> Record:
-        with EvidenceStore.open(self.app.runtime.settings.database_url) as store:
+        with evidence_store(self.app.runtime.settings) as store:
             record = store.record(tenant, request_id)
         assert record is not None
         return record

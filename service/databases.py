@@ -1,0 +1,96 @@
+"""Connections to databases of ours, and their files: SQLite or PostgreSQL."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+_DURABLE = "synchronous=FULL"
+_FOLDING = "wal_autocheckpoint=500"
+_SQLITE_PRAGMAS = (
+    "journal_mode=WAL",
+    _DURABLE,
+    "foreign_keys=ON",
+    "recursive_triggers=ON",  # else INSERT OR REPLACE deletes past the triggers
+    "secure_delete=ON",  # what is erased is overwritten
+    _FOLDING,  # pages of 4 KiB: short checkpoints keep the p99 of appends low
+    "journal_size_limit=67108864",
+)
+
+
+class _Cursor(Protocol):
+    def execute(self, statement: str) -> object: ...
+
+
+class _Connection(Protocol):
+    def cursor(self) -> _Cursor: ...
+
+
+def connect(url: URL, *, connections: int, busy_timeout_seconds: float) -> Engine:
+    """An engine where every statement is its own transaction.
+
+    One statement per commit is one round trip, and for SQLite one release of the GIL that covers
+    the whole write including fsync.
+    """
+    engine = create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=connections,
+        pool_pre_ping=url.get_backend_name() == "postgresql",
+        hide_parameters=True,
+    )
+    if url.get_backend_name() == "sqlite":
+        pragmas = (f"busy_timeout={round(busy_timeout_seconds * 1000)}", *_SQLITE_PRAGMAS)
+
+        @event.listens_for(engine, "connect")
+        def set_pragmas(connection: _Connection, _record: object) -> None:
+            cursor = connection.cursor()
+            for pragma in pragmas:
+                cursor.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def create_file(path: Path) -> None:
+    """Make the database file readable by its owner only; SQLite gives -wal and -shm its mode.
+
+    An existing file is not even opened: closing it again would drop the locks that other
+    connections of this process hold on it.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+@contextlib.contextmanager
+def quick(connection: Connection) -> Iterator[None]:
+    """SQLite: commits neither wait for the disk nor fold the write-ahead log back in."""
+    for pragma in ("synchronous=NORMAL", "wal_autocheckpoint=0"):
+        connection.exec_driver_sql(f"PRAGMA {pragma}")
+    try:
+        yield
+    finally:
+        for pragma in (_DURABLE, _FOLDING):
+            connection.exec_driver_sql(f"PRAGMA {pragma}")
+
+
+def flush_sqlite(path: Path) -> None:
+    """Return once all transactions that ended before are durable. Raises OSError.
+
+    A write-ahead log that is gone was folded into the database, durably. SQLite holds no lock on
+    its file that closing it would drop.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(f"{path}-wal", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

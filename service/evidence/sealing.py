@@ -1,0 +1,349 @@
+"""Events on their way into the database and back: compressed and encrypted, each under keys of its
+own, so that destroying a key destroys what it says.
+"""
+
+import contextlib
+import hmac
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
+
+import orjson
+import zstandard
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from service.evidence.errors import StoreUnavailableError, UnreadablePayloadError
+from service.evidence.events import (
+    Event,
+    Parts,
+    Row,
+    commitment,
+    header_about,
+    row_of,
+    seal,
+    whole_payload,
+)
+from service.evidence.sections import UncuttableError, cut, joined, owners_of
+from service.evidence.tables import INSERTED_COLUMNS
+from service.keystore import REF_BYTES, DataKey, KeyStore, KeyStoreError, KeysUnavailableError
+from service.logs import log
+
+ENCRYPTED = "aesgcm"
+PLAIN = "json"
+NOTHING = b"{}"
+COMPRESSION_LEVEL = 1
+_LENGTH = struct.Struct(">I")
+_NONCE = bytes(12)
+_TENANT = INSERTED_COLUMNS.index("tenant")
+_REQUEST_ID = INSERTED_COLUMNS.index("request_id")
+
+Outcome = TypeVar("Outcome")
+
+_PURPOSE = b"explaind/1/aes-256-gcm/"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sealed:
+    """An event that has its keys; what is left is compression and encryption.
+
+    row: where nothing is left. owners: of an event in several sections, whose header is still to be
+    made: the section of each row.
+    """
+
+    event: Event
+    header: bytes = b""
+    keys: Sequence[DataKey] = ()
+    texts: Sequence[bytes] = ()
+    row: Row | None = None
+    owners: tuple[int, ...] | None = None
+
+    @property
+    def request(self) -> tuple[str, str]:
+        """Tenant and request ID."""
+        return self.event.tenant, self.event.request_id
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """A row that has been sealed before, and waited."""
+
+    row: Row
+    texts: ClassVar[Sequence[bytes]] = ()
+
+    @property
+    def request(self) -> tuple[str, str]:
+        """Tenant and request ID."""
+        return str(self.row[_TENANT]), str(self.row[_REQUEST_ID])
+
+
+class StoredRow(Protocol):
+    """The columns of an event that reading its payload needs."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def encoding(self) -> str: ...
+    @property
+    def record_key(self) -> bytes | None: ...
+    @property
+    def header(self) -> bytes: ...
+    @property
+    def payload(self) -> bytes | None: ...
+
+
+class Section(NamedTuple):
+    """A section that is left: the key its commitment in the header is under, and its text."""
+
+    key: bytes
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unsealed:
+    """What is left of a payload: None for each section that was destroyed."""
+
+    sections: tuple[Section | None, ...]
+    payload: bytes
+    parts: Parts
+
+    @property
+    def record_key(self) -> bytes:
+        """That of the only section; empty where there are several."""
+        first = self.sections[0]
+        return b"" if first is None or len(self.sections) > 1 else first.key
+
+
+@contextlib.contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except KeysUnavailableError as error:
+        raise StoreUnavailableError(f"key store: {error}") from error
+    except KeyStoreError as error:
+        raise UnreadablePayloadError(str(error)) from error
+
+
+class Sealer:
+    """Gives events their keys, encrypts them, and opens what was stored.
+
+    keys None, or encrypts False: payloads are stored as JSON beside a key for the commitment alone.
+    Safe to call from several threads.
+    """
+
+    def __init__(self, keys: KeyStore | None, *, encrypts: bool = True) -> None:
+        self.keys = keys
+        self._sealing = keys if encrypts else None
+        self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+        self._compressing = Lock()
+
+    def fill(self) -> None:
+        """Wait for the first keys, so that no `seal` does. Raises StoreUnavailableError."""
+        if self._sealing is not None:
+            with _translated_errors():
+                self._sealing.fill()
+
+    def seal(self, event: Event) -> Sealed:
+        """The event bound to its keys. Cost: about 10 us, however large the payload is to be cut.
+
+        Raises StoreUnavailableError when no key is left.
+        """
+        if self._sealing is None or event.payload == NOTHING:
+            return Sealed(event, row=seal(event))
+        owners = owners_of(event.subjects)
+        if owners is not None:
+            return Sealed(event, owners=owners)
+        with _translated_errors():
+            key = self._sealing.take()
+        return _whole(event, key)
+
+    def insert(
+        self,
+        sealed: Sequence[Sealed | Ready],
+        insert: Callable[[Sequence[Row]], Sequence[Outcome | StoreUnavailableError]],
+    ) -> list[Outcome | StoreUnavailableError]:
+        """What `insert` says of their rows, or why they have none. Raises what it raises."""
+        rows, refused = self.rows(sealed)
+        outcomes = insert(rows) if rows else ()
+        if not refused:
+            return list(outcomes)
+        stored = iter(outcomes)
+        return [refused.get(one.request) or next(stored) for one in sealed]
+
+    def rows(
+        self, sealed: Sequence[Sealed | Ready]
+    ) -> tuple[list[Row], dict[tuple[str, str], StoreUnavailableError]]:
+        """The rows to insert, and the requests of which no event has one as its keys are missing.
+
+        Cost: about 10 us each; those in several sections as much as reading and writing them.
+        """
+        refused: dict[tuple[str, str], StoreUnavailableError] = {}
+        complete = []
+        for one in sealed:
+            try:
+                complete.append(self._complete(one))
+            except StoreUnavailableError as error:
+                refused[one.request] = error
+        left = [one for one in complete if one.request not in refused] if refused else complete
+        return self._encrypted(left), refused
+
+    def open(self, rows: Iterable[StoredRow]) -> list[Unsealed | None]:
+        """What is left of these payloads, in their order: None of what was erased as a whole.
+
+        Raises StoreUnavailableError, and UnreadablePayloadError for an encoding of the future, a
+        payload or key that was changed, and encrypted ones without a key store.
+        """
+        rows = list(rows)
+        refs = [ref for row in rows for ref in refs_of(row)]
+        keys = self._keys(refs) if refs else {}
+        return [_opened(row, keys) for row in rows]
+
+    def _keys(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        if self.keys is None:
+            raise UnreadablePayloadError("the payload is encrypted, and no key store was given")
+        with _translated_errors():
+            return self.keys.keys(refs)
+
+    def _complete(self, sealed: Sealed | Ready) -> Sealed | Ready:
+        if isinstance(sealed, Ready) or sealed.owners is None:
+            return sealed
+        event, keys = sealed.event, self._sealing
+        assert keys is not None
+        try:
+            texts = cut(event.payload, event.parts, sealed.owners)
+        except UncuttableError as error:
+            # Then it belongs to all, and goes as a whole with the first who is erased.
+            log.error("payload_not_cut", event_id=event.event_id, reason=str(error))
+            texts = []
+        with _translated_errors():
+            taken = keys.take_many(max(1, len(texts)))
+        if not texts:
+            return _whole(event, taken[0])
+        said = [
+            {"commitment": commitment(key, text), "size": len(text)}
+            for (_, key), text in zip(taken, texts, strict=True)
+        ]
+        payload = {"commitment": None, "size": None, "parts": None, "sections": said}
+        return replace(
+            sealed, header=header_about(event, payload), keys=taken, texts=texts, owners=None
+        )
+
+    def _encrypted(self, sealed: Sequence[Sealed | Ready]) -> list[Row]:
+        rows = []
+        for one in sealed:
+            if one.row is not None:
+                rows.append(one.row)
+                continue
+            assert isinstance(one, Sealed)
+            boxes = [
+                self._box(one.event.event_id, number, key, text)
+                for number, ((_, key), text) in enumerate(zip(one.keys, one.texts, strict=True))
+            ]
+            refs = b"".join([ref for ref, _ in one.keys])
+            rows.append(row_of(one.event, refs, ENCRYPTED, one.header, boxed(boxes)))
+        return rows
+
+    def _box(self, event_id: str, number: int, key: bytes, text: bytes) -> bytes:
+        with self._compressing:
+            packed = self._compressor.compress(text)
+        bound = _bound_to(event_id, number)
+        return _cipher(key, bound).encrypt(_NONCE, packed, bound)
+
+
+def boxed(boxes: Sequence[bytes]) -> bytes:
+    """The payload column of encrypted sections: their lengths, then they themselves; a destroyed
+    one has none.
+    """
+    return b"".join([*(_LENGTH.pack(len(box)) for box in boxes), *boxes])
+
+
+def unboxed(stored: bytes, n_sections: int) -> list[bytes]:
+    """What `boxed` was given. Raises UnreadablePayloadError where the lengths do not add up."""
+    start = _LENGTH.size * n_sections
+    boxes = []
+    if len(stored) >= start:
+        for (length,) in _LENGTH.iter_unpack(stored[:start]):
+            boxes.append(stored[start : start + length])
+            start += length
+    if start != len(stored):
+        raise UnreadablePayloadError("an encrypted payload was cut short")
+    return boxes
+
+
+def without(row: StoredRow, sections: Iterable[int]) -> bytes | None:
+    """The payload column without the ciphertext of these sections; None when none is left."""
+    refs = refs_of(row)
+    if row.payload is None or not refs:
+        return None
+    gone = frozenset(sections)
+    boxes = unboxed(row.payload, len(refs))
+    left = [b"" if number in gone else box for number, box in enumerate(boxes)]
+    return boxed(left) if any(left) else None
+
+
+def refs_of(row: StoredRow) -> list[bytes]:
+    """The references of a row's keys, one a section; none of a row that is not encrypted."""
+    if row.encoding != ENCRYPTED or row.record_key is None:
+        return []
+    joint = bytes(row.record_key)
+    return [joint[start : start + REF_BYTES] for start in range(0, len(joint), REF_BYTES)]
+
+
+def _whole(event: Event, key: DataKey) -> Sealed:
+    header = header_about(event, whole_payload(event, key.key))
+    return Sealed(event, header, (key,), (event.payload,))
+
+
+def _opened(row: StoredRow, keys: Mapping[bytes, bytes]) -> Unsealed | None:
+    if row.encoding not in (PLAIN, ENCRYPTED):
+        raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
+    if row.payload is None or row.record_key is None:
+        return None
+    if row.encoding == PLAIN:
+        sections: tuple[Section | None, ...] = (Section(row.record_key, row.payload),)
+    else:
+        sections = _decrypted(row, keys)
+    first, *others = sections
+    if first is None or (others and not any(others)):
+        return None
+    if others:
+        payload, parts = joined([None if one is None else one.text for one in sections])
+        return Unsealed(sections, payload, parts)
+    ranges = orjson.loads(row.header)["payload"]["parts"]
+    parts = {name: (start, end) for name, (start, end) in ranges.items()}
+    return Unsealed(sections, first.text, parts)
+
+
+def _decrypted(row: StoredRow, keys: Mapping[bytes, bytes]) -> tuple[Section | None, ...]:
+    refs = refs_of(row)
+    assert row.payload is not None
+    return tuple(
+        _decrypted_one(row.event_id, number, keys.get(ref), box)
+        for number, (ref, box) in enumerate(zip(refs, unboxed(row.payload, len(refs)), strict=True))
+    )
+
+
+def _decrypted_one(event_id: str, number: int, key: bytes | None, box: bytes) -> Section | None:
+    if key is None or not box:
+        return None
+    bound = _bound_to(event_id, number)
+    try:
+        packed = _cipher(key, bound).decrypt(_NONCE, box, bound)
+        return Section(key, zstandard.ZstdDecompressor().decompress(packed))
+    except (InvalidTag, zstandard.ZstdError):
+        raise UnreadablePayloadError(
+            f"the payload of event {event_id} was changed: it does not open under its key"
+        ) from None
+
+
+def _bound_to(event_id: str, number: int) -> bytes:
+    return f"{event_id}/{number}".encode()
+
+
+def _cipher(key: bytes, bound: bytes) -> AESGCM:
+    """The record's key is what its commitment is under, so encryption has one derived from it, and
+    from what is encrypted: even a key handed out twice never meets the fixed nonce again.
+    """
+    return AESGCM(hmac.digest(key, _PURPOSE + bound, "sha256"))
