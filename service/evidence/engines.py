@@ -17,7 +17,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from service.databases import SQLITE_PRAGMAS
 from service.evidence.arrivals import lay_arrivals
 from service.evidence.errors import EvidenceError, SchemaVersionError, StoreUnavailableError
 from service.evidence.rails import lay_rails
@@ -122,19 +121,6 @@ def alone(connection: Connection) -> Iterator[None]:
         connection.exec_driver_sql("ROLLBACK")
         raise
     connection.exec_driver_sql("COMMIT")
-
-
-@contextlib.contextmanager
-def quick(connection: Connection) -> Iterator[None]:
-    """SQLite: commits neither wait for the disk nor fold the write-ahead log back in."""
-    connection.exec_driver_sql("PRAGMA synchronous=NORMAL")
-    connection.exec_driver_sql("PRAGMA wal_autocheckpoint=0")
-    try:
-        yield
-    finally:
-        for pragma in SQLITE_PRAGMAS:
-            if pragma.startswith(("synchronous", "wal_autocheckpoint")):
-                connection.exec_driver_sql(f"PRAGMA {pragma}")
 
 
 def _upgrade(connection: Connection) -> None:

@@ -1,15 +1,12 @@
 """The evidence database without an event loop: insert, read, probe. The CLI uses it as it is."""
 
 import enum
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from threading import Lock
 from typing import Self
 
 from sqlalchemy import Connection, Engine, select, update
@@ -18,11 +15,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from service.databases import connect, create_file
 from service.evidence import sampling
 from service.evidence.engines import (
-    alone,
     bind_keys,
     database_url,
     prepare,
-    quick,
     translated_errors,
 )
 from service.evidence.errors import ErasedError, EventRefusedError, StoreUnavailableError
@@ -56,6 +51,7 @@ from service.evidence.reading import (
 )
 from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.evidence.transactions import Transactions
 from service.evidence.votes import latest_votes, select_votes
 from service.keystore import KeyStore
 
@@ -97,7 +93,7 @@ Outcome = AppendOutcome | StoreUnavailableError
 Outcomes = list[Outcome]
 
 
-class EvidenceStore:
+class EvidenceStore(Transactions):
     """A database of events. Safe to call from several threads, `readers` of them at once."""
 
     def __init__(
@@ -108,14 +104,12 @@ class EvidenceStore:
         *,
         busy_timeout_seconds: float = 3.0,
     ) -> None:
+        super().__init__(writing, reading)
         self.sealer = sealer
-        self._writing = writing
-        self._reading = reading
         self._bounds = _postgresql_bounds(writing, busy_timeout_seconds)
         marker = "?" if writing.dialect.name == "sqlite" else "%s"
         self._one_row = f"({', '.join([marker] * len(INSERTED_COLUMNS))})"
         self._insertion: Connection | None = None
-        self._inserting = Lock()
 
     @classmethod
     def open(
@@ -317,55 +311,10 @@ class EvidenceStore:
                 connection.exec_driver_sql(self._bounds)
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
 
-    @property
-    def is_sqlite(self) -> bool:
-        """The database is a file of SQLite's, else PostgreSQL."""
-        return self._writing.dialect.name == "sqlite"
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection on which each statement is a transaction. SQL errors inside become
-        StoreUnavailableError.
-        """
-        with translated_errors(), self._reading.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def changing(self, *, waits_for_disk: bool = True) -> Iterator[Connection]:
-        """One transaction, all or nothing. SQL errors inside become StoreUnavailableError.
-
-        On SQLite inserts of this process wait for its end, and are awake at once: a busy database
-        would have them sleep. waits_for_disk False: there they do not wait for its disk write, and
-        it is durable after `flush`, or after the next transaction that is.
-        """
-        turn = self._inserting if self.is_sqlite else nullcontext()
-        speed = quick if self.is_sqlite and not waits_for_disk else nullcontext
-        with (
-            turn,
-            translated_errors(),
-            self._writing.connect() as connection,
-            speed(connection),
-            alone(connection),
-        ):
-            yield connection
-
     def _records(self, keys: Sequence[RequestKey]) -> Sequence[Record | ErasedError]:
         with translated_errors(), self._reading.connect() as connection:
             rows = connection.execute(select_records(keys)).all()
         return records_of(rows, keys, self.sealer)
-
-    def flush(self) -> None:
-        """Return once all transactions that ended before are durable. StoreUnavailableError."""
-        database = self._writing.url.database
-        # Gone, its content is in the database itself, durably. SQLite holds no lock on this file,
-        # which closing it would drop.
-        if self.is_sqlite and database:
-            with translated_errors(), suppress(FileNotFoundError):
-                descriptor = os.open(f"{database}-wal", os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
 
     def _insert(self, rows: Sequence[Row]) -> Outcomes:
         # PostgreSQL makes the second inserter of a key wait for the first: in one order everywhere,
