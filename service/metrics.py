@@ -92,6 +92,9 @@ class Metrics:
     http_active_now: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
     """Requests being answered by method, changed on the event loop only."""
 
+    purged: Counter = field(init=False)
+    purge_held: Gauge = field(init=False)
+    purged_at: Gauge = field(init=False)
     privacy_scans: Counter = field(init=False)
     privacy_findings: Counter = field(init=False)
     feedback_rating: Histogram = field(init=False)
@@ -103,6 +106,7 @@ class Metrics:
         self._make_explanations()
         self._make_checks()
         self._make_audit()
+        self._make_purge()
         self._make_people()
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
@@ -217,7 +221,8 @@ class Metrics:
                 family.labels(BACKEND, outcome)
         for outcome in SPOOL_OUTCOMES:
             self.audit_writes.labels(SPOOL, outcome)
-        self.audit_reads.labels(BACKEND, "not_found")
+        for outcome in ("not_found", "gone"):
+            self.audit_reads.labels(BACKEND, outcome)
         for backend in (BACKEND, SPOOL):
             self.audit_write_duration.labels(backend)
         for backend in (BACKEND, LOG_BACKEND, SPOOL):
@@ -229,6 +234,17 @@ class Metrics:
             "explain_model_info",
             "The versions being served",
             *("model", "version", "alias", "method", "digest"),
+        )
+
+    def _make_purge(self) -> None:
+        self.purged = self._counter(
+            "explain_records_purged", "Expired records destroyed by this process", "model"
+        )
+        self.purge_held = self._gauge(
+            "explain_purge_held_records", "Expired records that a hold keeps, at the last purge"
+        )
+        self.purged_at = self._gauge(
+            "explain_purge_last_success_timestamp_seconds", "When the last purge was complete"
         )
 
     def _make_people(self) -> None:
@@ -256,6 +272,7 @@ class Metrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
+        self.purged.labels(model)
         self.feedback_rating.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},

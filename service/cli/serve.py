@@ -8,7 +8,10 @@ import typer
 from service.cli.output import (
     DatabaseUrl,
     DataDir,
+    Encryption,
     JobTimeLimitSeconds,
+    KeyEncryptionKeyFile,
+    KeysDatabaseUrl,
     LeaseSeconds,
     PolicyPath,
     RedisUrl,
@@ -17,8 +20,11 @@ from service.cli.output import (
     say,
 )
 
-KAnonymity = Annotated[
-    int | None, typer.Option(help="People a day must have for its mean importances.")
+ExplainQuota = Annotated[
+    int | None, typer.Option(help="Instances a key may have explained a minute.")
+]
+PredictQuota = Annotated[
+    int | None, typer.Option(help="Instances a key may have predicted a minute.")
 ]
 
 
@@ -27,6 +33,8 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     model: Annotated[str | None, typer.Option(help="Model of /predict.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="API-keys file.")] = None,
+    explain_quota_per_minute: ExplainQuota = None,
+    predict_quota_per_minute: PredictQuota = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
@@ -35,6 +43,9 @@ def serve(
         int | None, typer.Option(help="Workers to start when no --redis-url is given.")
     ] = None,
     secret_file: SecretFile = None,
+    encryption: Encryption = None,
+    keys_database_url: KeysDatabaseUrl = None,
+    key_encryption_key_file: KeyEncryptionKeyFile = None,
     policy_file: PolicyPath = None,
     inline_budget_seconds: Annotated[
         float | None, typer.Option(help="Largest cost of an inline explanation.")
@@ -54,7 +65,12 @@ def serve(
         int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
     ] = None,
     retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
-    k_anonymity: KAnonymity = None,
+    k_anonymity: Annotated[
+        int | None, typer.Option(help="People a day must have for its mean importances.")
+    ] = None,
+    key_backup_days: Annotated[
+        int | None, typer.Option(help="How long copies of the key store are kept.")
+    ] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

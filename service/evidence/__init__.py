@@ -5,10 +5,12 @@ from service.evidence.errors import (
     ErasedError,
     EventRefusedError,
     EvidenceError,
+    InQuarantineError,
     SchemaVersionError,
     StoreBusyError,
     StoreUnavailableError,
     UnreadablePayloadError,
+    WithheldError,
 )
 from service.evidence.events import (
     AnswerEvent,
@@ -27,10 +29,17 @@ from service.evidence.events import (
     laid_out,
 )
 from service.evidence.following import PendingRequest, Priority
-from service.evidence.listing import DecisionFilter, ListedDecision, Page
+from service.evidence.listing import DecisionFilter, ListedDecision, ListedStatus, Page
 from service.evidence.log import EvidenceLog
 from service.evidence.openings import Opening, ProvenEvent
-from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal, StoredVote
+from service.evidence.reading import (
+    Hold,
+    Record,
+    RequestKey,
+    StoredDecision,
+    StoredFinal,
+    StoredVote,
+)
 from service.evidence.sealing import Sealer
 from service.evidence.spool import SpoolLimits
 from service.evidence.spooling import Spooling, SpoolState
@@ -59,9 +68,12 @@ __all__ = [
     "FinalStatus",
     "HeaderConstants",
     "HeaderTemplate",
+    "Hold",
+    "InQuarantineError",
     "LabelEvent",
     "Lane",
     "ListedDecision",
+    "ListedStatus",
     "Opening",
     "OutcomeEvent",
     "Page",
@@ -84,6 +96,7 @@ __all__ = [
     "StoredVote",
     "UnreadablePayloadError",
     "VoteEvent",
+    "WithheldError",
     "final_payload",
     "laid_out",
     "votes_of",

@@ -81,6 +81,7 @@ def _select_names(
         events.c.event_type == event_type,
         events.c.model == model,
         events.c.status == "complete",
+        events.c.payload.is_not(None),
         events.c.received_us >= since,
         events.c.received_us < until,
     )
