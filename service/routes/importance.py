@@ -11,8 +11,8 @@ from pydantic import BaseModel, BeforeValidator
 
 from schemas import ColumnImportance
 from service.auth import Caller
-from service.deps import RuntimeDep, requires
-from service.errors import StoreAwayError
+from service.deps import RuntimeDep, reads
+from service.errors import ForbiddenError, StoreAwayError
 from service.importance import importance_document, window_of
 from service.metrics import BACKEND
 from service.routes.models import ModelName
@@ -45,20 +45,22 @@ async def importance(
     name: ModelName,
     query: Annotated[ImportanceQuery, Query()],
     runtime: RuntimeDep,
-    caller: Annotated[Caller, Depends(requires("audit"))],
+    caller: Annotated[Caller, Depends(reads("audit"))],
 ) -> Response:
     """Mean |contribution| of each column of the serving version, over the people of whole days;
-    withheld where too few stand behind it.
+    withheld where too few stand behind it, and from roles that do not see every column.
     """
     model = runtime.models.resolve(name).model
+    if runtime.views.hidden(caller, name, model.schema.names):
+        raise ForbiddenError("a role that masks columns of this model gets no aggregates of it")
     window = window_of(query.since, query.until)
-    reads = runtime.metrics.audit_reads
+    counted = runtime.metrics.audit_reads
     try:
         found = await runtime.importances.of(caller.tenant, model, window)
     except StoreAwayError:
-        reads.labels(BACKEND, "error").inc()
+        counted.labels(BACKEND, "error").inc()
         raise
-    reads.labels(BACKEND, "ok").inc()
+    counted.labels(BACKEND, "ok").inc()
     document = importance_document(model, window, found, runtime.settings.k_anonymity)
     headers = {"Cache-Control": "no-store"}
     return Response(orjson.dumps(document), headers=headers, media_type="application/json")
