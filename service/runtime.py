@@ -70,4 +70,4 @@ class Runtime:
         self.votes = VoteBox(self.watch, self.metrics)
         keyring, k = self.predicting.keyring, self.settings.k_anonymity
         self.importances = Importances(self.evidence, keyring, k)
-        self.replays = Replays(self.watch, self.settings)
+        self.replays = Replays(self.watch, self.views, self.settings)

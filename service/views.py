@@ -11,7 +11,7 @@ import orjson
 from explainers.base import FloatArray
 from schemas import InvalidContentError, NotStrictJsonError
 from service.auth import Caller
-from service.errors import CommandError
+from service.errors import CommandError, ForbiddenError
 from service.evidence import Record
 from service.logs import log
 from service.masking import Visible, masked_answer, masked_explanation, masked_record
@@ -42,6 +42,13 @@ class Views:
     def sees_all(self, caller: Caller, record: Record) -> bool:
         """Nothing of the record is withheld: the caller may have its proof's openings too."""
         return not self._hidden_of(caller, record)
+
+    def check_sees_all(self, caller: Caller, model: RegisteredModel) -> None:
+        """ForbiddenError for whoever may not see each column of a model: what is said of all
+        columns together tells of the masked ones.
+        """
+        if self.hidden(caller, model.name, model.schema.names):
+            raise ForbiddenError("a role that masks columns of this model is not told this")
 
     def _hidden_of(self, caller: Caller, record: Record) -> frozenset[str]:
         if not caller.roles:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator
 from schemas import ColumnImportance
 from service.auth import Caller
 from service.deps import RuntimeDep, reads
-from service.errors import ForbiddenError, StoreAwayError
+from service.errors import StoreAwayError
 from service.importance import importance_document, window_of
 from service.metrics import BACKEND
 from service.routes.models import ModelName
@@ -51,16 +51,15 @@ async def importance(
     withheld where too few stand behind it, and from roles that do not see every column.
     """
     model = runtime.models.resolve(name).model
-    if runtime.views.hidden(caller, name, model.schema.names):
-        raise ForbiddenError("a role that masks columns of this model gets no aggregates of it")
+    runtime.views.check_sees_all(caller, model)
     window = window_of(query.since, query.until)
-    counted = runtime.metrics.audit_reads
+    counts = runtime.metrics.audit_reads
     try:
         found = await runtime.importances.of(caller.tenant, model, window)
     except StoreAwayError:
-        counted.labels(BACKEND, "error").inc()
+        counts.labels(BACKEND, "error").inc()
         raise
-    counted.labels(BACKEND, "ok").inc()
+    counts.labels(BACKEND, "ok").inc()
     document = importance_document(model, window, found, runtime.settings.k_anonymity)
     headers = {"Cache-Control": "no-store"}
     return Response(orjson.dumps(document), headers=headers, media_type="application/json")

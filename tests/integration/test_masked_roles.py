@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -317,14 +316,19 @@ def test_the_masked_answer_in_the_docs_is_the_one_that_comes(
     )
 
 
-def test_only_who_sees_all_may_have_the_openings_of_a_proof(
-    live: LiveApp, client_of: ClientOf, calm: Instance
+def test_only_who_sees_all_gets_openings_replays_and_importances(
+    client_of: ClientOf, calm: Instance
 ) -> None:
     request_id = predicted(client_of("owner"), calm).json()["request_id"]
-    record = Worker(live).record(request_id)
-    callers = {name: replace(CALLER, roles=roles) for name, roles in ROLES.items()}
-    sees = {name for name, caller in callers.items() if live.runtime.views.sees_all(caller, record)}
-    assert sees == {"owner", "trusted"}
+    path = f"/explanations/{request_id}"
+    wait_until(lambda: client_of("owner").get(f"{path}/proof").status == 200)
+    for name in ROLES:
+        client, sees_all = client_of(name), name in {"owner", "trusted"}
+        entries = client.get(f"{path}/proof").json()["entries"]
+        assert all((entry["payload"] is not None) == sees_all for entry in entries), name
+        assert client.get("/models/mixed/importance").status == (200 if sees_all else 403)
+        if not sees_all:
+            assert client.request("POST", f"{path}/replay").status == 403
 
 
 def test_without_its_version_a_record_is_masked_and_has_no_ranks(
