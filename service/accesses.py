@@ -97,6 +97,19 @@ def person_at_the_machine() -> str:
         return "cli:unknown"
 
 
+def at_the_machine(
+    kind: AccessKind, tenant: str, request_id: str | None = None, **facts: object
+) -> Access:
+    """What somebody does by command."""
+    return Access(
+        kind=kind,
+        tenant=tenant,
+        principal=person_at_the_machine(),
+        request_id=request_id,
+        facts={"auth_method": "os", **facts},
+    )
+
+
 @dataclass(slots=True, eq=False)
 class _Refusals:
     count: int = 0

@@ -39,6 +39,7 @@ from service.purges import PurgeJob
 from service.queue import JobQueue
 from service.queue.embedded import Embedded
 from service.queue_metrics import QueueMetrics
+from service.quotas import Quotas
 from service.registry import Registry
 from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
@@ -190,7 +191,8 @@ async def _start(
     opened.push_async_callback(asyncio.to_thread, sequencing.close)
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
-    service = PredictService(served, evidence, keyring, delivery, _limits(settings))
+    quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
+    service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
     opened.callback(service.close)
     return Runtime(
         *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),

@@ -30,6 +30,7 @@ PROBLEMS = {
     "415": "Not application/json",
     "421": "A host name this service does not answer to",
     "422": "The content does not fit the model's schema",
+    "429": "The key's quota is used up; the same request passes after Retry-After",
     "431": "The head of the request is too large",
     "503": "The evidence store is unavailable, or the queue full; retry after Retry-After",
 }
@@ -85,7 +86,7 @@ HEADERS: dict[str, dict[str, object]] = {
     },
 }
 ANSWER_HEADERS = tuple(name for name in HEADERS if name not in ("X-Request-ID", "Retry-After"))
-RETRIED = ("409", "503")
+RETRIED = ("409", "429", "503")
 
 
 def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from service.remote_metrics import JointRegistry
 from service.replays import Replays
 from service.serving import ServedModels
 from service.settings import Settings
+from service.views import Views
 from service.votes import VoteBox
 from service.watching import Watch
 
@@ -46,6 +47,7 @@ class Runtime:
     accesses: AccessLog = field(init=False)
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)
+    views: Views = field(init=False)
     votes: VoteBox = field(init=False)
     importances: Importances = field(init=False)
     replays: Replays = field(init=False)
@@ -60,8 +62,12 @@ class Runtime:
             self.accesses,
             key_backup=timedelta(days=self.settings.key_backup_days),
         )
-        self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)
+        self.views = Views(self.models)
+        predicting = self.predicting
+        self.follow_ups = FollowUps(
+            self.models, self.watch, self.delivery, predicting.keyring, predicting.quotas
+        )
         self.votes = VoteBox(self.watch, self.metrics)
         keyring, k = self.predicting.keyring, self.settings.k_anonymity
         self.importances = Importances(self.evidence, keyring, k)
-        self.replays = Replays(self.watch, self.settings)
+        self.replays = Replays(self.watch, self.views, self.settings)

@@ -62,6 +62,19 @@ class Settings(BaseModel):
     api_keys_file: Path | None = Field(
         None, description="API keys (see `explaind keys`); unset: loopback only, no keys."
     )
+    explain_quota_per_minute: int = Field(
+        600,
+        ge=0,
+        le=10**9,
+        description="Instances an API key may have explained a minute, where the key itself does "
+        "not say; 0: no limit.",
+    )
+    predict_quota_per_minute: int = Field(
+        0,
+        ge=0,
+        le=10**9,
+        description="Instances an API key may have predicted a minute, likewise; 0: no limit.",
+    )
     secret_file_or_none: Path | None = Field(
         None,
         alias="secret_file",

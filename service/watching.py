@@ -108,15 +108,14 @@ class Watch:
         self.metrics.audit_reads.labels(BACKEND, "ok").inc()
         return record
 
-    async def may_open(self, caller: Caller, request_id: str) -> bool:
-        """Whether the proof of a record the caller may read holds what was recorded; False once
-        that was erased or has expired. Otherwise as `find`.
+    async def openable(self, caller: Caller, request_id: str) -> Record | None:
+        """The record whose proof the caller asks for; None once it was erased or has expired, when
+        its headers can still be proven. Otherwise as `find`.
         """
         try:
-            await self.find(caller, request_id, what="proof")
+            return await self.find(caller, request_id, what="proof")
         except GoneError:
-            return False
-        return True
+            return None
 
     def _refusal(self, caller: Caller, request_id: str, error: WithheldError) -> ServiceError:
         if not caller.may_read(error.actor):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from postgres_server import new_database, running_postgres
-from tables import breast_cancer
+from tables import breast_cancer, mixed
 
 from service.compiling import choose_kernel_cache
 
@@ -29,6 +29,23 @@ def demo_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Registry(path).register(
         "breast_cancer", model, X, y.map(names), options=Options(classes=tuple(names.values()))
     )
+    return path
+
+
+@pytest.fixture(scope="session")
+def two_models(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Path:
+    """A registry with `breast_cancer` and `mixed`. Copy it to change it."""
+    from xgboost import XGBClassifier
+
+    from service.registry import Registry
+    from service.registry.work import Options
+
+    path = tmp_path_factory.mktemp("two") / "registry"
+    shutil.copytree(demo_registry, path)
+    X, y = mixed()
+    X = X.astype({"site": "category", "grade": "category"})
+    model = XGBClassifier(n_estimators=10, max_depth=3, n_jobs=1, enable_categorical=True)
+    Registry(path).register("mixed", model.fit(X, y), X, y, options=Options())
     return path
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,19 +11,21 @@ from service.cli.output import (
     AsJson,
     DatabaseUrl,
     DataDir,
+    Day,
     SecretFile,
     print_json,
     print_text,
     say,
+    utc,
 )
 
 if TYPE_CHECKING:
-    from service.bundles import Exported
+    from service.bundles import Exported, Selection
     from service.evidence import EvidenceStore
     from service.ledger import Ledger
     from service.settings import Settings
 
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])]
+ALL_TENANTS = "*"
 Witness = Annotated[
     Path | None, typer.Option(help="A checkpoint that somebody outside has kept, in a file.")
 ]
@@ -69,16 +70,32 @@ def export(
     note = None if witness is None else _text(witness)
     with _opened(settings) as (store, ledger):
         selection = Selection(
-            since=_utc(since),
-            until=_utc(until),
+            since=utc(since),
+            until=utc(until),
             model=model,
             request_ids=tuple(request_id or ()),
             subject=None if subject is None else _keyed(settings, tenant, subject),
             tenant=tenant if subject is None else _owner(tenant),
         )
+        _note(store, selection, log)
         exporter = Exporter(store=store, ledger=ledger, progress=_progress)
         exported = exporter.export(out, selection, log=log, witness=note, force=force)
     _print_exported(exported, log, as_json=as_json)
+
+
+def _note(store: "EvidenceStore", selection: "Selection", log: str) -> None:
+    """Into the access log, before anything is written; whose records they are is not said."""
+    from service.accesses import at_the_machine, note
+
+    asked = {
+        "log": log,
+        "model": selection.model,
+        "since": selection.since,
+        "until": selection.until,
+        "request_ids": len(selection.request_ids),
+        "by_subject": selection.subject is not None,
+    }
+    note(store, at_the_machine("export", selection.tenant or ALL_TENANTS, asked=asked))
 
 
 def _check_log(log: str, *, is_by_content: bool) -> None:
@@ -202,7 +219,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path}: {error}") from error
-
-
-def _utc(day: datetime | None) -> datetime | None:
-    return None if day is None else day.replace(tzinfo=UTC)

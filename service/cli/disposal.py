@@ -237,14 +237,11 @@ def _note(
     **facts: object,
 ) -> None:
     """Into the access log, before it is done."""
-    from service.accesses import Access, note
+    from service.accesses import at_the_machine, note
 
-    said = {"auth_method": "os", "selected_by": selection.manner, "reason": order.reason, **facts}
+    said = {"selected_by": selection.manner, "reason": order.reason, **facts}
     only = selection.request_ids[0] if len(selection.request_ids) == 1 else None
-    access = Access(
-        kind=kind, tenant=selection.tenant, principal=order.principal, request_id=only, facts=said
-    )
-    note(store, access)
+    note(store, at_the_machine(kind, selection.tenant, only, **said))
 
 
 def _counts(found: "Erasing") -> dict[str, int]:

@@ -15,7 +15,7 @@ def get(
     as_json: AsJson = False,  # noqa: ARG001 - nothing to choose: the stored bytes are JSON
 ) -> None:
     """Print a stored record: JSON with or without --json, the same bytes the API serves."""
-    from service.accesses import Access, note, person_at_the_machine
+    from service.accesses import at_the_machine, note
     from service.errors import CheckFailedError, UnknownError
     from service.evidence import WithheldError
     from service.records import record_document
@@ -30,6 +30,5 @@ def get(
             raise CheckFailedError(str(error)) from None
         if stored is None:
             raise UnknownError(f"there is no record of request {request_id}")
-        who = person_at_the_machine()
-        note(store, Access(kind="read", tenant=tenant, principal=who, request_id=request_id))
+        note(store, at_the_machine("read", tenant, request_id))
     print_text(record_document(stored).decode())

@@ -54,6 +54,7 @@ def replay(
 
 
 def _record(settings: "Settings", tenant: str, request_id: str) -> "Record":
+    from service.accesses import at_the_machine, note
     from service.errors import CheckFailedError, UnknownError
     from service.evidence import UnreadablePayloadError, WithheldError
     from service.storing import evidence_store
@@ -61,10 +62,11 @@ def _record(settings: "Settings", tenant: str, request_id: str) -> "Record":
     with evidence_store(settings) as store:
         try:
             record = store.record(tenant, request_id)
+            if record is not None:
+                note(store, at_the_machine("replay", tenant, request_id))
         except (UnreadablePayloadError, WithheldError) as error:
-            raise CheckFailedError(
-                f"the record of {request_id} cannot be opened: {error}"
-            ) from None
+            reason = f"the record of {request_id} cannot be opened: {error}"
+            raise CheckFailedError(reason) from None
     if record is None:
         raise UnknownError(f"there is no record of request {request_id}")
     return record

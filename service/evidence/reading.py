@@ -60,6 +60,7 @@ class _Stored:
     header: bytes
     payload: bytes
     parts: Parts
+    is_parted: bool = False  # erased as far as it was about somebody
 
     def part(self, name: str) -> bytes:
         """The exact bytes stored under that name; KeyError if the event has no such part."""
@@ -272,4 +273,5 @@ def _stored(kind: type[Kind], row: Row[tuple[object, ...]], unsealed: Unsealed |
         header=row.header,
         payload=unsealed.payload,
         parts=unsealed.parts,
+        is_parted=None in unsealed.sections,
     )

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from schemas import ColumnImportance
 from service.auth import Caller
-from service.deps import RuntimeDep, requires
+from service.deps import RuntimeDep, reads
 from service.errors import StoreAwayError
 from service.importance import importance_document, window_of
 from service.metrics import BACKEND
@@ -45,20 +45,21 @@ async def importance(
     name: ModelName,
     query: Annotated[ImportanceQuery, Query()],
     runtime: RuntimeDep,
-    caller: Annotated[Caller, Depends(requires("audit"))],
+    caller: Annotated[Caller, Depends(reads("audit"))],
 ) -> Response:
     """Mean |contribution| of each column of the serving version, over the people of whole days;
     withheld where too few stand behind it.
     """
     model = runtime.models.resolve(name).model
+    runtime.views.check_sees_all(caller, model)
     window = window_of(query.since, query.until)
-    reads = runtime.metrics.audit_reads
+    counts = runtime.metrics.audit_reads
     try:
         found = await runtime.importances.of(caller.tenant, model, window)
     except StoreAwayError:
-        reads.labels(BACKEND, "error").inc()
+        counts.labels(BACKEND, "error").inc()
         raise
-    reads.labels(BACKEND, "ok").inc()
+    counts.labels(BACKEND, "ok").inc()
     document = importance_document(model, window, found, runtime.settings.k_anonymity)
     headers = {"Cache-Control": "no-store"}
     return Response(orjson.dumps(document), headers=headers, media_type="application/json")

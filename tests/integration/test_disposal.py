@@ -103,36 +103,15 @@ def test_a_worker_that_has_a_record_in_hand_cannot_bring_it_back(
 ) -> None:
     client = app.client()
     request_id = predicted(client, mixed_rows[3], explain=True)
-    late = Late(app, request_id)
+    event, store = Worker(app).computed(request_id), app.runtime.evidence.store
     do("erase", request_id)
-    assert not late.store().stored
+    assert not store.append_final(event).stored
     assert_problem(client.get(f"/explanations/{request_id}"), GONE)
-    store = app.runtime.evidence.store
     with store.reading() as connection:
         query = select(events.c.payload).where(
             events.c.request_id == request_id, events.c.event_type == "explanation"
         )
         assert [bytes(each) for each in connection.scalars(query)] == [b"{}"]
-
-
-class Late:
-    """A worker that computed before an erasure and stores after it."""
-
-    def __init__(self, app: LiveApp, request_id: str) -> None:
-        from service.computing import Computer
-        from service.registry import Registry
-        from service.tasks import final_event, task_of
-
-        runtime = app.runtime
-        self.evidence = runtime.evidence.store
-        record = self.evidence.record("default", request_id)
-        assert record is not None
-        task = task_of(record, runtime.predicting.keyring, worker="w1")
-        computer = Computer(Registry(runtime.settings.registry))
-        self.event = final_event(record, computer.compute(task, lambda *_: None))
-
-    def store(self) -> Any:
-        return self.evidence.append_final(self.event)
 
 
 def test_a_record_in_quarantine_is_read_by_nobody_until_it_is_released(
@@ -279,11 +258,3 @@ def test_commands_about_what_is_not_there_say_so(app: LiveApp) -> None:
     assert command(app, "erase", "--yes")[0] == 2
     assert command(app, "hold", "--request-id", "no-such-request", "--reason", "two words")[0] == 2
     assert command(app, "purge", "--dry-run")[1]["purged"] == 0
-
-
-def test_a_worker_completes_what_is_not_erased(
-    app: LiveApp, mixed_rows: list[Instance], do: Callable[..., Any]
-) -> None:
-    request_id = predicted(app.client(), mixed_rows[6], explain=True)
-    do("hold", request_id)
-    assert Worker(app).complete(request_id).stored
