@@ -4,12 +4,11 @@
 
 Records with payloads of 3 KB are stored, sequenced and exported by the service's own parts; then
 `python service/verify.py` runs as a process of its own. Baseline: Python's json reading every line
-of the file, nothing more. Medians of --repeat runs; memory is the verifier's peak.
+of the file, nothing more. The middle of --repeat runs by CPU, each with its peak of memory.
 """
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
@@ -47,7 +47,7 @@ process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[
 ])
 _, status, usage = os.wait4(process, 0)
 assert status == 0
-print(time.perf_counter() - started, usage.ru_maxrss)
+print(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
 """
 """A small process of its own: a child counts the memory of whoever started it as its own peak."""
 
@@ -66,14 +66,15 @@ def main() -> None:
         seconds = _exported(Path(folder), bundle, asked.records)
         print(f"{asked.records} records, {bundle.stat().st_size / 1e6:.0f} MB, {machine.load()}")
         print(f"export              {seconds:7.1f} s  {seconds / asked.records * 1e6:6.1f} us each")
-        parsed, _ = _median([sys.executable, "-c", PARSE, str(bundle)], asked.repeat)
-        print(f"json, baseline      {parsed:7.1f} s  {parsed / asked.records * 1e6:6.1f} us each")
-        program = str(verify.__file__)
-        verified, peak = _median([sys.executable, program, str(bundle)], asked.repeat)
-        print(
-            f"verify.py           {verified:7.1f} s  {verified / asked.records * 1e6:6.1f} us each"
-        )
-        print(f"ratio to baseline   {verified / parsed:7.2f}    peak memory {peak / 1024:.0f} MiB")
+        parsed = _median([sys.executable, "-c", PARSE, str(bundle)], asked.repeat)
+        verified = _median([sys.executable, str(verify.__file__), str(bundle)], asked.repeat)
+        for name, run in (("json, baseline", parsed), ("verify.py", verified)):
+            each = run.cpu_seconds / asked.records * 1e6
+            print(
+                f"{name:<19} {run.seconds:7.1f} s, of CPU {run.cpu_seconds:6.1f} s, "
+                f"{each:.1f} us each; {run.peak_kib >> 10} MiB"
+            )
+        print(f"ratio to baseline   {verified.cpu_seconds / parsed.cpu_seconds:7.2f} in CPU")
 
 
 def _exported(folder: Path, bundle: Path, records: int) -> float:
@@ -94,7 +95,7 @@ def _events(records: int) -> Iterator[DecisionEvent]:
         instance = instances[i % len(instances)]
         values = [[value * 0.0123456789 + i] for value in instance.values()]
         answer = {"explanation": {"values": [values], "feature_names": list(instance)}}
-        fed = [list(instance.values())]
+        fed = [list(instance.values())] * 4
         pieces = [json.dumps(part).encode() for part in (answer, [instance], fed)]
         payload, parts = laid_out(
             [
@@ -106,16 +107,24 @@ def _events(records: int) -> Iterator[DecisionEvent]:
         yield replace(decision(), payload=payload, parts=parts)
 
 
-def _median(command: Sequence[str], repeat: int) -> tuple[float, int]:
-    """Wall seconds, and the largest memory in KiB."""
-    runs: list[tuple[float, int]] = [_run(command) for _ in range(repeat)]
-    return statistics.median(seconds for seconds, _ in runs), max(peak for _, peak in runs)
+class Run(NamedTuple):
+    """What a command took."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_kib: int
 
 
-def _run(command: Sequence[str]) -> tuple[float, int]:
+def _median(command: Sequence[str], repeat: int) -> Run:
+    """The run in the middle by CPU time."""
+    runs = sorted((_run(command) for _ in range(repeat)), key=lambda run: run.cpu_seconds)
+    return runs[repeat // 2]
+
+
+def _run(command: Sequence[str]) -> Run:
     done = subprocess.run([sys.executable, "-c", TIMED, *command], capture_output=True, check=True)
-    seconds, peak = done.stdout.split()
-    return float(seconds), int(peak)
+    seconds, cpu_seconds, peak = done.stdout.split()
+    return Run(float(seconds), float(cpu_seconds), int(peak))
 
 
 if __name__ == "__main__":
