@@ -302,6 +302,7 @@ def _finished(
         engine=computed.engine,
         is_exact=computed.is_exact,
         policy_version=task.policy_version,
+        retention_class=task.retention_class,
     )
     return Finished(
         status="complete" if computed.reason is None else "failed",

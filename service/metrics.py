@@ -21,6 +21,7 @@ EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
 GAP_BUCKETS = tuple(10.0**power for power in range(-12, 1))
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
+RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
@@ -91,6 +92,12 @@ class Metrics:
     http_active_now: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
     """Requests being answered by method, changed on the event loop only."""
 
+    purged: Counter = field(init=False)
+    purge_held: Gauge = field(init=False)
+    purged_at: Gauge = field(init=False)
+    privacy_scans: Counter = field(init=False)
+    privacy_findings: Counter = field(init=False)
+    feedback_rating: Histogram = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -99,6 +106,8 @@ class Metrics:
         self._make_explanations()
         self._make_checks()
         self._make_audit()
+        self._make_purge()
+        self._make_people()
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -212,7 +221,8 @@ class Metrics:
                 family.labels(BACKEND, outcome)
         for outcome in SPOOL_OUTCOMES:
             self.audit_writes.labels(SPOOL, outcome)
-        self.audit_reads.labels(BACKEND, "not_found")
+        for outcome in ("not_found", "gone"):
+            self.audit_reads.labels(BACKEND, outcome)
         for backend in (BACKEND, SPOOL):
             self.audit_write_duration.labels(backend)
         for backend in (BACKEND, LOG_BACKEND, SPOOL):
@@ -224,6 +234,30 @@ class Metrics:
             "explain_model_info",
             "The versions being served",
             *("model", "version", "alias", "method", "digest"),
+        )
+
+    def _make_purge(self) -> None:
+        self.purged = self._counter(
+            "explain_records_purged", "Expired records destroyed by this process", "model"
+        )
+        self.purge_held = self._gauge(
+            "explain_purge_held_records", "Expired records that a hold keeps, at the last purge"
+        )
+        self.purged_at = self._gauge(
+            "explain_purge_last_success_timestamp_seconds", "When the last purge was complete"
+        )
+
+    def _make_people(self) -> None:
+        self.privacy_scans = self._counter(
+            "explain_privacy_scans", "Texts searched for personal data", "detector", "outcome"
+        )
+        self.privacy_findings = self._counter(
+            "explain_privacy_findings",
+            "Personal data found, and what was done about it",
+            *("detector", "entity", "action"),
+        )
+        self.feedback_rating = self._histogram(
+            "explain_feedback_rating", "Ratings of explanations", RATINGS, "model"
         )
 
     def ended(self, model: str, outcome: str, *, was_counted: bool) -> None:
@@ -238,6 +272,8 @@ class Metrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
+        self.purged.labels(model)
+        self.feedback_rating.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},

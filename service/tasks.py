@@ -40,6 +40,7 @@ class Task:
     principal: str
     taken: Taken
     policy_version: str | None
+    retention_class: str
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -151,6 +152,7 @@ def asked_of(decision: Asked, keyring: Keyring, *, taken: Taken) -> Task:
         for name in ("ask", "model", "instances", "fed", "outputs", "scores")
     }
     digest: str = parts["model"]["digest"]
+    header = orjson.loads(decision.header)
     return Task(
         request_id=decision.request_id,
         model=decision.model,
@@ -169,7 +171,8 @@ def asked_of(decision: Asked, keyring: Keyring, *, taken: Taken) -> Task:
         received_at=decision.received_at,
         principal=decision.actor,
         taken=taken,
-        policy_version=orjson.loads(decision.header)["policy_version"],
+        policy_version=header["policy_version"],
+        retention_class=header["retention_class"],
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,19 +11,21 @@ from service.cli.output import (
     AsJson,
     DatabaseUrl,
     DataDir,
+    Day,
     SecretFile,
     print_json,
     print_text,
     say,
+    utc,
 )
 
 if TYPE_CHECKING:
-    from service.bundles import Exported
+    from service.bundles import Exported, Selection
     from service.evidence import EvidenceStore
     from service.ledger import Ledger
     from service.settings import Settings
 
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])]
+ALL_TENANTS = "*"
 Witness = Annotated[
     Path | None, typer.Option(help="A checkpoint that somebody outside has kept, in a file.")
 ]
@@ -69,16 +70,32 @@ def export(
     note = None if witness is None else _text(witness)
     with _opened(settings) as (store, ledger):
         selection = Selection(
-            since=_utc(since),
-            until=_utc(until),
+            since=utc(since),
+            until=utc(until),
             model=model,
             request_ids=tuple(request_id or ()),
             subject=None if subject is None else _keyed(settings, tenant, subject),
             tenant=tenant if subject is None else _owner(tenant),
         )
+        _note(store, selection, log)
         exporter = Exporter(store=store, ledger=ledger, progress=_progress)
         exported = exporter.export(out, selection, log=log, witness=note, force=force)
     _print_exported(exported, log, as_json=as_json)
+
+
+def _note(store: "EvidenceStore", selection: "Selection", log: str) -> None:
+    """Into the access log, before anything is written; whose records they are is not said."""
+    from service.accesses import at_the_machine, note
+
+    asked = {
+        "log": log,
+        "model": selection.model,
+        "since": selection.since,
+        "until": selection.until,
+        "request_ids": len(selection.request_ids),
+        "by_subject": selection.subject is not None,
+    }
+    note(store, at_the_machine("export", selection.tenant or ALL_TENANTS, asked=asked))
 
 
 def _check_log(log: str, *, is_by_content: bool) -> None:
@@ -175,11 +192,15 @@ def _opened(settings: "Settings") -> Iterator[tuple["EvidenceStore", "Ledger"]]:
     from service.evidence.looking import open_as_is
     from service.ledger import Ledger, LogMismatchError
     from service.secrets import Keyring
+    from service.storing import existing_keys
 
     if not settings.secret_file.exists():
         raise UnavailableError(f"there is no secret file {settings.secret_file}")
     try:
-        with open_as_is(settings.database_url) as store:
+        with (
+            existing_keys(settings) as keys,
+            open_as_is(settings.database_url, keys=keys) as store,
+        ):
             yield store, Ledger(store, Keyring.open(settings.secret_file))
     except LogMismatchError as error:
         raise CheckFailedError(f"{error}: run explaind verify") from error
@@ -199,7 +220,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"{path}: {error}") from error
-
-
-def _utc(day: datetime | None) -> datetime | None:
-    return None if day is None else day.replace(tzinfo=UTC)

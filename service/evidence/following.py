@@ -71,7 +71,11 @@ def _status_of(event_type: str) -> ColumnElement[str]:
 def current_status() -> ColumnElement[str]:
     """The status column of decisions, as it is by now."""
     by_now = func.coalesce(_status_of("explanation"), literal_column("'pending'"))
-    return case((IS_PENDING, by_now), else_=events.c.status).label("status")
+    return case(
+        (events.c.payload.is_(None), literal_column("'erased'")),
+        (IS_PENDING, by_now),
+        else_=events.c.status,
+    ).label("status")
 
 
 class _HeaderJson(FunctionElement[object]):

@@ -4,6 +4,8 @@ from service.policy.binding import bind
 from service.policy.deciding import BoundRule, KeyOf, ModelPolicy, PolicyDecision, forbidden_by
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
+from service.policy.retention import Retention
+from service.policy.roles import hidden_by_file, hidden_columns
 from service.policy.terms import Threshold, Vocabulary
 
 __all__ = [
@@ -14,8 +16,11 @@ __all__ = [
     "PolicyDecision",
     "PolicyFile",
     "PolicyFollower",
+    "Retention",
     "Threshold",
     "Vocabulary",
     "bind",
     "forbidden_by",
+    "hidden_by_file",
+    "hidden_columns",
 ]
