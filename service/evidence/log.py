@@ -178,8 +178,10 @@ class EvidenceLog:
         return await self._read(call)
 
     async def is_writable(self) -> bool:
-        """A commit works now. Cost: one commit; False after 2 s without an answer."""
-        if not self._writer.is_alive():
+        """A commit works now, and keys are left. Cost: one commit; False after 2 s without an
+        answer.
+        """
+        if not self._writer.is_alive() or not self._store.sealer.can_seal:
             return False
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
