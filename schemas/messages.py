@@ -34,6 +34,7 @@ Engine = Literal["table", "walk", "closed_form", "sampler", "enumeration"]
 OutputSpace = Literal["log_odds", "margin", "probability", "log", "raw"]
 Link = Literal["logit", "softmax", "log", "identity"]
 Status = Literal["complete", "pending", "failed", "skipped"]
+ListedStatus = Literal["complete", "pending", "failed", "skipped", "erased"]
 Task = Literal["binary", "multiclass", "regression"]
 
 REQUEST_ID_PATTERN = "^[A-Za-z0-9._-]{8,64}$"
@@ -70,17 +71,21 @@ class ModelReference(_Document):
 
 
 class ClassPrediction(_Document):
-    """A classifier's answer for one instance; label keeps its JSON type."""
+    """A classifier's answer for one instance; label keeps its JSON type. Probabilities and decision
+    are null for callers who may not see every column.
+    """
 
     label: Scalar
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] | None
     decision: Scalar | None = None
 
 
 class ValuePrediction(_Document):
-    """A regression's or ranker's answer for one instance."""
+    """A regression's or ranker's answer for one instance; value is null for callers who may not see
+    every column.
+    """
 
-    value: float
+    value: float | None
     decision: Scalar | None = None
 
 
@@ -102,6 +107,18 @@ class TopEntry(_Document):
     feature: str
     value: Scalar | None
     contribution: float
+    output: str
+
+
+class VisibleEntry(_Document):
+    """How strongly a column speaks for or against an output, among those the caller may see.
+
+    Of the model in which the masked columns are absent; rank 1 is the strongest.
+    """
+
+    feature: str
+    rank: int
+    sign: Literal[-1, 0, 1]
     output: str
 
 
@@ -173,15 +190,26 @@ class ExplanationBody(_Document):
     interactions: Interactions | None = None
     local_model: LocalModel | None = None
     path: PathAttribution | None = None
+    visible: Annotated[
+        list[list[VisibleEntry] | None] | None,
+        Field(description="Only for callers who may not see every column: all they get."),
+    ] = None
 
     @property
     def is_shapley(self) -> bool:
         """LIME and integrated gradients stand in objects of their own and fill no array."""
         return self.local_model is None and self.path is None
 
+    @property
+    def is_withheld(self) -> bool:
+        """The caller may not see every column of the model."""
+        return "visible" in self.model_fields_set
+
     @model_validator(mode="after")
     def _agrees_with_status(self) -> Self:
         is_complete = self.status == "complete" and self.is_shapley
+        if self.is_withheld:
+            return self
         for name in _COMPUTED:
             is_null = getattr(self, name) is None
             if is_complete and is_null and name not in _OPTIONAL_WHEN_COMPLETE:
@@ -241,6 +269,12 @@ class Provenance(_Document):
     seed: list[int] | None
     lane: Lane | None
     worker: str | None
+    attempt: Annotated[
+        int | None, Field(description="Of a worker's: which delivery of its job it was.")
+    ] = None
+    queue_seconds: Annotated[
+        float | None, Field(description="Of a worker's: how long its job had been queued.")
+    ] = None
     received_at: AwareDatetime
     completed_at: AwareDatetime | None
     principal: str
@@ -254,11 +288,60 @@ class Record(_Document):
     parent_request_id: Annotated[
         str | None, Field(description="Of the request this explains again; absent otherwise.")
     ] = None
+    erased_in_part: Annotated[
+        bool,
+        Field(
+            description="What was about a subject who has been erased is null; absent otherwise."
+        ),
+    ] = False
     model: ModelReference
-    instances: list[dict[str, Scalar | None]]
-    predictions: list[Prediction]
+    instances: list[dict[str, Scalar | None] | None]
+    predictions: list[Prediction | None]
     explanation: ExplanationBody | None
     provenance: Provenance
+
+
+class ProvenSection(_Document):
+    """What a record about several subjects says of one of them, or of all."""
+
+    key: Annotated[str, Field(description="In hexadecimal.")]
+    text: Annotated[str, Field(description="Byte for byte as committed to.")]
+
+
+class ProvenEvent(_Document):
+    """One event in the log; payload and key are null once it is erased. One about several subjects
+    has sections instead, null where they are erased.
+
+    RFC 6962: the leaf is SHA-256 of a zero byte and the header's UTF-8 text; proof leads from it,
+    hash by hash, to the checkpoint's root. HMAC-SHA256 of the payload's text under the key is the
+    commitment the header names.
+    """
+
+    seq: int
+    header: Annotated[str, Field(description="JSON, byte for byte as it was hashed.")]
+    proof: Annotated[list[str], Field(description="Hashes in base64, from the leaf up.")]
+    payload: Annotated[str | None, Field(description="JSON, byte for byte as committed to.")] = None
+    key: Annotated[str | None, Field(description="In hexadecimal.")] = None
+    sections: list[ProvenSection | None] | None = None
+
+
+class Proof(_Document):
+    """The answer to GET /explanations/{request_id}/proof."""
+
+    request_id: str
+    log: Annotated[str, Field(description="The checkpoint's first line.")]
+    vkey: Annotated[str, Field(description="C2SP verifier key of the log's checkpoints.")]
+    checkpoint: Annotated[str, Field(description="C2SP signed note; covers every entry.")]
+    entries: list[ProvenEvent]
+
+
+class Consistency(_Document):
+    """The answer to GET /log/consistency: PROOF(from, D[to]) of RFC 6962, section 2.1.2."""
+
+    log: str
+    from_: Annotated[int, Field(alias="from")]
+    to: int
+    proof: Annotated[list[str], Field(description="Hashes in base64.")]
 
 
 class ExplainRequest(_Document):
@@ -280,12 +363,14 @@ class Accepted(_Document):
 
 
 class RecordSummary(_Document):
-    """One line of a record listing; status and lane are null where nothing was explained."""
+    """One line of a record listing; status and lane are null where nothing was explained. Of an
+    erased record the rest stays.
+    """
 
     request_id: str
     received_at: AwareDatetime
     model: ModelReference
-    status: Status | None
+    status: ListedStatus | None
     lane: Lane | None
 
 

@@ -88,7 +88,11 @@ class Batcher:
 
     def _flush(self) -> None:
         self.scheduled = False
-        if len(self.waiting) < ENOUGH_REQUESTS and self.evidence.backlog():
+        if (
+            len(self.waiting) < ENOUGH_REQUESTS
+            and self.evidence.backlog()
+            and not self.evidence.is_slow
+        ):
             return  # the end of the running commit flushes: until then the batch grows
         while self.waiting:
             batch = self._next_batch()
@@ -148,7 +152,9 @@ class Batcher:
                 waiting.prepared, waiting.computed = result, now
                 events.append((result.event, waiting.outcome))
         try:
-            if events:
+            if events and self.served.is_best_effort:
+                self.evidence.submit_best_effort(events)
+            elif events:
                 self.evidence.submit(events)
         except Exception as error:  # noqa: BLE001 - nobody but these requests can be told
             for waiting in batch:

@@ -19,12 +19,14 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
+GAP_BUCKETS = tuple(10.0**power for power in range(-12, 1))
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
+RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
 PREDICTION_OUTCOMES = ("ok", "invalid", "error")
-INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden")
+INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden", "canary")
 FREQUENT_ERRORS = (
     ("validate", "content"),
     ("explain", "explainer"),
@@ -40,6 +42,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER")
 HTTP_CHILDREN = 256
 ROLE = "serving"
 BACKEND = "sql"
+SPOOL = "spool"
+SPOOL_OUTCOMES = ("ok", "error", "none", "drained", "twin", "refused")
+LOG_BACKEND = "log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class ModelMetrics:
     checks: dict[str, Counter]
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
+    canary_gap: Histogram
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
@@ -74,6 +80,7 @@ class Metrics:
     checks: Counter = field(init=False)
     error_ratio: Histogram = field(init=False)
     invariant_failures: Counter = field(init=False)
+    canary_gap: Histogram = field(init=False)
     payload_size: Histogram = field(init=False)
     cpu_seconds: Counter = field(init=False)
     model_evaluations: Counter = field(init=False)
@@ -85,6 +92,12 @@ class Metrics:
     http_active_now: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
     """Requests being answered by method, changed on the event loop only."""
 
+    purged: Counter = field(init=False)
+    purge_held: Gauge = field(init=False)
+    purged_at: Gauge = field(init=False)
+    privacy_scans: Counter = field(init=False)
+    privacy_findings: Counter = field(init=False)
+    feedback_rating: Histogram = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -93,6 +106,8 @@ class Metrics:
         self._make_explanations()
         self._make_checks()
         self._make_audit()
+        self._make_purge()
+        self._make_people()
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -176,6 +191,12 @@ class Metrics:
             "Invariants an explanation broke",
             *("model", "method", "invariant"),
         )
+        self.canary_gap = self._histogram(
+            "explain_canary_gap_ratio",
+            "Relative gap between served attributions and a second engine's",
+            GAP_BUCKETS,
+            *("model", "method"),
+        )
 
     def _make_audit(self) -> None:
         self.audit_writes = self._counter(
@@ -191,14 +212,21 @@ class Metrics:
             "backend",
         )
         self.audit_backlog = self._gauge(
-            "explain_audit_backlog_records", "Records waiting to be written", "backend"
+            "explain_audit_backlog_records",
+            "Records waiting to be written (sql), or for their place in a log (log)",
+            "backend",
         )
         for family in (self.audit_writes, self.audit_reads):
             for outcome in ("ok", "error"):
                 family.labels(BACKEND, outcome)
-        self.audit_reads.labels(BACKEND, "not_found")
-        self.audit_write_duration.labels(BACKEND)
-        self.audit_backlog.labels(BACKEND)
+        for outcome in SPOOL_OUTCOMES:
+            self.audit_writes.labels(SPOOL, outcome)
+        for outcome in ("not_found", "gone"):
+            self.audit_reads.labels(BACKEND, outcome)
+        for backend in (BACKEND, SPOOL):
+            self.audit_write_duration.labels(backend)
+        for backend in (BACKEND, LOG_BACKEND, SPOOL):
+            self.audit_backlog.labels(backend)
         self.build_info = self._gauge(
             "explain_build_info", "What is running", "version", "python_version"
         )
@@ -206,6 +234,30 @@ class Metrics:
             "explain_model_info",
             "The versions being served",
             *("model", "version", "alias", "method", "digest"),
+        )
+
+    def _make_purge(self) -> None:
+        self.purged = self._counter(
+            "explain_records_purged", "Expired records destroyed by this process", "model"
+        )
+        self.purge_held = self._gauge(
+            "explain_purge_held_records", "Expired records that a hold keeps, at the last purge"
+        )
+        self.purged_at = self._gauge(
+            "explain_purge_last_success_timestamp_seconds", "When the last purge was complete"
+        )
+
+    def _make_people(self) -> None:
+        self.privacy_scans = self._counter(
+            "explain_privacy_scans", "Texts searched for personal data", "detector", "outcome"
+        )
+        self.privacy_findings = self._counter(
+            "explain_privacy_findings",
+            "Personal data found, and what was done about it",
+            *("detector", "entity", "action"),
+        )
+        self.feedback_rating = self._histogram(
+            "explain_feedback_rating", "Ratings of explanations", RATINGS, "model"
         )
 
     def ended(self, model: str, outcome: str, *, was_counted: bool) -> None:
@@ -220,6 +272,8 @@ class Metrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
+        self.purged.labels(model)
+        self.feedback_rating.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},
@@ -235,6 +289,7 @@ class Metrics:
             invariant_failures={
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
+            canary_gap=self.canary_gap.labels(model, method),
             cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in LANES},
             model_evaluations={
                 lane: self.model_evaluations.labels(model, method, lane) for lane in LANES
@@ -246,10 +301,10 @@ class Metrics:
 class CommitCounts:
     """Turns the evidence writer's reports into metrics."""
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._stored = metrics.audit_writes.labels(BACKEND, "ok")
-        self._failed = metrics.audit_writes.labels(BACKEND, "error")
-        self._duration = metrics.audit_write_duration.labels(BACKEND)
+    def __init__(self, metrics: Metrics, backend: str = BACKEND) -> None:
+        self._stored = metrics.audit_writes.labels(backend, "ok")
+        self._failed = metrics.audit_writes.labels(backend, "error")
+        self._duration = metrics.audit_write_duration.labels(backend)
 
     def on_commit(self, rows: int, seconds: float) -> None:
         """That many events are durable; the insert took so long."""
@@ -259,3 +314,37 @@ class CommitCounts:
     def on_failure(self, rows: int) -> None:
         """That many events are not confirmed as stored."""
         self._failed.inc(rows)
+
+
+class SpoolCounts(CommitCounts):
+    """The same of the spool, and what becomes of what is or should be there."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        super().__init__(metrics, SPOOL)
+        self._writes = metrics.audit_writes
+
+    def on_not_kept(self) -> None:
+        """An event is neither in the store nor in the spool."""
+        self._writes.labels(SPOOL, "none").inc()
+
+    def on_drained(self, stored: int, twins: int, refused: int) -> None:
+        """So many events came from the spool into the store, and so on."""
+        for outcome, rows in (("drained", stored), ("twin", twins), ("refused", refused)):
+            self._writes.labels(SPOOL, outcome).inc(rows)
+
+
+class LogCounts:
+    """Turns the sequencer's reports into metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._waiting = metrics.audit_backlog.labels(LOG_BACKEND)
+        self._failures = lru_cache(64)(lambda kind: metrics.errors.labels("", "store", kind))
+        self._failures("LogMismatchError")
+
+    def on_failure(self, kind: str) -> None:
+        """A log could not be brought up to date, by an error of that class."""
+        self._failures(kind).inc()
+
+    def on_waiting(self, rows: int) -> None:
+        """That many stored rows have no place in their log yet."""
+        self._waiting.set(rows)

@@ -65,6 +65,7 @@ class Outbox:
     _since: datetime = EPOCH
     """Everything pending was received after it, but for what deep sweeps find."""
 
+    _looked_back_to: datetime = EPOCH
     _deep_since: datetime = EPOCH
     _deep_at: float = 0.0
 
@@ -81,6 +82,11 @@ class Outbox:
             spent = monotonic() - started
             await asyncio.sleep(max(TURN_SECONDS, spent / MOST_SHARE))
 
+    def look_back(self, received_at: datetime) -> None:
+        """The next sweep begins there: something received then has become durable only now."""
+        self._since = min(self._since, received_at)
+        self._looked_back_to = min(self._looked_back_to, received_at)
+
     async def sweep(self) -> None:
         """Deal with everything pending for longer than the grace, once. Raises EvidenceError.
 
@@ -88,6 +94,7 @@ class Outbox:
         last minute.
         """
         now = datetime.now(UTC)
+        self._looked_back_to = now
         grace = min(GRACE, self.deadline)  # what is late is to be counted then
         if monotonic() < self._deep_at:
             oldest = await self._sweep(self._since, now - grace, now)
@@ -95,7 +102,8 @@ class Outbox:
             oldest = await self._sweep(self._deep_since, now + FAR, now)
             self._deep_at = monotonic() + DEEP_SECONDS
             self._deep_since = now - GIVE_UP - GIVE_UP
-        self._since = min(oldest, now - grace - LATE_COMMIT)
+        # What came in late during this sweep may lie before what it has seen.
+        self._since = min(oldest, now - grace - LATE_COMMIT, self._looked_back_to)
 
     async def _sweep(self, since: datetime, until: datetime, now: datetime) -> datetime:
         """Deal with what is pending in [since, until); the first that still is, or until."""
@@ -204,4 +212,5 @@ def _job(pending: PendingRequest) -> Job:
         priority=pending.priority,
         received_us=microseconds(pending.received_at),
         method=pending.method,
+        trace_id=pending.trace_id,
     )

@@ -63,6 +63,7 @@ async def _rehearse_with(evidence: EvidenceLog, runtime: Runtime, assemble: Asse
     twin = Runtime(
         *(runtime.settings, metrics, metrics.registry, models, evidence, delivery, service),
         authenticator=Authenticator(None),
+        ledger=runtime.ledger,
     )
     try:
         app = assemble(twin)

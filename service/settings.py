@@ -11,11 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import UsageError
 
 PREFIX = "EXPLAIND_"
+NO_SETTINGS = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE", "EXPLAIND_GIT_REVISION"})
+"""Variables of the tests, and the one an image is built with."""
+
 KEY_ENCRYPTION_KEY = PREFIX + "KEY_ENCRYPTION_KEY"
 """The key-encryption key itself, instead of its file. It is read where it is used and is no
 setting: settings are flags, handed on and shown.
 """
-TEST_VARIABLES = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE"})
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -60,6 +62,19 @@ class Settings(BaseModel):
     api_keys_file: Path | None = Field(
         None, description="API keys (see `explaind keys`); unset: loopback only, no keys."
     )
+    explain_quota_per_minute: int = Field(
+        600,
+        ge=0,
+        le=10**9,
+        description="Instances an API key may have explained a minute, where the key itself does "
+        "not say; 0: no limit.",
+    )
+    predict_quota_per_minute: int = Field(
+        0,
+        ge=0,
+        le=10**9,
+        description="Instances an API key may have predicted a minute, likewise; 0: no limit.",
+    )
     secret_file_or_none: Path | None = Field(
         None,
         alias="secret_file",
@@ -83,6 +98,22 @@ class Settings(BaseModel):
         "DATA_DIR/key-encryption-key, made at first start). Without it no payload can be read.",
     )
     retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
+    key_backup_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="How long copies of the key store are kept: until then an erased record is "
+        "`erasing`.",
+    )
+    k_anonymity: int = Field(
+        20, ge=2, description="People a day must have for its mean importances to be shown."
+    )
+    spool_max_bytes: int = Field(
+        256 * 1024 * 1024,
+        gt=0,
+        description="Most bytes of records in DATA_DIR/spool, for models of best effort while the "
+        "evidence store is away (docs/policy.md).",
+    )
     policy_file: Path | None = Field(
         None, description="Which predictions are explained unasked or never (docs/policy.md)."
     )
@@ -121,6 +152,11 @@ class Settings(BaseModel):
     def database_url(self) -> str:
         """The evidence database as an SQLAlchemy URL."""
         return self.database_url_or_none or sqlite_url(self.data_dir.absolute() / "evidence.db")
+
+    @property
+    def spool(self) -> Path:
+        """The directory of records that wait for the evidence store."""
+        return self.data_dir / "spool"
 
     @property
     def keys_database_url(self) -> str:
@@ -174,7 +210,7 @@ class Settings(BaseModel):
         """EXPLAIND_* variables that are no setting: most likely misspelt."""
         environ = os.environ if environ is None else environ
         known = {PREFIX + name.upper() for name in cls.names()}
-        known |= {KEY_ENCRYPTION_KEY} | TEST_VARIABLES
+        known |= {KEY_ENCRYPTION_KEY} | NO_SETTINGS
         return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
     @classmethod

@@ -48,14 +48,23 @@ def evidence_store(settings: Settings) -> Iterator[EvidenceStore]:
 
     Raises UnavailableError, and for what the store raises inside the block.
     """
-    keys = _opened(settings, may_create=False)
+    url, encrypts = settings.database_url, settings.encryption
     try:
-        with EvidenceStore.open(
-            settings.database_url, keys=keys, encrypts=settings.encryption
-        ) as store:
+        with (
+            existing_keys(settings) as keys,
+            EvidenceStore.open(url, keys=keys, encrypts=encrypts) as store,
+        ):
             yield store
     except EvidenceError as error:
         raise UnavailableError(str(error)) from error
+
+
+@contextmanager
+def existing_keys(settings: Settings) -> Iterator[KeyStore | None]:
+    """The key store for who reads, None where there is none yet. Raises UnavailableError."""
+    keys = _opened(settings, may_create=False)
+    try:
+        yield keys
     finally:
         if keys is not None:
             keys.close()

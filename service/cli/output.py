@@ -1,6 +1,7 @@
 """Results go to stdout, progress and text for people to stderr."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ LeaseSeconds = Annotated[
 JobTimeLimitSeconds = Annotated[
     float | None, typer.Option(help="Longest time without progress before a job is killed.")
 ]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -44,3 +46,8 @@ def print_json(document: object) -> None:
     import orjson
 
     print_text(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+
+
+def utc(day: datetime | None) -> datetime | None:
+    """A day or time of the command line, which is in UTC."""
+    return None if day is None else day.replace(tzinfo=UTC)

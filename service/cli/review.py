@@ -1,6 +1,5 @@
 """`explaind review`."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,17 +8,17 @@ from service.cli.output import (
     AsJson,
     DatabaseUrl,
     DataDir,
+    Day,
     PolicyPath,
     SecretFile,
     print_json,
     print_text,
     say,
+    utc,
 )
 
 if TYPE_CHECKING:
     from service.settings import Settings
-
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])]
 
 
 def review(
@@ -47,7 +46,7 @@ def review(
     )
     _check_name(settings, name)
     size = _size(settings, name)
-    period = review_period(_utc(since), _utc(until))
+    period = review_period(utc(since), utc(until))
     rank = review_rank(Keyring.open(settings.secret_file), tenant, name)
     with evidence_store(settings) as store:
         items = store.sample(tenant, name, period=period, size=size, rank=rank)
@@ -72,7 +71,3 @@ def _size(settings: "Settings", name: str) -> int:
 
     path = settings.policy_file
     return DEFAULT_REVIEW if path is None else PolicyFile.read(path).review_size(name)
-
-
-def _utc(day: datetime | None) -> datetime | None:
-    return None if day is None else day.replace(tzinfo=UTC)

@@ -20,12 +20,21 @@ from service.cli.output import (
     say,
 )
 
+ExplainQuota = Annotated[
+    int | None, typer.Option(help="Instances a key may have explained a minute.")
+]
+PredictQuota = Annotated[
+    int | None, typer.Option(help="Instances a key may have predicted a minute.")
+]
+
 
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
     model: Annotated[str | None, typer.Option(help="Model of /predict.")] = None,
     api_keys_file: Annotated[Path | None, typer.Option(help="API-keys file.")] = None,
+    explain_quota_per_minute: ExplainQuota = None,
+    predict_quota_per_minute: PredictQuota = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
@@ -52,7 +61,16 @@ def serve(
     max_queue: Annotated[int | None, typer.Option(help="Most unfinished explanations.")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances a request.")] = None,
+    spool_max_bytes: Annotated[
+        int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
+    ] = None,
     retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
+    k_anonymity: Annotated[
+        int | None, typer.Option(help="People a day must have for its mean importances.")
+    ] = None,
+    key_backup_days: Annotated[
+        int | None, typer.Option(help="How long copies of the key store are kept.")
+    ] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from service.evidence.arrivals import lay_arrivals
 from service.evidence.errors import EvidenceError, SchemaVersionError, StoreUnavailableError
 from service.evidence.rails import lay_rails
 from service.evidence.tables import SCHEMA_VERSION, meta, metadata
@@ -62,7 +63,7 @@ def prepare(connection: Connection) -> None:
         if found == str(SCHEMA_VERSION):
             _complete(connection)
         elif found == "1":
-            with _alone(connection):
+            with alone(connection):
                 if _schema_version(connection) == found:
                     _upgrade(connection)
         else:
@@ -70,6 +71,16 @@ def prepare(connection: Connection) -> None:
                 f"the evidence database has schema version {found}, this release knows only "
                 f"{SCHEMA_VERSION}: run the release that made it, or a later one"
             )
+
+
+def check_version(connection: Connection) -> None:
+    """Raises SchemaVersionError unless the tables are those of this release."""
+    found = _schema_version(connection)
+    if found != str(SCHEMA_VERSION):
+        raise SchemaVersionError(
+            f"the evidence database has schema version {found}, not {SCHEMA_VERSION}: start this "
+            "release's service on it once, or run the release that made it"
+        )
 
 
 def bind_keys(connection: Connection, identity: str) -> None:
@@ -95,12 +106,13 @@ def _complete(connection: Connection) -> None:
         connection.execute(CreateTable(table, if_not_exists=True))
         for index in table.indexes:
             connection.execute(CreateIndex(index, if_not_exists=True))
+    lay_arrivals(connection)
     lay_rails(connection)
 
 
 @contextlib.contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """All or nothing, and nobody else writes meanwhile."""
+def alone(connection: Connection) -> Iterator[None]:
+    """All or nothing; on SQLite nobody else writes meanwhile."""
     immediately = " IMMEDIATE" if connection.dialect.name == "sqlite" else ""
     connection.exec_driver_sql(f"BEGIN{immediately}")
     try:

@@ -5,10 +5,10 @@ own, so that destroying a key destroys what it says.
 import contextlib
 import hmac
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import orjson
 import zstandard
@@ -27,6 +27,7 @@ from service.evidence.events import (
     whole_payload,
 )
 from service.evidence.sections import UncuttableError, cut, joined, owners_of
+from service.evidence.tables import INSERTED_COLUMNS
 from service.keystore import REF_BYTES, DataKey, KeyStore, KeyStoreError, KeysUnavailableError
 from service.logs import log
 
@@ -36,6 +37,11 @@ NOTHING = b"{}"
 COMPRESSION_LEVEL = 1
 _LENGTH = struct.Struct(">I")
 _NONCE = bytes(12)
+_TENANT = INSERTED_COLUMNS.index("tenant")
+_REQUEST_ID = INSERTED_COLUMNS.index("request_id")
+
+Outcome = TypeVar("Outcome")
+
 _PURPOSE = b"explaind/1/aes-256-gcm/"
 
 
@@ -58,6 +64,19 @@ class Sealed:
     def request(self) -> tuple[str, str]:
         """Tenant and request ID."""
         return self.event.tenant, self.event.request_id
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """A row that has been sealed before, and waited."""
+
+    row: Row
+    texts: ClassVar[Sequence[bytes]] = ()
+
+    @property
+    def request(self) -> tuple[str, str]:
+        """Tenant and request ID."""
+        return str(self.row[_TENANT]), str(self.row[_REQUEST_ID])
 
 
 class StoredRow(Protocol):
@@ -145,8 +164,21 @@ class Sealer:
             key = self._sealing.take()
         return _whole(event, key)
 
+    def insert(
+        self,
+        sealed: Sequence[Sealed | Ready],
+        insert: Callable[[Sequence[Row]], Sequence[Outcome | StoreUnavailableError]],
+    ) -> list[Outcome | StoreUnavailableError]:
+        """What `insert` says of their rows, or why they have none. Raises what it raises."""
+        rows, refused = self.rows(sealed)
+        outcomes = insert(rows) if rows else ()
+        if not refused:
+            return list(outcomes)
+        stored = iter(outcomes)
+        return [refused.get(one.request) or next(stored) for one in sealed]
+
     def rows(
-        self, sealed: Sequence[Sealed]
+        self, sealed: Sequence[Sealed | Ready]
     ) -> tuple[list[Row], dict[tuple[str, str], StoreUnavailableError]]:
         """The rows to insert, and the requests of which no event has one as its keys are missing.
 
@@ -179,8 +211,8 @@ class Sealer:
         with _translated_errors():
             return self.keys.keys(refs)
 
-    def _complete(self, sealed: Sealed) -> Sealed:
-        if sealed.owners is None:
+    def _complete(self, sealed: Sealed | Ready) -> Sealed | Ready:
+        if isinstance(sealed, Ready) or sealed.owners is None:
             return sealed
         event, keys = sealed.event, self._sealing
         assert keys is not None
@@ -203,12 +235,13 @@ class Sealer:
             sealed, header=header_about(event, payload), keys=taken, texts=texts, owners=None
         )
 
-    def _encrypted(self, sealed: Sequence[Sealed]) -> list[Row]:
+    def _encrypted(self, sealed: Sequence[Sealed | Ready]) -> list[Row]:
         rows = []
         for one in sealed:
             if one.row is not None:
                 rows.append(one.row)
                 continue
+            assert isinstance(one, Sealed)
             boxes = [
                 self._box(one.event.event_id, number, key, text)
                 for number, ((_, key), text) in enumerate(zip(one.keys, one.texts, strict=True))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from pathlib import Path
-from threading import Lock
 from typing import Self
 
 from sqlalchemy import Connection, Engine, select, update
@@ -15,8 +14,13 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 
 from service.databases import connect, create_file
 from service.evidence import sampling
-from service.evidence.engines import bind_keys, database_url, prepare, translated_errors
-from service.evidence.errors import ErasedError, StoreUnavailableError
+from service.evidence.engines import (
+    bind_keys,
+    database_url,
+    prepare,
+    translated_errors,
+)
+from service.evidence.errors import ErasedError, EventRefusedError, StoreUnavailableError
 from service.evidence.events import Event, FinalEvent, Row
 from service.evidence.following import PendingRequest, pending_of, select_pending
 from service.evidence.listing import (
@@ -27,17 +31,28 @@ from service.evidence.listing import (
     page_of,
     select_page,
 )
+from service.evidence.openings import (
+    ProvenEvent,
+    proven_events,
+    select_events,
+    select_request,
+)
 from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
+    StoredVote,
+    read_record,
     records_of,
     select_decision,
     select_records,
     stored_decision,
+    stored_vote,
 )
-from service.evidence.sealing import Sealed, Sealer
+from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.evidence.transactions import Transactions
+from service.evidence.votes import latest_votes, select_votes
 from service.keystore import KeyStore
 
 _KEY = INSERTED_COLUMNS.index("idempotency_key")
@@ -56,10 +71,14 @@ _REFUSALS_OF_VALUES = (
 
 
 class AppendOutcome(enum.Enum):
-    """What became of an event: durable, or refused because its request ID has a decision."""
+    """What became of an event: durable, or refused because its request ID has a decision; where
+    the store may be away, durable in the spool, or kept nowhere.
+    """
 
     STORED = "stored"
     CONFLICT = "conflict"
+    SPOOLED = "spooled"
+    NOT_KEPT = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +93,23 @@ Outcome = AppendOutcome | StoreUnavailableError
 Outcomes = list[Outcome]
 
 
-class EvidenceStore:
+class EvidenceStore(Transactions):
     """A database of events. Safe to call from several threads, `readers` of them at once."""
 
-    def __init__(self, writing: Engine, reading: Engine, sealer: Sealer) -> None:
+    def __init__(
+        self,
+        writing: Engine,
+        reading: Engine,
+        sealer: Sealer,
+        *,
+        busy_timeout_seconds: float = 3.0,
+    ) -> None:
+        super().__init__(writing, reading)
         self.sealer = sealer
-        self._writing = writing
-        self._reading = reading
+        self._bounds = _postgresql_bounds(writing, busy_timeout_seconds)
         marker = "?" if writing.dialect.name == "sqlite" else "%s"
         self._one_row = f"({', '.join([marker] * len(INSERTED_COLUMNS))})"
         self._insertion: Connection | None = None
-        self._inserting = Lock()
 
     @classmethod
     def open(
@@ -108,10 +133,11 @@ class EvidenceStore:
         if address.get_backend_name() == "sqlite":
             with translated_errors():
                 create_file(Path(str(address.database)))
-        # One for the writer, one for the probe, so that neither waits for a reader.
-        writing = connect(address, connections=2, busy_timeout_seconds=busy_timeout_seconds)
+        # For the writer, the probe and the ledger, so that none of them waits for a reader.
+        writing = connect(address, connections=3, busy_timeout_seconds=busy_timeout_seconds)
         reading = connect(address, connections=readers, busy_timeout_seconds=busy_timeout_seconds)
-        store = cls(writing, reading, Sealer(keys, encrypts=encrypts))
+        sealer = Sealer(keys, encrypts=encrypts)
+        store = cls(writing, reading, sealer, busy_timeout_seconds=busy_timeout_seconds)
         try:
             with translated_errors(), writing.connect() as connection:
                 prepare(connection)
@@ -146,14 +172,9 @@ class EvidenceStore:
         stored, counted = map(_raised, self.store(sealed))
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
 
-    def store(self, sealed: Sequence[Sealed]) -> Outcomes:
+    def store(self, sealed: Sequence[Sealed | Ready]) -> Outcomes:
         """As `insert`, of events that are compressed and encrypted first."""
-        rows, refused = self.sealer.rows(sealed)
-        outcomes = self.insert(rows) if rows else []
-        if not refused:
-            return outcomes
-        stored = iter(outcomes)
-        return [refused.get(one.request) or next(stored) for one in sealed]
+        return self.sealer.insert(sealed, self.insert)
 
     def insert(self, rows: Sequence[Row]) -> Outcomes:
         """Store rows in one transaction and say of each what became of it.
@@ -169,7 +190,7 @@ class EvidenceStore:
                 half = _middle(rows)
                 if half == 0:
                     reason = type(error).__name__
-                    refusal = StoreUnavailableError(f"the event cannot be stored ({reason})")
+                    refusal = EventRefusedError(f"the event cannot be stored ({reason})")
                     return [refusal] * len(rows)
             return self.insert(rows[:half]) + self.insert(rows[half:])
 
@@ -187,18 +208,44 @@ class EvidenceStore:
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
 
-        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError.
+        Raises StoreUnavailableError, UnreadablePayloadError, ErasedError, InQuarantineError.
         """
-        found = next(iter(self._records([(tenant, request_id)])), None)
-        if isinstance(found, ErasedError):
-            raise found
-        return found
+        with translated_errors(), self._reading.connect() as connection:
+            return read_record(connection, (tenant, request_id), self.sealer)
 
     def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
         """As `record` of several requests (up to some hundreds) in one query, in their order;
-        unknown and erased ones are left out.
+        unknown and erased ones are left out, those in quarantine are not: it is for whoever
+        completes records, not for who shows them.
         """
         return [found for found in self._records(keys) if not isinstance(found, ErasedError)]
+
+    def request_events(self, tenant: str, request_id: str) -> Sequence[ProvenEvent]:
+        """All events about one request, as they are proven; none for an unknown one.
+
+        Raises StoreUnavailableError, UnreadablePayloadError.
+        """
+        with self.reading() as connection:
+            rows = connection.execute(select_request(tenant, request_id)).all()
+        return proven_events(rows, self.sealer)
+
+    def events(self, event_ids: Sequence[str]) -> Sequence[ProvenEvent]:
+        """Up to some thousands of events, as they are proven, in any order; unknown ones are left
+        out. Raises StoreUnavailableError, UnreadablePayloadError.
+        """
+        with self.reading() as connection:
+            rows = connection.execute(select_events(event_ids)).all()
+        return proven_events(rows, self.sealer)
+
+    def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """Each principal's last feedback and last labels on that request, in the order in which
+        they first voted; erased ones are left out. Raises StoreUnavailableError,
+        UnreadablePayloadError.
+        """
+        with self.reading() as connection:
+            rows = latest_votes(connection.execute(select_votes(decision)).all())
+        opened = zip(rows, self.sealer.open(rows), strict=True)
+        return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]
 
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
@@ -241,15 +288,17 @@ class EvidenceStore:
         period: tuple[datetime, datetime],
         size: int,
         rank: sampling.Rank,
+        stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
-        """The `size` explained requests of lowest rank received in [since, until), lowest first.
+        """The `size` explained requests of lowest rank received in [since, until), lowest first;
+        with stored_by, without those explained later than that.
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
         at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each
         explanation of that time. Raises StoreUnavailableError.
         """
         with translated_errors():
-            found = sampling.explained(self._reading.connect, tenant, model, period)
+            found = sampling.explained(self._reading.connect, tenant, model, period, stored_by)
             chosen = sampling.lowest(found, size=size, rank=rank)
             with self._reading.connect() as connection:
                 return sampling.listed(connection, chosen)
@@ -258,6 +307,8 @@ class EvidenceStore:
         """Commit a write that carries nothing; StoreUnavailableError if the store takes none."""
         now = {"value": str(time.time_ns())}
         with translated_errors(), self._writing.connect() as connection:
+            if self._bounds is not None:
+                connection.exec_driver_sql(self._bounds)
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
 
     def _records(self, keys: Sequence[RequestKey]) -> Sequence[Record | ErasedError]:
@@ -284,6 +335,8 @@ class EvidenceStore:
         # Kept open: opening and closing one costs a lone insert as much as SQLite itself does.
         if self._insertion is None:
             self._insertion = self._writing.connect()
+            if self._bounds is not None:
+                self._insertion.exec_driver_sql(self._bounds)
         connection = self._insertion
         inserted = connection.exec_driver_sql(self._statement(len(rows)), values).rowcount
         if inserted == len(rows):
@@ -311,6 +364,15 @@ class EvidenceStore:
         rows = ", ".join([self._one_row] * n_rows)
         columns = ", ".join(INSERTED_COLUMNS)
         return f"INSERT INTO events ({columns}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608  # only names and markers
+
+
+def _postgresql_bounds(engine: Engine, seconds: float) -> str | None:
+    """What keeps an insert from waiting for another's lock without end, as SQLite's busy timeout
+    does; only there, because making the tables may have to wait for a longer one.
+    """
+    if engine.dialect.name == "sqlite":
+        return None
+    return f"SET lock_timeout = {round(seconds * 1000)}"
 
 
 def _middle(rows: Sequence[Row]) -> int:

@@ -3,21 +3,29 @@
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Protocol
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from service.evidence.errors import StoreBusyError, StoreUnavailableError
-from service.evidence.sealing import Sealed
+from service.evidence.sealing import Ready, Sealed
 from service.evidence.store import AppendOutcome, Outcome
 from service.logs import log, place_of
 
 BATCH_ROWS = 512
+LOOK_SECONDS = 0.05
+SLOW_SECONDS = 0.25
+"""After so long without an outcome those who can do without the store go on without."""
 
-Insert = Callable[[Sequence[Sealed]], Sequence[Outcome]]
+OVERDUE_SECONDS = 5.0
+DURABLE = frozenset({AppendOutcome.STORED, AppendOutcome.SPOOLED})
+
+Item = TypeVar("Item")
 Answer = asyncio.Future[AppendOutcome]
-Pending = tuple[Sealed, Answer]
+Pending = tuple[Item, Answer]
+EventWriter: TypeAlias = "GroupWriter[Sealed | Ready]"
 
 
 class CommitObserver(Protocol):
@@ -32,7 +40,7 @@ class CommitObserver(Protocol):
         ...
 
 
-class GroupWriter:
+class GroupWriter(Generic[Item]):
     """Turns concurrent appends into few commits.
 
     It waits for no timer: it commits what is there, and while that commit waits for the disk the
@@ -41,26 +49,37 @@ class GroupWriter:
 
     def __init__(
         self,
-        insert: Insert,
+        insert: Callable[[Sequence[Item]], Sequence[Outcome]],
         *,
         loop: asyncio.AbstractEventLoop,
         queue_limit: int,
         observer: CommitObserver | None = None,
+        name: str = "evidence-writer",
+        overdue_seconds: float = OVERDUE_SECONDS,
     ) -> None:
         self._insert = insert
+        self._overdue_seconds = overdue_seconds
+        self._submitted: deque[tuple[float, Sequence[Pending[Item]]]] = deque()
+        self._is_watched = False
+        self._looked_at = self._clock_seconds = 0.0
+        self._on_slow: list[Callable[[], None]] = []
+        self.is_slow = False
+        """A row waits for longer than SLOW_SECONDS, or did at the last look."""
+
         self._loop = loop
         self._queue_limit = queue_limit
         self._observer = observer
-        self._queue: SimpleQueue[Sequence[Pending] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Pending[Item]] | None] = SimpleQueue()
         self._pending = 0  # touched on the loop's thread only
         self._on_idle: list[Callable[[], None]] = []
         self._closed = False
-        self._thread = Thread(target=self._run, name="evidence-writer", daemon=True)
+        self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, rows: Sequence[Pending]) -> None:
+    def submit(self, rows: Sequence[Pending[Item]]) -> None:
         """Queue rows that belong into one commit. Their futures get an outcome or
-        StoreUnavailableError; cancelling one does not take its row back.
+        StoreUnavailableError, after `overdue_seconds` at the latest; cancelling one does not take
+        its row back, nor does being late.
 
         Raises StoreBusyError when queue_limit rows wait, StoreUnavailableError after `close`.
         """
@@ -68,7 +87,12 @@ class GroupWriter:
             raise StoreUnavailableError("the evidence log is closed")
         if self._pending >= self._queue_limit:
             raise StoreBusyError(f"{self._queue_limit} events wait for the evidence store")
+        if not rows:
+            return  # an empty batch is how the thread ends
         self._pending += len(rows)
+        self._submitted.append((self._clock_seconds, rows))
+        if not self._is_watched:
+            self._watch()
         self._queue.put(rows)
 
     def backlog(self) -> int:
@@ -78,6 +102,10 @@ class GroupWriter:
     def call_when_idle(self, callback: Callable[[], None]) -> None:
         """Call on the loop each time the last row that waited has its outcome."""
         self._on_idle.append(callback)
+
+    def call_when_slow(self, callback: Callable[[], None]) -> None:
+        """Call on the loop, again and again, while a row waits for longer than SLOW_SECONDS."""
+        self._on_slow.append(callback)
 
     def is_alive(self) -> bool:
         """The thread runs and takes rows."""
@@ -97,8 +125,8 @@ class GroupWriter:
             left, _unavailable("the evidence log was closed before this was stored", left)
         )
 
-    def _take_all(self) -> list[Pending]:
-        taken: list[Pending] = []
+    def _take_all(self) -> list[Pending[Item]]:
+        taken: list[Pending[Item]] = []
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -116,9 +144,9 @@ class GroupWriter:
                 log.error("evidence_writer_failed", events=len(batch), place=place_of(error))
                 self._answer(batch, _unavailable("the evidence writer failed", batch))
 
-    def _next_batch(self) -> list[Pending]:
+    def _next_batch(self) -> list[Pending[Item]]:
         """Everything that has arrived, at least one row; empty when there will be no more."""
-        batch: list[Pending] = []
+        batch: list[Pending[Item]] = []
         item = self._queue.get()
         while item is not None:
             batch += item
@@ -129,7 +157,7 @@ class GroupWriter:
             self._queue.put(None)
         return batch
 
-    def _commit(self, batch: list[Pending]) -> None:
+    def _commit(self, batch: list[Pending[Item]]) -> None:
         started = time.perf_counter()
         try:
             outcomes = self._insert([row for row, _ in batch])
@@ -140,12 +168,12 @@ class GroupWriter:
         self._answer(batch, outcomes)
         self._report(outcomes, seconds)
 
-    def _answer(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+    def _answer(self, batch: Sequence[Pending[Item]], outcomes: Sequence[Outcome]) -> None:
         # A closed loop has nobody waiting; what is queued is committed all the same.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._resolve, batch, outcomes)
 
-    def _resolve(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+    def _resolve(self, batch: Sequence[Pending[Item]], outcomes: Sequence[Outcome]) -> None:
         for (_, answer), outcome in zip(batch, outcomes, strict=True):
             if answer.done():
                 continue
@@ -158,16 +186,55 @@ class GroupWriter:
             for callback in self._on_idle:
                 callback()
 
+    def _watch(self) -> None:
+        self._is_watched = True
+        self._looked_at = self._loop.time()
+        self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        """See how long rows wait. One look for all of them: a timer for each would cost 2 us.
+
+        The clock stands still while this loop does: a library that held the GIL for seconds kept
+        the outcomes from being told, not the store from giving them.
+        """
+        self._is_watched = False
+        self._clock_seconds += min(self._loop.time() - self._looked_at, 2 * LOOK_SECONDS)
+        self._forget_answered()
+        while self._waited_seconds() > self._overdue_seconds:
+            _, rows = self._submitted.popleft()
+            _refuse(rows, f"the store has not answered for {self._overdue_seconds:g} seconds")
+        self.is_slow = self._waited_seconds() > SLOW_SECONDS
+        if self.is_slow:
+            for callback in self._on_slow:
+                callback()
+        if self._submitted:
+            self._watch()
+
+    def _waited_seconds(self) -> float:
+        """How long the oldest row that has no outcome waits; 0 without one."""
+        return self._clock_seconds - self._submitted[0][0] if self._submitted else 0.0
+
+    def _forget_answered(self) -> None:
+        submitted = self._submitted
+        while submitted and all(answer.done() for _, answer in submitted[0][1]):
+            submitted.popleft()
+
     def _report(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         if self._observer is None:
             return
         failed = sum(isinstance(outcome, StoreUnavailableError) for outcome in outcomes)
-        stored = sum(outcome is AppendOutcome.STORED for outcome in outcomes)
+        stored = sum(outcome in DURABLE for outcome in outcomes)
         if failed:
             self._observer.on_failure(failed)
         if stored:
             self._observer.on_commit(stored, seconds)
 
 
-def _unavailable(reason: str, batch: Sequence[Pending]) -> list[Outcome]:
+def _refuse(rows: Sequence[Pending[Item]], reason: str) -> None:
+    for _, answer in rows:
+        if not answer.done():
+            answer.set_exception(StoreUnavailableError(reason))
+
+
+def _unavailable(reason: str, batch: Sequence[object]) -> list[Outcome]:
     return [StoreUnavailableError(reason) for _ in batch]

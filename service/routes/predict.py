@@ -20,11 +20,14 @@ REFUSED_FOR_CONTENT = frozenset({400, 413, 415, 422})
 UNKNOWN_MODEL = ""
 TRUTH = {"true": True, "false": False}
 MOST_DIGITS = 6
-HEADERS = (
-    (b"content-type", b"application/json"),
-    (b"evidence", b"stored"),
-    (b"cache-control", b"no-store"),
-)
+HEADERS = {
+    evidence: (
+        (b"content-type", b"application/json"),
+        (b"evidence", evidence.encode()),
+        (b"cache-control", b"no-store"),
+    )
+    for evidence in ("stored", "spooled", "none")
+}
 SERVER_TIMING = ", ".join(f"{phase};dur=%.3f" for phase in PHASES).encode()
 
 
@@ -50,10 +53,15 @@ class PredictEndpoint:
             preference=parse_prefer(context.header(b"prefer")),
         )
         reply = await runtime.predicting.predict(call)
-        headers = [*HEADERS, (b"content-length", b"%d" % len(reply.body)), outcome_header(reply)]
+        if caller.roles:
+            body = await runtime.views.answer(caller, reply.body, call.body)
+            reply = reply._replace(body=body)
+        headers = [*HEADERS[reply.evidence], (b"content-length", b"%d" % len(reply.body))]
+        if reply.is_replay or not caller.roles:  # how long it took may tell of a masked column
+            headers.append(outcome_header(reply))
         if reply.is_pending:
             headers.append((b"location", b"/explanations/" + call.request_id.encode()))
-        if reply.is_queued and call.preference.applied is not None:
+        if reply.is_heeded and call.preference.applied is not None:
             headers.append((b"preference-applied", call.preference.applied.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})

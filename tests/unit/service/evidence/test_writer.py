@@ -40,10 +40,16 @@ class BrokenObserver:
 
 
 def writer_of(
-    insert: Insert, *, limit: int = 5000, observer: CommitObserver | None = None
+    insert: Insert,
+    *,
+    limit: int = 5000,
+    observer: CommitObserver | None = None,
+    overdue_seconds: float = 5.0,
 ) -> GroupWriter:
     loop = asyncio.get_running_loop()
-    return GroupWriter(insert, loop=loop, queue_limit=limit, observer=observer)
+    return GroupWriter(
+        insert, loop=loop, queue_limit=limit, observer=observer, overdue_seconds=overdue_seconds
+    )
 
 
 def submitted(writer: GroupWriter, row: Row) -> Answer:
@@ -168,3 +174,44 @@ def test_rows_are_committed_although_their_loop_is_gone() -> None:
     assert finished.wait(10)
     assert len(committed) == BATCH_ROWS + 2
     assert writer.is_alive()
+
+
+async def test_nothing_submitted_does_not_end_the_thread() -> None:
+    writer = writer_of(Database().insert)
+    writer.submit([])
+    assert await submitted(writer, ("one",)) is STORED
+    await writer.close(timeout_seconds=10)
+
+
+async def test_nobody_waits_for_a_store_that_hangs() -> None:
+    database = Database()
+    writer = writer_of(database.insert, overdue_seconds=0.3)
+    slow: list[bool] = []
+    writer.call_when_slow(lambda: slow.append(writer.is_slow))
+    first = await blocked(database, writer)
+    second = submitted(writer, ("second",))
+    for answer in (first, second):
+        with pytest.raises(StoreUnavailableError, match=r"has not answered for 0\.3 seconds"):
+            await answer
+    assert slow
+    assert all(slow)
+    assert writer.backlog() == 2
+    database.gate.set()
+    assert await submitted(writer, ("third",)) is STORED
+    assert not writer.is_slow
+    await writer.close(timeout_seconds=10)
+    assert [row for batch in database.batches for row in batch] == [
+        ("first",),
+        ("second",),
+        ("third",),
+    ]
+
+
+async def test_a_loop_that_stands_still_makes_no_store_late() -> None:
+    database = Database()
+    writer = writer_of(database.insert, overdue_seconds=0.3)
+    first = await blocked(database, writer)
+    threading.Timer(0.5, database.gate.set).start()
+    threading.Event().wait(0.6)  # as a library does that keeps the GIL
+    assert await first is STORED
+    await writer.close(timeout_seconds=10)

@@ -51,6 +51,24 @@ def test_a_model_without_rules_of_its_own_has_the_default_ones(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("text", "is_best_effort"),
+    [
+        ("", False),
+        ("[default]\nevidence = 'best_effort'", True),
+        ("[models.loans]\nevidence = 'best_effort'", True),
+        ("[models.other]\nevidence = 'best_effort'", False),
+        ("[default]\nevidence = 'best_effort'\n[models.loans]\nevidence = 'required'", False),
+        ("[default]\nevidence = 'best_effort'\n[models.loans]\nreview = 7", True),
+    ],
+    ids=range(6),
+)
+def test_evidence_is_required_unless_the_file_says_otherwise(
+    tmp_path: Path, text: str, *, is_best_effort: bool
+) -> None:
+    assert policy(tmp_path, text).is_best_effort is is_best_effort
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("rate 5", "line 1"),
@@ -71,10 +89,14 @@ def test_a_model_without_rules_of_its_own_has_the_default_ones(tmp_path: Path) -
             "nothing can match",
         ),
         ("[default]\nreview = -1", r"default\.review"),
-        ("[default]\nevidence = 'best_effort'", "`evidence` cannot be set yet"),
-        ("[models.loans]\nevidence = 'required'", "`evidence` cannot be set yet"),
+        ("[default]\nevidence = 'off'", r"default\.evidence"),
+        ("[models.loans]\nevidence = true", r"models\.loans\.evidence"),
         ("[default.decision]\nname = 'x'\nat_least = 1", r"put it under \[models\.NAME"),
         ("[models.loans.decision]\nname = 'x'", r"models\.loans\.decision\.at_least"),
+        ("[default]\nretention = 0", r"default\.retention"),
+        ("[default]\nretention = 36501", r"default\.retention"),
+        ("[default]\nretention = true", r"default\.retention"),
+        ("[models.loans]\nretention = 'forever'", r"models\.loans\.retention"),
         ("[model.loans]\nreview = 1", "model: Extra inputs"),
         ("[default]\nrules = [" + "{ rate = 1, when = 'a > 1' }," * 101 + "]", "at most 100"),
     ],
