@@ -8,7 +8,6 @@ from schemas.messages import (
     Accepted,
     Answer,
     ClassPrediction,
-    Consistency,
     ExplainRequest,
     ExplanationBody,
     Method,
@@ -16,9 +15,7 @@ from schemas.messages import (
     ModelList,
     ModelReference,
     PredictRequest,
-    Proof,
     Provenance,
-    ProvenEvent,
     Record,
     RecordPage,
     RecordSummary,
@@ -29,6 +26,7 @@ from schemas.messages import (
 from schemas.model_schema import Column, Level, ModelSchema, SchemaError
 from schemas.openapi import answer_schema, document_schema, predict_request_schema
 from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
+from schemas.proofs import Consistency, Proof, ProvenEvent
 from schemas.replayed import Replay
 from schemas.rows import DecodedBody, RowCodec, SeenRanges
 from schemas.strict_json import NotStrictJsonError

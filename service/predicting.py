@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import NamedTuple
 
 import orjson
 
 from schemas import DecodedBody, InvalidContentError, NotStrictJsonError, Violation
 from service.answers import DEFAULT_TOP
-from service.auth import Caller
 from service.batching import MOST_THREADS, Batcher
+from service.calls import PredictCall, PredictReply
 from service.counting import count_failure, count_success, exemplar_of
 from service.delivery import Delivery, job_of
 from service.disposal import unrepeatable
@@ -39,7 +38,7 @@ from service.evidence import (
 )
 from service.logs import log
 from service.planning import NOTHING, Plan, plan_explanation
-from service.prefer import NO_PREFERENCE, Preference
+from service.prefer import Preference
 from service.preparing import Ask, Prepared
 from service.quotas import Quotas
 from service.secrets import Keyring
@@ -53,38 +52,6 @@ SAY_SECONDS = 0.5
 
 LARGE_BODY_BYTES = 16384
 """A body above this is decoded in a thread: a hostile one of 1 MiB takes 0.3 s."""
-
-
-class PredictCall(NamedTuple):
-    """One POST /predict as the transport understood it; is_id_chosen: by the client, so that the
-    request may be a repetition.
-    """
-
-    model: str | None
-    body: bytes
-    explain: bool
-    top: int | None
-    request_id: str
-    is_id_chosen: bool
-    caller: Caller
-    trace_id: str | None = None
-    preference: Preference = NO_PREFERENCE
-
-
-class PredictReply(NamedTuple):
-    """The answer's bytes; a replay is the first answer's, with no counter moved.
-
-    timings: seconds of each of PHASES; of nothing in a replay. is_pending: the explanation comes
-    later; is_heeded: a worker was asked for it, so that a preference to wait for one counted.
-    evidence: where the record is: stored, spooled or none.
-    """
-
-    body: bytes
-    is_replay: bool
-    timings: tuple[float, ...] = ()
-    is_pending: bool = False
-    is_heeded: bool = False
-    evidence: str = "stored"
 
 
 @dataclass(frozen=True, slots=True)

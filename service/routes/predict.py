@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from schemas import Violation
+from service.calls import PredictCall, PredictReply
 from service.errors import InvalidRequestError, NotFoundError, ServiceError
 from service.http import context_of, read_json_body
-from service.predicting import PHASES, PredictCall, PredictReply
+from service.predicting import PHASES
 from service.prefer import parse_prefer
 from service.runtime import Runtime
 
