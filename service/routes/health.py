@@ -51,7 +51,7 @@ async def readyz(runtime: RuntimeDep) -> Response:
     elif runtime.models.refused:
         # An older version still answers; the one that was promoted could not be loaded.
         body = {"status": "degraded", "refused_models": sorted(runtime.models.refused)}
-    elif not is_writable:
+    elif not is_writable or _is_spooling(runtime):
         body = {"status": "degraded", "reason": SPOOLING}
     elif runtime.sequencing is not None and runtime.sequencing.troubles:
         troubles = runtime.sequencing.troubles.values()
@@ -76,6 +76,12 @@ def _unready_reason(runtime: Runtime, *, is_writable: bool) -> str | None:
     if not is_writable and not _can_do_without_store(runtime):
         return "the evidence store is not writable"
     return None
+
+
+def _is_spooling(runtime: Runtime) -> bool:
+    """A full disk may take a probe and no record."""
+    spool = runtime.evidence.spool
+    return spool is not None and spool.is_needed
 
 
 def _can_do_without_store(runtime: Runtime) -> bool:
