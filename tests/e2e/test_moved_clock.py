@@ -128,7 +128,7 @@ def test_a_pending_explanation_outlives_a_jump_and_says_so(
             wait_until(lambda: timeouts(client) == (shift > 0), seconds=20)
             assert client.get(path).json()["explanation"]["status"] == "pending"
             with running_worker(data_dir, valkey.url, env):
-                wait_until(lambda: status_of(client, path) != "pending", seconds=60)
+                wait_until(lambda: status_of(client, path) != "pending", seconds=180)
             assert status_of(client, path) == "complete"
         finally:
             server.close()
