@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 MAX_VIOLATIONS = 100
 """A problem lists at most this many."""
@@ -44,6 +44,13 @@ class Problem(BaseModel):
     instance: str
     request_id: str
     errors: list[Violation]
+    record_status: Annotated[
+        str | None, Field(description="410: `erased`, `expired` or `erasing until <date>`.")
+    ] = None
+    erased_at: Annotated[str | None, Field(description="410: when, in UTC.")] = None
+    header: Annotated[
+        dict[str, Any] | None, Field(description="410: the record's header, which is left.")
+    ] = None
 
 
 def json_pointer(*tokens: str | int) -> str:

@@ -1,7 +1,7 @@
 """The bytes of answers and records: encoded once, then stored, hashed and served as they are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -12,10 +12,10 @@ import orjson
 from explainers.base import FloatArray, Level, Values
 from service.evidence import Lane, Parts, Status, laid_out
 from service.explaining import ExplainedPart
+from service.provenance import Taken, provenance_of
 from service.registry import RegisteredModel
 from service.registry.card import CAVEAT
 from service.registry.described import KnownVersion
-from service.registry.libraries import installed_libraries, service_version
 from service.registry.naming import class_text
 
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -23,6 +23,8 @@ PAYLOAD_HEAD = b'{"answer":'
 DEFAULT_TOP = 5
 
 NOT_ENCODED = "the explanation could not be written as JSON"
+
+NOBODY: Mapping[str, None] = {"worker": None}
 
 Priority = Literal["high", "low"]
 """Of a queued explanation: asked for by a request that waits, or by nobody in particular."""
@@ -64,6 +66,11 @@ class AnswerTemplates:
             output_names=explainer.output_names,
         )
 
+    def explained_by(self, model: RegisteredModel, config_digest: str) -> Self:
+        """The same, for explanations of this version by a method of that digest."""
+        provenance = orjson.dumps(provenance_of(model, config_digest=config_digest))[:-1]
+        return replace(self, provenance=provenance)
+
 
 def _head(
     lane: Lane, method: str | None, engine: str | None, *, spaces: bytes, is_exact: bool
@@ -80,20 +87,6 @@ def _spaces(model: KnownVersion) -> dict[str, object]:
         "link": explainer.link,
         "output_names": explainer.output_names,
         "feature_names": model.schema.names,
-    }
-
-
-def provenance_of(model: RegisteredModel) -> dict[str, object]:
-    """Digests and versions an auditor needs to find this model, schema and background again."""
-    manifest = model.manifest
-    return {
-        "model_digest": model.digest,
-        "artifact_digest": manifest.artifact.digest,
-        "schema_digest": manifest.schema_digest,
-        "background_digest": manifest.background.digest,
-        "explainer_config_digest": manifest.explainer.config_digest,
-        "library_versions": installed_libraries(),
-        "service_version": service_version(),
     }
 
 
@@ -272,8 +265,10 @@ def encode_other(  # noqa: PLR0913 (what it took stands beside what it is)
 
 
 ANSWER_PARTS = ("model", "predictions", "warnings", "explanation")
-COPIED_PARTS = ("instances", "fed", "outputs", "scores")
-"""Of a record's payload, what another explanation of the same prediction needs as it is."""
+COPIED_PARTS = ("instances", "fed", "outputs", "scores", "policy")
+"""Of a record's payload, what another explanation of the same prediction has as it is, if it is
+there: `policy` says what was decided.
+"""
 
 
 class Fragments(NamedTuple):
@@ -352,6 +347,7 @@ def encode_ask(
     *,
     method: str | None = None,
     is_counted: bool = True,
+    trace_id: str | None = None,
 ) -> bytes:
     """What must be known of a queued explanation beside the record's other parts.
 
@@ -363,6 +359,7 @@ def encode_ask(
         "priority": priority,
         "answer_by": answer_by,
         "is_counted": is_counted,
+        "trace_id": trace_id,
     }
     return orjson.dumps(ask, option=orjson.OPT_UTC_Z)
 
@@ -375,11 +372,11 @@ def encode_provenance(  # noqa: PLR0913 (what an auditor asks: who, when, where,
     completed_at: datetime,
     principal: str,
     seeds: Sequence[int] | None = None,
-    worker: str | None = None,
+    taken: Taken | None = None,
 ) -> bytes:
     """The version's constants with this request's lane, times, principal, seeds and worker."""
     own = {
-        "worker": worker,
+        **(NOBODY if taken is None else asdict(taken)),
         "seed": seeds,
         "lane": lane,
         "received_at": received_at,

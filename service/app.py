@@ -3,7 +3,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
@@ -26,9 +26,8 @@ from service.errors import (
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
-    UnavailableError,
 )
-from service.evidence import EvidenceError, EvidenceLog, Spooling, SpoolLimits
+from service.evidence import EvidenceError, Spooling, SpoolLimits
 from service.http import Edge, context_of, problem_response
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
@@ -36,18 +35,30 @@ from service.metrics import CommitCounts, LogCounts, Metrics, SpoolCounts
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
+from service.purges import PurgeJob
 from service.queue import JobQueue
 from service.queue.embedded import Embedded
 from service.queue_metrics import QueueMetrics
+from service.quotas import Quotas
 from service.registry import Registry
 from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
-from service.routes import documents, explanations, followups, health, ledger, models
+from service.routes import (
+    documents,
+    explanations,
+    followups,
+    health,
+    importance,
+    ledger,
+    models,
+    votes,
+)
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint, count_refusal
 from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
 from service.serving import ServedModels
 from service.settings import Settings
+from service.storing import evidence_log
 
 FOLLOW_SECONDS = 1.0
 YOUNG_OBJECTS = 10_000
@@ -98,7 +109,7 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for part in (explanations, followups, ledger, models, health, documents):
+    for part in (explanations, followups, votes, ledger, models, importance, health, documents):
         app.include_router(part.router)
     return app
 
@@ -170,11 +181,8 @@ async def _start(
         policies=policies,
     )
     await asyncio.to_thread(served.refresh)
-    try:
-        evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
-    except EvidenceError as error:
-        raise UnavailableError(f"evidence store: {error}") from error
-    opened.push_async_callback(evidence.close)
+    log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
+    evidence = await opened.enter_async_context(log_of_settings)
     spool = SpoolLimits(settings.spool, settings.spool_max_bytes)
     await evidence.start_spooling(Spooling(spool, observer=SpoolCounts(metrics)))
     log = Ledger(evidence.store, keyring)
@@ -183,7 +191,8 @@ async def _start(
     opened.push_async_callback(asyncio.to_thread, sequencing.close)
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
-    service = PredictService(served, evidence, keyring, delivery, _limits(settings))
+    quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
+    service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
     opened.callback(service.close)
     return Runtime(
         *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),
@@ -229,7 +238,9 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
     runtime.evidence.call_when_drained(outbox.look_back)
     if runtime.sequencing is not None:
         runtime.sequencing.start()
-    tasks = [asyncio.create_task(work) for work in (_follow(runtime), outbox.run())]
+    purges = PurgeJob(runtime.evidence, runtime.metrics)
+    works = (_follow(runtime), outbox.run(), purges.run(), runtime.accesses.run())
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
     finally:
@@ -237,6 +248,8 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(EvidenceError):
+            await runtime.accesses.tell_refusals()
 
 
 async def _follow(runtime: Runtime) -> None:

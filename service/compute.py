@@ -56,7 +56,14 @@ of what tasks will need. False: there is nothing left at the moment.
 
 
 class NotHereError(Exception):
-    """Raised by a ComputeJob whose worker lacks what the task needs; another one may have it."""
+    """Raised by a ComputeJob whose worker lacks what the task needs; another one may have it.
+
+    kind: of the error for which it refused what it has, None where it has nothing.
+    """
+
+    def __init__(self, reason: str, *, kind: str | None = None) -> None:
+        super().__init__(reason)
+        self.kind = kind
 
 
 class ChildLostError(Exception):
@@ -93,9 +100,10 @@ class Raised:
 
 @dataclass(frozen=True, slots=True)
 class NotHere:
-    """A task another worker must do."""
+    """A task another worker must do; kind: see NotHereError."""
 
     reason: str
+    kind: str | None = None
 
 
 Reply = Progress | Finished | Raised | NotHere
@@ -215,7 +223,7 @@ class Child:
         if "finished" in head:
             return Finished(body, *head["finished"])
         if "not_here" in head:
-            return NotHere(head["not_here"])
+            return NotHere(*head["not_here"])
         return Raised(*head["raised"])
 
     async def kill(self) -> int:
@@ -308,7 +316,7 @@ class _Serving:
         try:
             result = self._function(task, self._tell)
         except NotHereError as error:
-            self._send({"not_here": str(error)})
+            self._send({"not_here": [str(error), error.kind]})
         except Exception as error:  # noqa: BLE001 - one task's failure is no other's
             self._send({"raised": [type(error).__name__, place_of(error)]})
         else:

@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,11 +15,21 @@ from explainers.base import Explainer, ExplainerError, IntArray
 from explainers.sampled.calls import telling_of_calls
 from service import answers
 from service.answers import AnswerTemplates, Ranked, strongest
+from service.canary import Check, Opinion, is_check, second_opinion
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
-from service.errors import CommandError
-from service.explaining import Explained, ExplainedPart, Tally, explain_rows, failure_of
+from service.errors import CommandError, UnknownError
+from service.explaining import (
+    BROKEN_FIRST,
+    Explained,
+    ExplainedPart,
+    Tally,
+    encode_checks,
+    explain_rows,
+    failure_of,
+)
 from service.logs import log, place_of
+from service.methods import config_digest
 from service.models.base import Served
 from service.ondemand import Extras, PairedExplainer, explain_otherwise, explainer_by
 from service.registry import RegisteredModel, Registry
@@ -34,10 +45,13 @@ ROWS_AT_ONCE = 64
 
 
 def compute_task(task: bytes, tell: OnProgress) -> bytes:
-    """What the child does: `Task` in, `Finished` out, both encoded. Settings: the environment's.
+    """What the child does: `Task` in, `Finished` out, both encoded; or a canary's check and what it
+    found. Settings: the environment's.
 
     Raises NotHereError where this registry lacks the task's version, or has another of its name.
     """
+    if is_check(task):
+        return _computer().check(Check.from_bytes(task), tell).to_bytes()
     return _computer().compute(Task.from_bytes(task), tell).to_bytes()
 
 
@@ -86,15 +100,22 @@ class Computer:
 
         Raises NotHereError as `compute_task` does.
         """
-        pulse = _Pulse(on_progress, len(task.fed))
-        with telling_of_calls(pulse.beat):
+        # Golden values are explained again: a model that is slow shows that loading goes on.
+        with telling_of_calls(_Pulse(on_progress, len(task.fed)).beat):
             model, templates = self._version(task)
-            # Loading has the time limit to itself: on a busy machine it takes long enough.
-            pulse.beat()
-            computed = _computed(model, templates, task, pulse)
-        return _finished(model, templates, task, computed)
+        return explain_task(model, templates, task, on_progress)
 
-    def _version(self, task: Task) -> tuple[RegisteredModel, AnswerTemplates]:
+    def check(self, check: Check, on_progress: OnProgress) -> Opinion:
+        """Have a second engine say what a stored explanation should be.
+
+        Raises NotHereError as `compute_task` does, and what the second engine raises.
+        """
+        pulse = _Pulse(on_progress, len(check.fed))
+        with telling_of_calls(pulse.beat):
+            model, _ = self._version(check)
+            return second_opinion(model, check)
+
+    def _version(self, task: Task | Check) -> tuple[RegisteredModel, AnswerTemplates]:
         model, templates = self._loaded(task.model, task.version)
         if model.digest != task.digest:
             raise NotHereError(f"{task.model}/{task.version} is not {task.digest} here")
@@ -105,13 +126,28 @@ class Computer:
         if key not in self._kept:
             try:
                 model = self.registry.load(*key, for_worker=True)
+            except UnknownError as error:
+                raise NotHereError(str(error)) from error
             except (CommandError, ValueError) as error:
-                raise NotHereError(f"{name}/{version}: {error}") from error
+                kind = type(error).__name__
+                raise NotHereError(f"{name}/{version}: {error}", kind=kind) from error
             self._kept[key] = (model, AnswerTemplates.of(model))
             while len(self._kept) > VERSIONS_KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]
+
+
+def explain_task(
+    model: RegisteredModel, templates: AnswerTemplates, task: Task, on_progress: OnProgress
+) -> Finished:
+    """`Computer.compute` with a version that is loaded, whatever its digest."""
+    pulse = _Pulse(on_progress, len(task.fed))
+    # Loading has had the time limit to itself: on a busy machine it takes long enough.
+    pulse.beat()
+    with telling_of_calls(pulse.beat):
+        computed = _computed(model, templates, task, pulse)
+    return _finished(model, templates, task, computed)
 
 
 @dataclass(slots=True)
@@ -143,6 +179,8 @@ class _Computed(NamedTuple):
     seeds: list[int] | None = None
     engine: str | None = None
     is_exact: bool | None = None
+    kept: Sequence[str] = BROKEN_FIRST
+    """The invariants that apply to it."""
 
 
 def _computed(
@@ -238,7 +276,7 @@ def _otherwise(model: RegisteredModel, _: AnswerTemplates, task: Task, pulse: _P
         duration_seconds=time.perf_counter() - start,
     )
     tally = Tally([], None, True, spent, found.model_evaluations)  # noqa: FBT003 - is_explained
-    return _Computed(explanation, None, tally, found.seeds)
+    return _Computed(explanation, None, tally, found.seeds, kept=("finite",))
 
 
 def _failed(
@@ -256,12 +294,15 @@ def _finished(
 ) -> Finished:
     completed_at = datetime.now(UTC)
     method = task.method or model.manifest.explainer.method or "none"
+    digest = config_digest(model, task.method)
     constants = header_constants(
         model,
         method=method,
+        config_digest=digest,
         engine=computed.engine,
         is_exact=computed.is_exact,
         policy_version=task.policy_version,
+        retention_class=task.retention_class,
     )
     return Finished(
         status="complete" if computed.reason is None else "failed",
@@ -272,14 +313,15 @@ def _finished(
         rows=len(task.fed),
         completed_at=completed_at,
         explanation=computed.explanation,
+        checks=encode_checks(computed.reason, kept=computed.kept),
         provenance=answers.encode_provenance(
-            templates,
+            templates.explained_by(model, digest),
             lane="queued",
             received_at=task.received_at,
             completed_at=completed_at,
             principal=task.principal,
             seeds=computed.seeds,
-            worker=task.worker,
+            taken=task.taken,
         ),
         header=orjson.dumps(constants),
     )

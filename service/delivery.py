@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -61,6 +62,16 @@ class Delivery:
             log.warning("explanation_left_pending", request_id=job.request_id, reason=str(error))
             return isinstance(error, QueueAwayError) and self.queue.is_available
         return True
+
+    async def submit_canary(self, event: DecisionEvent, digest: str) -> None:
+        """Queue a check of an inline explanation, while the queue is at most half full: checks are
+        never in the way of explanations, and one that is lost is no loss.
+        """
+        if self.queue is None or 2 * self.queue.depth > self.max_queue:
+            return
+        job = replace(job_of(event, digest, priority="low"), kind="canary")
+        with suppress(QueueError):
+            await self.queue.submit(job)
 
     async def deliver(self, event: DecisionEvent, job: Job, seconds: float) -> bytes | None:
         """Queue a job and return the answer with its explanation, if it is final in time.

@@ -1,10 +1,12 @@
 """The end of a pending explanation without a result: cancelled, failed, or given up."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import orjson
 
 from service.evidence import Ending, FinalEvent, HeaderTemplate, Record, final_payload
+from service.provenance import Taken
 
 CANCELLED = "cancelled by "
 """How the reason of an explanation begins that somebody called off."""
@@ -17,9 +19,10 @@ def failed_final(
     outcome: Ending,
     actor: str,
     auth_method: str = "none",
+    taken: Taken | None = None,
 ) -> FinalEvent:
     """The final event that says why there is no explanation, made of the record's own pieces, so
-    that its model need not be there.
+    that its model need not be there. taken: the worker that gave it up.
     """
     decision, completed_at = record.decision, datetime.now(UTC)
     explanation = orjson.loads(decision.part("explanation")) | {
@@ -27,6 +30,7 @@ def failed_final(
         "reason": reason,
     }
     provenance = orjson.loads(decision.part("provenance")) | {"completed_at": completed_at}
+    provenance |= {} if taken is None else asdict(taken)
     payload, parts = final_payload(
         orjson.dumps(explanation), orjson.dumps(provenance, option=orjson.OPT_UTC_Z)
     )

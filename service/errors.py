@@ -2,20 +2,23 @@
 
 ServiceError
 ├── 400 BadHeaderError, NotJsonError, MalformedRequestError
-├── 401 UnauthenticatedError          403 ForbiddenError
-├── 404 NotFoundError                 405 MethodNotAllowedError
-├── 408 SlowRequestError
-├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError
+├── 401 UnauthenticatedError          403 ForbiddenError, QuarantinedError
+├── 404 NotFoundError, ModelDisabledError
+├── 405 MethodNotAllowedError         408 SlowRequestError
+├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError, VersionGoneError
+├── 410 GoneError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
-├── 422 InvalidRequestError           431 HeadTooLargeError
+├── 422 InvalidRequestError           429 QuotaExceededError
+├── 431 HeadTooLargeError
 ├── 500 PredictionError, InternalError
-└── 503 StoreAwayError, SpooledError, OverloadedError, QueueLimitError
+└── 503 StoreAwayError, SpooledError, OverloadedError, QueueLimitError, ReplayFailedError
 CommandError (exit code on the class)
 ├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 from schemas import Violation
@@ -26,7 +29,12 @@ class ServiceError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
+
+    members: Mapping[str, object] = MappingProxyType({})
+    """What else its problem document says."""
+
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, detail: str = "", *, errors: Sequence[Violation] = ()) -> None:
         super().__init__(detail or self.title())
@@ -73,11 +81,31 @@ class ForbiddenError(ServiceError):
     code = "forbidden"
 
 
+class QuarantinedError(ServiceError):
+    """The record is in quarantine: it is kept, and nobody may read it."""
+
+    status = 403
+    code = "quarantined"
+
+
+class GoneError(ServiceError):
+    """The record has been erased; its header and its proof are left."""
+
+    status = 410
+    code = "erased"
+
+
 class NotFoundError(ServiceError):
     """There is nothing here under this name."""
 
     status = 404
     code = "not_found"
+
+
+class ModelDisabledError(NotFoundError):
+    """This model has been disabled."""
+
+    code = "model_disabled"
 
 
 class MethodNotAllowedError(ServiceError):
@@ -116,6 +144,13 @@ class AlreadyFinalError(ServiceError):
     code = "already_final"
 
 
+class VersionGoneError(ServiceError):
+    """The version that answered is not in the registry any more."""
+
+    status = 409
+    code = "version_gone"
+
+
 class NotSequencedError(ServiceError):
     """The record is stored, but the next signed checkpoint is still to come."""
 
@@ -150,6 +185,17 @@ class InvalidRequestError(ServiceError):
 
     status = 422
     code = "invalid_content"
+
+
+class QuotaExceededError(ServiceError):
+    """This key's quota is used up; retry later."""
+
+    status = 429
+    code = "quota_exceeded"
+
+    def __init__(self, detail: str = "", *, seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = seconds
 
 
 class HeadTooLargeError(ServiceError):
@@ -198,6 +244,14 @@ class QueueLimitError(ServiceError):
 
     status = 503
     code = "queue_full"
+    retry_after_seconds = 5
+
+
+class ReplayFailedError(ServiceError):
+    """The replay did not come to its end; `explaind replay` may take as long as it needs."""
+
+    status = 503
+    code = "replay_failed"
     retry_after_seconds = 5
 
 

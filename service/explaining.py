@@ -7,12 +7,36 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
+import orjson
 
 from explainers.base import ExplainerError, Explanation, FloatArray, IntArray
 from service.logs import log, place_of
 from service.metrics import ModelMetrics
 from service.models.base import Served
 from service.registry import RegisteredModel
+
+BROKEN_FIRST = ("finite", "additivity", "link", "dummy", "names")
+"""The invariants of an explanation, in the order in which the first broken one is its reason."""
+
+GOLDEN = {"golden": "passed"}
+"""A version that does not come back to its golden values is not loaded, so it explains nothing."""
+
+PASSED = orjson.dumps(dict.fromkeys(BROKEN_FIRST, "passed") | GOLDEN)
+
+
+def encode_checks(reason: str | None, *, kept: Sequence[str] = BROKEN_FIRST) -> bytes:
+    """What a record says of the invariants; null for those nothing is known of.
+
+    reason: why there is no explanation, if there is none; kept: the invariants that apply to it.
+    """
+    if reason is None and kept is BROKEN_FIRST:
+        return PASSED
+    first = BROKEN_FIRST.index(reason) if reason in BROKEN_FIRST else 0
+    known = kept if reason is None else BROKEN_FIRST[:first]
+    said = {name: "passed" if name in known else None for name in BROKEN_FIRST}
+    if reason in said:
+        said[reason] = "failed"
+    return orjson.dumps(said | GOLDEN)
 
 
 class ExplainedPart(NamedTuple):

@@ -60,6 +60,16 @@ class RequestContext:
         return None if value is None else value.decode("latin-1")
 
     @property
+    def has_body(self) -> bool:
+        """The client sends one, or says of what type the one is that it leaves out."""
+        sent = self.headers
+        return (
+            sent.get(b"content-length", b"0") != b"0"
+            or b"transfer-encoding" in sent
+            or b"content-type" in sent
+        )
+
+    @property
     def trace_id(self) -> str | None:
         """Of a W3C traceparent header; a malformed one counts as absent, as the standard says."""
         match = TRACEPARENT.fullmatch(self.headers.get(b"traceparent", b""))
@@ -180,15 +190,21 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
         "instance": f"urn:explaind:request:{request_id}",
         "request_id": request_id,
         "errors": error.errors,
+        **error.members,
     }
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", **error.headers}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if error.status == UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BodyTooLargeError):
         headers["Connection"] = "close"
-    return Response(orjson.dumps(document), error.status, headers, media_type=PROBLEM_TYPE)
+    return Response(
+        orjson.dumps(document, option=orjson.OPT_UTC_Z),
+        error.status,
+        headers,
+        media_type=PROBLEM_TYPE,
+    )
 
 
 async def respond(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

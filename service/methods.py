@@ -1,6 +1,9 @@
 """How a past prediction can be explained on demand, by which versions, and what that takes."""
 
 from collections.abc import Callable
+from dataclasses import asdict
+
+import orjson
 
 from explainers.base import UnsupportedModelError
 from explainers.sampled.calls import ROWS_PER_CALL, rows_called
@@ -12,6 +15,7 @@ from explainers.sampled.local_model import LocalModelConfig
 from explainers.sampled.permutation import PermutationConfig
 from schemas import Method
 from service.registry.described import KnownVersion
+from service.registry.layout import sha256_of
 
 MOST_PAIRS = 1_000_000
 """Numbers of one record's interactions: each takes about 20 bytes, in memory several times."""
@@ -83,6 +87,36 @@ def sampling_config(version: KnownVersion) -> PermutationConfig:
         version.manifest.background.rows,
         seconds_per_row=seconds_per_row(version),
     )
+
+
+def config_digest(version: KnownVersion, method: str | None) -> str:
+    """Of what an explanation by that method is computed with: method, parameters and budget, over
+    which background; the version's own for its own method, or None.
+    """
+    own = version.manifest.explainer
+    if method is None or method == own.method:
+        return own.config_digest
+    config = {
+        "method": method,
+        "output_space": own.output_space,
+        "background": version.manifest.background.digest,
+        "trees_used": version.manifest.artifact.trees_used,
+        "parameters": _parameters(version, method),
+    }
+    return sha256_of(orjson.dumps(config))
+
+
+def _parameters(version: KnownVersion, method: str) -> dict[str, object]:
+    sampling = asdict(sampling_config(version))
+    known: dict[str, dict[str, object]] = {
+        "permutation": sampling,
+        "exact": {"rows_per_call": sampling["rows_per_call"]},
+        "kernel": asdict(KernelConfig()),
+        "interactions": {"of": version.manifest.explainer.config_digest},
+        "lime": asdict(LocalModelConfig()),
+        "integrated_gradients": {"steps": STEPS, "baseline": "mean of the background"},
+    }
+    return known[method]
 
 
 def seconds_per_row(version: KnownVersion) -> float:

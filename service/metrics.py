@@ -19,12 +19,14 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
+GAP_BUCKETS = tuple(10.0**power for power in range(-12, 1))
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
+RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
 PREDICTION_OUTCOMES = ("ok", "invalid", "error")
-INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden")
+INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden", "canary")
 FREQUENT_ERRORS = (
     ("validate", "content"),
     ("explain", "explainer"),
@@ -57,6 +59,7 @@ class ModelMetrics:
     checks: dict[str, Counter]
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
+    canary_gap: Histogram
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
@@ -77,6 +80,7 @@ class Metrics:
     checks: Counter = field(init=False)
     error_ratio: Histogram = field(init=False)
     invariant_failures: Counter = field(init=False)
+    canary_gap: Histogram = field(init=False)
     payload_size: Histogram = field(init=False)
     cpu_seconds: Counter = field(init=False)
     model_evaluations: Counter = field(init=False)
@@ -88,6 +92,12 @@ class Metrics:
     http_active_now: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METHODS, 0))
     """Requests being answered by method, changed on the event loop only."""
 
+    purged: Counter = field(init=False)
+    purge_held: Gauge = field(init=False)
+    purged_at: Gauge = field(init=False)
+    privacy_scans: Counter = field(init=False)
+    privacy_findings: Counter = field(init=False)
+    feedback_rating: Histogram = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -96,6 +106,8 @@ class Metrics:
         self._make_explanations()
         self._make_checks()
         self._make_audit()
+        self._make_purge()
+        self._make_people()
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -179,6 +191,12 @@ class Metrics:
             "Invariants an explanation broke",
             *("model", "method", "invariant"),
         )
+        self.canary_gap = self._histogram(
+            "explain_canary_gap_ratio",
+            "Relative gap between served attributions and a second engine's",
+            GAP_BUCKETS,
+            *("model", "method"),
+        )
 
     def _make_audit(self) -> None:
         self.audit_writes = self._counter(
@@ -203,7 +221,8 @@ class Metrics:
                 family.labels(BACKEND, outcome)
         for outcome in SPOOL_OUTCOMES:
             self.audit_writes.labels(SPOOL, outcome)
-        self.audit_reads.labels(BACKEND, "not_found")
+        for outcome in ("not_found", "gone"):
+            self.audit_reads.labels(BACKEND, outcome)
         for backend in (BACKEND, SPOOL):
             self.audit_write_duration.labels(backend)
         for backend in (BACKEND, LOG_BACKEND, SPOOL):
@@ -215,6 +234,30 @@ class Metrics:
             "explain_model_info",
             "The versions being served",
             *("model", "version", "alias", "method", "digest"),
+        )
+
+    def _make_purge(self) -> None:
+        self.purged = self._counter(
+            "explain_records_purged", "Expired records destroyed by this process", "model"
+        )
+        self.purge_held = self._gauge(
+            "explain_purge_held_records", "Expired records that a hold keeps, at the last purge"
+        )
+        self.purged_at = self._gauge(
+            "explain_purge_last_success_timestamp_seconds", "When the last purge was complete"
+        )
+
+    def _make_people(self) -> None:
+        self.privacy_scans = self._counter(
+            "explain_privacy_scans", "Texts searched for personal data", "detector", "outcome"
+        )
+        self.privacy_findings = self._counter(
+            "explain_privacy_findings",
+            "Personal data found, and what was done about it",
+            *("detector", "entity", "action"),
+        )
+        self.feedback_rating = self._histogram(
+            "explain_feedback_rating", "Ratings of explanations", RATINGS, "model"
         )
 
     def ended(self, model: str, outcome: str, *, was_counted: bool) -> None:
@@ -229,6 +272,8 @@ class Metrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
+        self.purged.labels(model)
+        self.feedback_rating.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},
@@ -244,6 +289,7 @@ class Metrics:
             invariant_failures={
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
+            canary_gap=self.canary_gap.labels(model, method),
             cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in LANES},
             model_evaluations={
                 lane: self.model_evaluations.labels(model, method, lane) for lane in LANES

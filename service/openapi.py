@@ -11,22 +11,26 @@ from fastapi.routing import iter_route_contexts
 from schemas import Problem, answer_schema, document_schema, predict_request_schema
 from service.errors import NotFoundError
 from service.http import PROBLEM_TYPE, REQUEST_ID
+from service.registry import RegisteredModel
+from service.registry.personal import shown_schema
 from service.serving import ServedModel, ServedModels
 
 KEY = "api_key"
 PROBLEMS = {
     "400": "Not strict JSON, a malformed header, or no HTTP at all",
     "401": "A valid API key is needed",
-    "403": "The key lacks the scope",
+    "403": "The key lacks the scope, or the record is in quarantine",
     "404": "No such path, model or record",
     "405": "Another method than Allow names",
     "408": "The request did not arrive in time",
     "409": "The request ID names another request, or the same one is still in flight; or it is "
     "too late to call off, or too early for a proof",
+    "410": "The record was erased or has expired; its header is in the problem",
     "413": "Body too large",
     "415": "Not application/json",
     "421": "A host name this service does not answer to",
     "422": "The content does not fit the model's schema",
+    "429": "The key's quota is used up; the same request passes after Retry-After",
     "431": "The head of the request is too large",
     "503": "The evidence store is unavailable, or the queue full; retry after Retry-After",
 }
@@ -82,7 +86,7 @@ HEADERS: dict[str, dict[str, object]] = {
     },
 }
 ANSWER_HEADERS = tuple(name for name in HEADERS if name not in ("X-Request-ID", "Retry-After"))
-RETRIED = ("409", "503")
+RETRIED = ("409", "429", "503")
 
 
 def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) -> dict[str, Any]:
@@ -154,7 +158,7 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": predict_request_schema(model.schema, example),
+                    "schema": _request_schema(model, example),
                     "example": example,
                 }
             },
@@ -167,6 +171,13 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
             }
         },
     }
+
+
+def _request_schema(model: RegisteredModel, example: dict[str, object]) -> dict[str, Any]:
+    schema: dict[str, Any] = predict_request_schema(model.schema, example)
+    instances = schema["properties"]["instances"]
+    instances["items"] = shown_schema(instances["items"], model.personal_levels)
+    return schema
 
 
 def _parameters(n_columns: int) -> list[dict[str, object]]:

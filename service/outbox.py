@@ -214,4 +214,5 @@ def _job(pending: PendingRequest) -> Job:
         priority=pending.priority,
         received_us=microseconds(pending.received_at),
         method=pending.method,
+        trace_id=pending.trace_id,
     )

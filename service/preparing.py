@@ -15,7 +15,7 @@ from service.answers import Facts, Fragments, Priority, Ranked, strongest
 from service.auth import Caller
 from service.errors import PredictionError
 from service.evidence import DecisionEvent, Status
-from service.explaining import Explained, ExplainedPart, explain_rows
+from service.explaining import Explained, ExplainedPart, encode_checks, explain_rows
 from service.logs import log, place_of
 from service.models.base import Served
 from service.planning import LEFT_OUT, NOTHING, QUEUED, SHED, Plan
@@ -95,6 +95,9 @@ class Prepared(NamedTuple):
 
     unasked: DecisionEvent | None = None
     """The record of an explanation that policy wants and nobody asked for."""
+
+    is_canary: bool = False
+    """A second engine is to check its explanation later."""
 
 
 def run(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:
@@ -228,7 +231,8 @@ def _prepare(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | 
     can_explain = served.model.manifest.explainer.method is not None
     if ruling is not None and ruling.is_drawn and can_explain and not ask.explain:
         _, unasked, _ = _decision(served, ask.explained_unasked(served), own, ruling)
-    return Prepared(answer, event, own.part, size, ask.plan, unasked)
+    is_canary = ruling is not None and ruling.is_canary and event.status == "complete"
+    return Prepared(answer, event, own.part, size, ask.plan, unasked, is_canary)
 
 
 def _decision(
@@ -275,8 +279,14 @@ def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | No
     extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
     if ask.plan.lane == "queued":
         extras["ask"] = answers.encode_ask(
-            ask.top, ask.priority, ask.answer_by, is_counted=ask.is_counted
+            ask.top,
+            ask.priority,
+            ask.answer_by,
+            is_counted=ask.is_counted,
+            trace_id=ask.trace_id,
         )
+    elif own.part is not None:
+        extras["checks"] = encode_checks(own.part.reason)
     return Facts(
         *(ask.instances, provenance, ask.fingerprint, ask.body.codes, own.outputs, own.scores),
         extras=extras,

@@ -1,6 +1,7 @@
 """GET /explanations/{id}/proof: that a signed log has the events of a request."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from service.auth import Caller
 from service.errors import NotFoundError, NotSequencedError
@@ -9,10 +10,11 @@ from service.ledger import EVIDENCE, Checkpoint, Ledger, proven_line
 
 
 def proof_document(
-    store: EvidenceStore, ledger: Ledger, caller: Caller, request_id: str
+    store: EvidenceStore, ledger: Ledger, caller: Caller, request_id: str, *, opens: bool = True
 ) -> dict[str, object]:
     """The proof of all events of a request that this caller may read.
 
+    opens False: without the payloads, for a record that is not to be read any more.
     Raises NotFoundError, NotSequencedError while the last checkpoint lacks one of them, and
     EvidenceError.
     """
@@ -20,6 +22,8 @@ def proof_document(
     actors = [event.actor for event in events if event.event_type == "decision"]
     if not actors or not caller.may_read(actors[0]):
         raise NotFoundError("no record of this request ID can be read by this caller")
+    if not opens:
+        events = [replace(event, opening=None) for event in events]
     checkpoint = ledger.checkpoint()
     places = ledger.places(EVIDENCE.name, [event.event_id for event in events])
     seqs = [places.get(event.event_id) for event in events]

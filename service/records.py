@@ -13,13 +13,16 @@ EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 def record_document(record: Record) -> bytes:
     """GET /explanations/{id}: once final the same bytes every time, years later too, because the
-    pieces are the stored ones and only the request IDs and the time stand between them.
+    pieces are the stored ones and only the request IDs and the time stand between them. After the
+    erasure of one subject of several it says so, and what was his is null.
     """
     names = ("model", "instances", "predictions", "explanation", "provenance")
     decision = record.decision
     own = {"request_id": decision.request_id, "received_at": decision.received_at}
     if decision.parent_request_id is not None:
         own["parent_request_id"] = decision.parent_request_id
+    if decision.is_parted:
+        own["erased_in_part"] = True
     head = orjson.dumps(own, option=orjson.OPT_UTC_Z)
     pieces = b"".join(b',"%s":%s' % (name.encode(), record.part(name)) for name in names)
     return head[:-1] + pieces + b"}"

@@ -1,19 +1,25 @@
 """Everything with a lifetime, built once and handed down."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
+from service.accesses import AccessLog
 from service.auth import Authenticator
 from service.delivery import Delivery
 from service.evidence import EvidenceLog
 from service.followup import FollowUps
+from service.importance import Importances
 from service.ledger import Ledger, Sequencing
 from service.metrics import Metrics
 from service.predicting import PredictService
 from service.remote_metrics import JointRegistry
+from service.replays import Replays
 from service.serving import ServedModels
 from service.settings import Settings
+from service.views import Views
+from service.votes import VoteBox
 from service.watching import Watch
 
 Exposed = CollectorRegistry | JointRegistry
@@ -38,10 +44,30 @@ class Runtime:
     """None where nobody keeps the log: in rehearsals."""
 
     is_stopping: bool = False
+    accesses: AccessLog = field(init=False)
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)
+    views: Views = field(init=False)
+    votes: VoteBox = field(init=False)
+    importances: Importances = field(init=False)
+    replays: Replays = field(init=False)
 
     def __post_init__(self) -> None:
         self.delivery.is_stopping = lambda: self.is_stopping
-        self.watch = Watch(self.evidence, self.delivery.queue, self.metrics)
-        self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)
+        self.accesses = AccessLog(self.evidence, self.predicting.keyring)
+        self.watch = Watch(
+            self.evidence,
+            self.delivery.queue,
+            self.metrics,
+            self.accesses,
+            key_backup=timedelta(days=self.settings.key_backup_days),
+        )
+        self.views = Views(self.models)
+        predicting = self.predicting
+        self.follow_ups = FollowUps(
+            self.models, self.watch, self.delivery, predicting.keyring, predicting.quotas
+        )
+        self.votes = VoteBox(self.watch, self.metrics)
+        keyring, k = self.predicting.keyring, self.settings.k_anonymity
+        self.importances = Importances(self.evidence, keyring, k)
+        self.replays = Replays(self.watch, self.views, self.settings)

@@ -1,6 +1,7 @@
 """The process: one socket, one event loop, signals that end in an orderly stop."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from service.errors import (
     UnavailableError,
     UsageError,
 )
+from service.guards import CONTINUE, START, guarded
 from service.http import problem_response
 from service.logs import configure_logs, log
 from service.runtime import Runtime
@@ -45,7 +47,7 @@ class Ready:
 
 class _WholeAnswers:
     """A transport that sends an answer's head together with its body, which uvicorn writes one
-    after the other: a system call less, and the client wakes once.
+    after the other: a system call less, and the client wakes once. Heads get their guards here.
     """
 
     __slots__ = ("_head", "_loop", "_transport")
@@ -60,6 +62,9 @@ class _WholeAnswers:
         if self._head:
             data, self._head = self._head + data, b""
             self._transport.write(data)
+        elif data.startswith(START) and not data.startswith(CONTINUE):
+            self._head = guarded(data)
+            self._loop.call_soon(self._flush)
         else:
             self._head = data
             self._loop.call_soon(self._flush)
@@ -223,7 +228,7 @@ def run_server(
     host, port = settings.host, listener.getsockname()[1]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     server.on_ready = lambda: on_ready(Ready(url, stop))
-    with listener:
+    with listener, contextlib.suppress(SystemExit):  # uvicorn's own code for a start that failed
         server.run(sockets=[listener])
     if not server.started:
         error = getattr(app.state, "startup_error", None)

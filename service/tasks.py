@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import orjson
@@ -13,6 +13,7 @@ from service.evidence import FinalEvent, HeaderTemplate, Record, final_payload
 from service.explaining import Tally, count
 from service.metrics import ModelMetrics
 from service.models.base import Served
+from service.provenance import Taken
 from service.secrets import Keyring
 
 
@@ -37,8 +38,9 @@ class Task:
     scores: Sequence[Sequence[float]]
     received_at: datetime
     principal: str
-    worker: str
+    taken: Taken
     policy_version: str | None
+    retention_class: str
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -49,6 +51,7 @@ class Task:
         """What `to_bytes` gave."""
         fields = orjson.loads(data)
         fields["received_at"] = datetime.fromisoformat(fields["received_at"]).astimezone(UTC)
+        fields["taken"] = Taken(**fields["taken"])
         return cls(**fields)
 
     @property
@@ -78,11 +81,12 @@ class Finished:
     rows: int
     completed_at: datetime
     explanation: bytes
+    checks: bytes
     provenance: bytes
     header: bytes
 
     def to_bytes(self) -> bytes:
-        """Four lines, each JSON: nothing that orjson writes has a line break."""
+        """Five lines, each JSON: nothing that orjson writes has a line break."""
         facts = {
             "status": self.status,
             "reason": self.reason,
@@ -93,12 +97,12 @@ class Finished:
             "completed_at": self.completed_at,
         }
         first = orjson.dumps(facts, option=orjson.OPT_SERIALIZE_NUMPY)
-        return b"\n".join([first, self.explanation, self.provenance, self.header])
+        return b"\n".join([first, self.explanation, self.checks, self.provenance, self.header])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """What `to_bytes` gave."""
-        first, explanation, provenance, header = data.split(b"\n")
+        first, explanation, checks, provenance, header = data.split(b"\n")
         facts = orjson.loads(first)
         moment = datetime.fromisoformat(facts.pop("completed_at")).astimezone(UTC)
         additivity, *others = facts.pop("tally")
@@ -108,19 +112,47 @@ class Finished:
             tally=tally,
             completed_at=moment,
             explanation=explanation,
+            checks=checks,
             provenance=provenance,
             header=header,
         )
 
 
-def task_of(record: Record, keyring: Keyring, *, worker: str) -> Task:
+class Asked(Protocol):
+    """A stored decision whose explanation was queued."""
+
+    @property
+    def tenant(self) -> str: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def actor(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def received_at(self) -> datetime: ...
+    @property
+    def header(self) -> bytes: ...
+    def part(self, name: str) -> bytes:
+        """The exact bytes stored under that name."""
+        ...
+
+
+def task_of(record: Record, keyring: Keyring, *, taken: Taken) -> Task:
     """What a stored record asks to be explained. Seeds come from the instances alone."""
-    decision = record.decision
+    return asked_of(record.decision, keyring, taken=taken)
+
+
+def asked_of(decision: Asked, keyring: Keyring, *, taken: Taken) -> Task:
+    """`task_of` of a decision without what followed."""
     parts = {
         name: orjson.loads(decision.part(name))
         for name in ("ask", "model", "instances", "fed", "outputs", "scores")
     }
     digest: str = parts["model"]["digest"]
+    header = orjson.loads(decision.header)
     return Task(
         request_id=decision.request_id,
         model=decision.model,
@@ -138,15 +170,16 @@ def task_of(record: Record, keyring: Keyring, *, worker: str) -> Task:
         scores=parts["scores"],
         received_at=decision.received_at,
         principal=decision.actor,
-        worker=worker,
-        policy_version=orjson.loads(decision.header)["policy_version"],
+        taken=taken,
+        policy_version=header["policy_version"],
+        retention_class=header["retention_class"],
     )
 
 
 def final_event(record: Record, finished: Finished) -> FinalEvent:
     """The event that ends a pending record."""
     decision = record.decision
-    payload, parts = final_payload(finished.explanation, finished.provenance)
+    payload, parts = final_payload(finished.explanation, finished.provenance, finished.checks)
     retention = decision.template.retention
     return FinalEvent(
         template=HeaderTemplate.of_json(finished.header, retention=retention),

@@ -3,13 +3,30 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from time import monotonic
 from typing import Protocol
 
+from service.accesses import AccessKind, AccessLog
 from service.auth import Caller
-from service.errors import NotFoundError, SpooledError, StoreAwayError
-from service.evidence import EvidenceError, EvidenceLog, Record, RequestKey
+from service.disposal import check_not_expired, refusal_of
+from service.errors import (
+    GoneError,
+    NotFoundError,
+    QuarantinedError,
+    ServiceError,
+    SpooledError,
+    StoreAwayError,
+)
+from service.evidence import (
+    EvidenceError,
+    EvidenceLog,
+    InQuarantineError,
+    Record,
+    RequestKey,
+    WithheldError,
+)
 from service.http import REQUEST_ID
 from service.metrics import BACKEND, Metrics
 from service.queue import JobQueue, Notice
@@ -62,25 +79,69 @@ class Watch:
     evidence: EvidenceLog
     queue: JobQueue | None
     metrics: Metrics
+    accesses: AccessLog
+    key_backup: timedelta = timedelta(0)
     followed: int = 0
 
-    async def find(self, caller: Caller, request_id: str) -> Record:
-        """A record the caller may read: his own, or with the scope audit his tenant's.
+    async def find(
+        self, caller: Caller, request_id: str, *, what: AccessKind | None = "read"
+    ) -> Record:
+        """A record the caller may read: his own, or with the scope audit his tenant's. Who reads
+        what another made is written down first, as `what`; None where nothing of it is shown.
 
-        Raises NotFoundError, StoreAwayError, SpooledError.
+        Raises NotFoundError, GoneError, QuarantinedError, StoreAwayError, SpooledError.
         """
-        reads = self.metrics.audit_reads
         if not REQUEST_ID.fullmatch(request_id):
-            raise NotFoundError("this can be no request ID")
-        record = await self._read(caller.tenant, request_id)
+            raise self._unknown(caller, request_id, "this can be no request ID")
+        try:
+            record = await self._stored(caller.tenant, request_id)
+        except WithheldError as error:
+            raise self._refusal(caller, request_id, error) from None
         if record is None and self.evidence.holds(caller.tenant, request_id):
-            reads.labels(BACKEND, "error").inc()
+            self.metrics.audit_reads.labels(BACKEND, "error").inc()
             raise SpooledError
         if record is None or not caller.may_read(record.decision.actor):
-            reads.labels(BACKEND, "not_found").inc()
-            raise NotFoundError("no record of this request ID can be read by this caller")
-        reads.labels(BACKEND, "ok").inc()
+            raise self._unknown(caller, request_id)
+        check_not_expired(record)
+        if what is not None and record.decision.actor != caller.principal:
+            await self.accesses.note(caller, what, request_id)
+        self.metrics.audit_reads.labels(BACKEND, "ok").inc()
         return record
+
+    async def openable(self, caller: Caller, request_id: str) -> Record | None:
+        """The record whose proof the caller asks for; None once it was erased or has expired, when
+        its headers can still be proven. Otherwise as `find`.
+        """
+        try:
+            return await self.find(caller, request_id, what="proof")
+        except GoneError:
+            return None
+
+    def _refusal(self, caller: Caller, request_id: str, error: WithheldError) -> ServiceError:
+        if not caller.may_read(error.actor):
+            return self._unknown(caller, request_id)
+        if isinstance(error, InQuarantineError):
+            self.accesses.refused(caller, QuarantinedError.status, request_id)
+        self.metrics.audit_reads.labels(BACKEND, "gone").inc()
+        return refusal_of(error, self.key_backup)
+
+    def _unknown(
+        self,
+        caller: Caller,
+        request_id: str,
+        reason: str = "no record of this request ID can be read by this caller",
+    ) -> NotFoundError:
+        self.accesses.refused(caller, NotFoundError.status, request_id)
+        self.metrics.audit_reads.labels(BACKEND, "not_found").inc()
+        return NotFoundError(reason)
+
+    async def known(self, caller: Caller, request_id: str) -> Record:
+        """A record of the caller's tenant, whether or not he may read it: for what he says of it.
+
+        Raises as `find`.
+        """
+        auditing = replace(caller, scopes=caller.scopes | {"audit"})
+        return await self.find(auditing, request_id, what=None)
 
     async def until_final(self, record: Record, seconds: float, is_stopping: Stopping) -> Record:
         """The record as soon as it is final, or as it is after that many seconds.
@@ -162,7 +223,15 @@ class Watch:
 
     async def _read(self, tenant: str, request_id: str) -> Record | None:
         try:
+            return await self._stored(tenant, request_id)
+        except WithheldError as error:
+            raise refusal_of(error, self.key_backup) from None
+
+    async def _stored(self, tenant: str, request_id: str) -> Record | None:
+        try:
             return await self.evidence.record(tenant, request_id)
+        except WithheldError:
+            raise
         except EvidenceError:
             self.metrics.audit_reads.labels(BACKEND, "error").inc()
             raise StoreAwayError from None

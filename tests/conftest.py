@@ -2,9 +2,11 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres_server import new_database, running_postgres
 from tables import breast_cancer, mixed
 
 from service.compiling import choose_kernel_cache
@@ -52,3 +54,14 @@ def data_dir(tmp_path: Path, demo_registry: Path) -> Path:
     """A data directory of its own, serving `breast_cancer`."""
     shutil.copytree(demo_registry, tmp_path / "registry")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Path]:
+    with running_postgres() as directory:
+        yield directory
+
+
+@pytest.fixture
+def postgres_url(postgres: Path) -> str:
+    return new_database(postgres)

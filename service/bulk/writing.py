@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service.answers import provenance_of
 from service.errors import InvalidInputError, UnavailableError
 from service.evidence import Record
+from service.provenance import provenance_of
 from service.registry import RegisteredModel
 from service.registry.naming import class_text
 

@@ -3,13 +3,17 @@
 import typer
 
 from service.cli import (
+    accesses,
+    bundles,
     checkpoint,
     demo,
+    disposal,
     explain,
     keys,
     models,
     records,
     register,
+    replay,
     review,
     serve,
     worker,
@@ -28,7 +32,17 @@ app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("get")(records.get)
+app.command("export")(bundles.export)
+app.command("verify")(bundles.verify)
+app.command("replay")(replay.replay)
 app.command("review")(review.review)
+app.command("erase")(disposal.erase)
+app.command("hold")(disposal.hold)
+app.command("release")(disposal.release)
+app.command("holds")(disposal.holds)
+app.command("quarantine")(disposal.quarantine)
+app.command("purge")(disposal.purge)
+app.command("accesses")(accesses.accesses)
 app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

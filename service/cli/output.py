@@ -1,6 +1,7 @@
 """Results go to stdout, progress and text for people to stderr."""
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,11 @@ RegistryDir = Annotated[Path | None, typer.Option("--registry", help="Registry d
 DatabaseUrl = Annotated[str | None, typer.Option(help="Evidence database.")]
 RedisUrl = Annotated[str | None, typer.Option(help="Queue: Redis or Valkey, 7 or newer.")]
 SecretFile = Annotated[Path | None, typer.Option(help="32 bytes that all replicas share.")]
+Encryption = Annotated[bool | None, typer.Option(help="Encrypt stored payloads (default: yes).")]
+KeysDatabaseUrl = Annotated[str | None, typer.Option(help="Key store.")]
+KeyEncryptionKeyFile = Annotated[
+    Path | None, typer.Option(help="32 bytes that wrap the keys of the key store.")
+]
 PolicyPath = Annotated[Path | None, typer.Option(help="What is explained unasked, what never.")]
 LeaseSeconds = Annotated[
     float | None, typer.Option(help="Without a sign for so long, a worker's jobs run elsewhere.")
@@ -21,6 +27,7 @@ LeaseSeconds = Annotated[
 JobTimeLimitSeconds = Annotated[
     float | None, typer.Option(help="Longest time without progress before a job is killed.")
 ]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -39,3 +46,8 @@ def print_json(document: object) -> None:
     import orjson
 
     print_text(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z).decode())
+
+
+def utc(day: datetime | None) -> datetime | None:
+    """A day or time of the command line, which is in UTC."""
+    return None if day is None else day.replace(tzinfo=UTC)

@@ -15,17 +15,20 @@ def get(
     as_json: AsJson = False,  # noqa: ARG001 - nothing to choose: the stored bytes are JSON
 ) -> None:
     """Print a stored record: JSON with or without --json, the same bytes the API serves."""
-    from service.errors import UnavailableError, UnknownError
-    from service.evidence import EvidenceError, EvidenceStore
+    from service.accesses import at_the_machine, note
+    from service.errors import CheckFailedError, UnknownError
+    from service.evidence import WithheldError
     from service.records import record_document
     from service.settings import Settings
+    from service.storing import evidence_store
 
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
-    try:
-        with EvidenceStore.open(settings.database_url) as store:
+    with evidence_store(settings) as store:
+        try:
             stored = store.record(tenant, request_id)
-    except EvidenceError as error:
-        raise UnavailableError(str(error)) from error
-    if stored is None:
-        raise UnknownError(f"there is no record of request {request_id}")
+        except WithheldError as error:
+            raise CheckFailedError(str(error)) from None
+        if stored is None:
+            raise UnknownError(f"there is no record of request {request_id}")
+        note(store, at_the_machine("read", tenant, request_id))
     print_text(record_document(stored).decode())

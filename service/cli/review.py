@@ -1,6 +1,5 @@
 """`explaind review`."""
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,17 +8,17 @@ from service.cli.output import (
     AsJson,
     DatabaseUrl,
     DataDir,
+    Day,
     PolicyPath,
     SecretFile,
     print_json,
     print_text,
     say,
+    utc,
 )
 
 if TYPE_CHECKING:
     from service.settings import Settings
-
-Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])]
 
 
 def review(
@@ -34,11 +33,10 @@ def review(
     as_json: AsJson = False,
 ) -> None:
     """Print explained requests drawn uniformly for human review, in the order of the draw."""
-    from service.errors import UnavailableError
-    from service.evidence import EvidenceError, EvidenceStore
     from service.records import review_document, review_period
     from service.secrets import Keyring, review_rank
     from service.settings import Settings
+    from service.storing import evidence_store
 
     settings = Settings.load(
         data_dir=data_dir,
@@ -48,13 +46,10 @@ def review(
     )
     _check_name(settings, name)
     size = _size(settings, name)
-    period = review_period(_utc(since), _utc(until))
+    period = review_period(utc(since), utc(until))
     rank = review_rank(Keyring.open(settings.secret_file), tenant, name)
-    try:
-        with EvidenceStore.open(settings.database_url) as store:
-            items = store.sample(tenant, name, period=period, size=size, rank=rank)
-    except EvidenceError as error:
-        raise UnavailableError(str(error)) from error
+    with evidence_store(settings) as store:
+        items = store.sample(tenant, name, period=period, size=size, rank=rank)
     if as_json:
         print_json(review_document(items, period=period, size=size))
         return
@@ -76,7 +71,3 @@ def _size(settings: "Settings", name: str) -> int:
 
     path = settings.policy_file
     return DEFAULT_REVIEW if path is None else PolicyFile.read(path).review_size(name)
-
-
-def _utc(day: datetime | None) -> datetime | None:
-    return None if day is None else day.replace(tzinfo=UTC)

@@ -5,10 +5,12 @@ from service.evidence.errors import (
     ErasedError,
     EventRefusedError,
     EvidenceError,
+    InQuarantineError,
     SchemaVersionError,
     StoreBusyError,
     StoreUnavailableError,
     UnreadablePayloadError,
+    WithheldError,
 )
 from service.evidence.events import (
     AnswerEvent,
@@ -27,14 +29,22 @@ from service.evidence.events import (
     laid_out,
 )
 from service.evidence.following import PendingRequest, Priority
-from service.evidence.listing import DecisionFilter, ListedDecision, Page
+from service.evidence.listing import DecisionFilter, ListedDecision, ListedStatus, Page
 from service.evidence.log import EvidenceLog
 from service.evidence.openings import Opening, ProvenEvent
-from service.evidence.reading import Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.reading import (
+    Hold,
+    Record,
+    RequestKey,
+    StoredDecision,
+    StoredFinal,
+    StoredVote,
+)
 from service.evidence.sealing import Sealer
 from service.evidence.spool import SpoolLimits
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
+from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent
 from service.evidence.writer import Answer, CommitObserver
 
 __all__ = [
@@ -52,13 +62,18 @@ __all__ = [
     "EvidenceError",
     "EvidenceLog",
     "EvidenceStore",
+    "FeedbackEvent",
     "FinalEvent",
     "FinalOutcome",
     "FinalStatus",
     "HeaderConstants",
     "HeaderTemplate",
+    "Hold",
+    "InQuarantineError",
+    "LabelEvent",
     "Lane",
     "ListedDecision",
+    "ListedStatus",
     "Opening",
     "OutcomeEvent",
     "Page",
@@ -78,7 +93,10 @@ __all__ = [
     "StoreUnavailableError",
     "StoredDecision",
     "StoredFinal",
+    "StoredVote",
     "UnreadablePayloadError",
+    "VoteEvent",
+    "WithheldError",
     "final_payload",
     "laid_out",
 ]

@@ -8,10 +8,10 @@ from typing import Protocol
 
 from service.evidence.errors import EventRefusedError, StoreBusyError, StoreUnavailableError
 from service.evidence.events import Event, idempotency_key
-from service.evidence.sealing import Sealed
+from service.evidence.sealing import Ready, Sealed
 from service.evidence.spool import Spool
 from service.evidence.store import AppendOutcome
-from service.evidence.writer import Answer, CommitObserver, GroupWriter, Pending
+from service.evidence.writer import Answer, CommitObserver, EventWriter, Pending
 from service.logs import log
 
 _SILENT = "it has not answered in time"
@@ -56,8 +56,8 @@ class BestEffort:
 
     def __init__(
         self,
-        store: GroupWriter,
-        spooling: GroupWriter,
+        store: EventWriter,
+        spooling: EventWriter,
         spool: Spool,
         *,
         observer: SpoolObserver | None = None,
@@ -138,7 +138,7 @@ class BestEffort:
 
     def _divert(self, claims: Sequence[_Claim]) -> None:
         loop = asyncio.get_running_loop()
-        spooled: list[Pending] = []
+        spooled: list[Pending[Sealed | Ready]] = []
         claims = [claim for claim in claims if not claim.is_diverted]
         for claim in claims:
             claim.is_diverted = True

@@ -20,7 +20,7 @@ from service.evidence.segments import Segment
 from service.evidence.spool import KEY, Spool, rows_of
 from service.evidence.store import AppendOutcome
 from service.evidence.tables import INSERTED_COLUMNS
-from service.evidence.writer import Answer, GroupWriter
+from service.evidence.writer import Answer, EventWriter
 from service.logs import log, place_of
 
 PAUSE_SECONDS = 0.5
@@ -40,7 +40,7 @@ class Drain:
     """Empties one process's spool, and tells when the store works again."""
 
     spool: Spool
-    store: GroupWriter
+    store: EventWriter
     best_effort: BestEffort
     is_writable: Callable[[], Awaitable[bool]]
     observer: SpoolObserver | None = None

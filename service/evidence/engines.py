@@ -73,6 +73,16 @@ def prepare(connection: Connection) -> None:
             )
 
 
+def check_version(connection: Connection) -> None:
+    """Raises SchemaVersionError unless the tables are those of this release."""
+    found = _schema_version(connection)
+    if found != str(SCHEMA_VERSION):
+        raise SchemaVersionError(
+            f"the evidence database has schema version {found}, not {SCHEMA_VERSION}: start this "
+            "release's service on it once, or run the release that made it"
+        )
+
+
 def bind_keys(connection: Connection, identity: str) -> None:
     """Note which key store the payloads are encrypted with.
 

@@ -1,5 +1,9 @@
 """What the evidence store raises; SQL errors never leave the package."""
 
+from datetime import datetime
+
+import orjson
+
 
 class EvidenceError(Exception):
     """Base of what this package raises.
@@ -10,7 +14,9 @@ class EvidenceError(Exception):
     ├── StoreBusyError          too many events already wait for the writer
     ├── SchemaVersionError      the database belongs to a newer release, or to nobody we know
     ├── UnreadablePayloadError  a stored payload has an encoding this release cannot open
-    ├── ErasedError             a payload was destroyed; its header is left
+    ├── WithheldError
+    │   ├── ErasedError         the record has been erased or purged; its header is left
+    │   └── InQuarantineError   the record is kept, and nobody may read it
     └── BadCursorError          a page cursor that this service did not make
     """
 
@@ -35,12 +41,32 @@ class UnreadablePayloadError(EvidenceError):
     """The stored payload has an encoding this release cannot open."""
 
 
-class ErasedError(EvidenceError):
-    """The payload was destroyed; header: the bytes that are left of the record."""
+class WithheldError(EvidenceError):
+    """There is a record, but it is not shown to anybody. header: its decision's."""
 
     def __init__(self, header: bytes) -> None:
-        super().__init__("the payload of this record was erased")
+        super().__init__((self.__doc__ or "").strip())
         self.header = header
+
+    @property
+    def actor(self) -> str:
+        """Who made it."""
+        return str(orjson.loads(self.header)["actor"])
+
+
+class ErasedError(WithheldError):
+    """The record has been erased."""
+
+    def __init__(
+        self, header: bytes, *, kind: str | None = None, at: datetime | None = None
+    ) -> None:
+        super().__init__(header)
+        self.kind = kind
+        self.at = at
+
+
+class InQuarantineError(WithheldError):
+    """The record is in quarantine."""
 
 
 class BadCursorError(EvidenceError):

@@ -161,6 +161,11 @@ class Event:
     subjects: str | None = None
     event_id: str = field(default_factory=uuid7)
 
+    @property
+    def unique_key(self) -> str:
+        """The store takes one event of each: one of a kind about a request."""
+        return idempotency_key(self.tenant, self.request_id, self.event_type)
+
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is not UTC or self.completed_at.tzinfo is not UTC:
             raise ValueError("received_at and completed_at must be in datetime.UTC")
@@ -277,11 +282,18 @@ def laid_out(
 
 
 def final_payload(
-    explanation: bytes, provenance: bytes
+    explanation: bytes, provenance: bytes, checks: bytes | None = None
 ) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """Payload and parts of a FinalEvent, of its two encoded pieces."""
-    pieces = (b'{"explanation":', explanation, b',"provenance":', provenance, b"}")
-    return laid_out(pieces, ("explanation", "provenance"))
+    """Payload and parts of a FinalEvent, of its encoded pieces.
+
+    checks: what the invariants said; None where nothing was computed.
+    """
+    pieces = [b'{"explanation":', explanation, b',"provenance":', provenance, b"}"]
+    names = ["explanation", "provenance"]
+    if checks is not None:
+        pieces[-1:] = (b',"checks":', checks, b"}")
+        names.append("checks")
+    return laid_out(pieces, names)
 
 
 def commitment(record_key: bytes, payload: bytes) -> str:
@@ -342,7 +354,7 @@ def row_of(event: Event, record_key: bytes, encoding: str, header: bytes, payloa
     """The row to insert."""
     return (
         event.event_id,
-        idempotency_key(event.tenant, event.request_id, event.event_type),
+        event.unique_key,
         event.event_type,
         event.tenant,
         event.request_id,

@@ -46,6 +46,7 @@ class PendingRequest:
     received_at: datetime
     priority: Priority
     method: str | None
+    trace_id: str | None
     was_counted: bool
     timed_out: bool
     header: bytes
@@ -70,7 +71,11 @@ def _status_of(event_type: str) -> ColumnElement[str]:
 def current_status() -> ColumnElement[str]:
     """The status column of decisions, as it is by now."""
     by_now = func.coalesce(_status_of("explanation"), literal_column("'pending'"))
-    return case((IS_PENDING, by_now), else_=events.c.status).label("status")
+    return case(
+        (events.c.payload.is_(None), literal_column("'erased'")),
+        (IS_PENDING, by_now),
+        else_=events.c.status,
+    ).label("status")
 
 
 class _HeaderJson(FunctionElement[object]):
@@ -145,6 +150,7 @@ def pending_of(row: Row[tuple[object, ...]]) -> PendingRequest:
         received_at=EPOCH + timedelta(microseconds=row.received_us),
         priority="low" if ask.get("priority") == "low" else "high",
         method=ask.get("method"),
+        trace_id=ask.get("trace_id"),
         was_counted=ask.get("is_counted", True),
         timed_out=row.outcome is not None,
         header=row.header,

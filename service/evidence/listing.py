@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from typing import Literal, get_args
 
 import orjson
 from sqlalchemy import FromClause, Row, Select, literal, select, tuple_, union_all
@@ -15,7 +15,7 @@ from sqlalchemy import FromClause, Row, Select, literal, select, tuple_, union_a
 from service.evidence.errors import BadCursorError
 from service.evidence.events import EPOCH, FinalStatus, Lane, Status, microseconds
 from service.evidence.following import current_status
-from service.evidence.tables import events
+from service.evidence.tables import IS_ERASED, events
 
 _CURSOR = struct.Struct(">Q16s")
 _CURSOR_CHARACTERS = 32
@@ -34,6 +34,9 @@ _NEWEST_FIRST = (events.c.received_us.desc(), events.c.event_id.desc())
 _finals = events.alias("finals")
 
 
+ListedStatus = Status | Literal["erased"]
+
+
 @dataclass(frozen=True, slots=True)
 class ListedDecision:
     """One line of a listing."""
@@ -43,7 +46,7 @@ class ListedDecision:
     model: str
     version: int
     model_digest: str
-    status: Status | None  # by now
+    status: ListedStatus | None  # by now
     lane: Lane | None
 
 
@@ -56,7 +59,7 @@ class DecisionFilter:
 
     model: str | None = None
     parent: str | None = None
-    status: Status | None = None
+    status: ListedStatus | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -101,10 +104,12 @@ def select_page(
     status = matching.status
     shown: Select[tuple[object, ...]] = select(*LISTED, current_status())
     page = _narrowed(shown, events, tenant, matching, place)
-    if status == "pending":
+    if status == "erased":
+        page = page.where(IS_ERASED)
+    elif status == "pending":
         page = page.where(current_status() == status)
     elif status is not None:
-        page = page.where(events.c.status == status)
+        page = page.where(events.c.status == status, events.c.payload.is_not(None))
     page = page.where(events.c.event_type == "decision").order_by(*_NEWEST_FIRST).limit(limit + 1)
     if status not in get_args(FinalStatus):
         return page
@@ -126,7 +131,9 @@ def _ended(
     listed: Select[tuple[object, ...]] = select(*LISTED, _finals.c.status)
     joined = listed.join(_finals, events.c.idempotency_key == decision)
     ended = _narrowed(joined, _finals, tenant, matching, place).where(
-        _finals.c.event_type == "explanation", _finals.c.status == matching.status
+        _finals.c.event_type == "explanation",
+        _finals.c.status == matching.status,
+        events.c.payload.is_not(None),
     )
     if place is not None:  # of the final's own columns, for the index
         ended = ended.where(_finals.c.received_us <= place[0])

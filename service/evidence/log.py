@@ -16,15 +16,17 @@ from service.evidence.events import (
     Event,
     FinalEvent,
     OutcomeEvent,
+    Row,
     idempotency_key,
 )
+from service.evidence.exclusive import insert_accesses
 from service.evidence.following import PendingRequest
 from service.evidence.listing import EVERY_DECISION, DecisionFilter, ListedDecision, Page
-from service.evidence.reading import Record, RequestKey, StoredDecision
+from service.evidence.reading import Record, RequestKey, StoredDecision, StoredVote
 from service.evidence.sampling import Rank
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
-from service.evidence.writer import Answer, CommitObserver, GroupWriter
+from service.evidence.writer import Answer, CommitObserver, EventWriter, GroupWriter
 from service.keystore import KeyStore
 
 _READERS = 4
@@ -41,9 +43,15 @@ Result = TypeVar("Result")
 class EvidenceLog:
     """Events of one database, for one event loop."""
 
-    def __init__(self, store: EvidenceStore, writer: GroupWriter) -> None:
+    def __init__(
+        self,
+        store: EvidenceStore,
+        writer: EventWriter,
+        access_writer: GroupWriter[Row],
+    ) -> None:
         self._store = store
         self._writer = writer
+        self._access_writer = access_writer
         writer.call_when_slow(self._tell_idle)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="evidence-reader")
         self._prober = ThreadPoolExecutor(1, thread_name_prefix="evidence-probe")
@@ -80,14 +88,16 @@ class EvidenceLog:
         except BaseException:
             store.close()
             raise
+        loop = asyncio.get_running_loop()
+        overdue_seconds = busy_timeout_seconds + _ANSWER_SECONDS
         writer = GroupWriter(
             store.store,
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             queue_limit=queue_limit,
             observer=observer,
-            overdue_seconds=busy_timeout_seconds + _ANSWER_SECONDS,
+            overdue_seconds=overdue_seconds,
         )
-        return cls(store, writer)
+        return cls(store, writer, _access_writer(store, loop, queue_limit, overdue_seconds))
 
     async def start_spooling(self, spooling: Spooling) -> None:
         """Have events of best effort spooled when need be, and what is in the spool stored."""
@@ -97,6 +107,7 @@ class EvidenceLog:
     async def close(self, *, timeout_seconds: float = 10.0) -> None:
         """Commit what was appended and finish reads, each within the timeout, then let go."""
         await self._writer.close(timeout_seconds=timeout_seconds)
+        await self._access_writer.close(timeout_seconds=timeout_seconds)
         if self._spooling is not None:  # what the store did not take is spooled
             await self._spooling.close(timeout_seconds=timeout_seconds)
         self._prober.shutdown(wait=False)
@@ -154,6 +165,14 @@ class EvidenceLog:
         """
         seal = self._store.sealer.seal
         self._writer.submit([(seal(event), answer) for event, answer in events])
+
+    async def append_access(self, row: Row) -> None:
+        """Return once an entry of the access log is durable; those of the same moment share a
+        commit. Raises StoreBusyError, StoreUnavailableError.
+        """
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self._access_writer.submit([(row, answer)])
+        await answer
 
     def submit_best_effort(self, events: Sequence[tuple[Event, Answer]]) -> None:
         """As `submit`, of events that are spooled (SPOOLED) when the store does not take them soon,
@@ -225,6 +244,10 @@ class EvidenceLog:
         """As `EvidenceStore.records`."""
         return await self._read(partial(self._store.records, keys))
 
+    async def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """As `EvidenceStore.votes`."""
+        return await self._read(partial(self._store.votes, decision))
+
     async def pending(
         self, *, since: datetime, until: datetime, limit: int
     ) -> Sequence[PendingRequest]:
@@ -251,9 +274,11 @@ class EvidenceLog:
         period: tuple[datetime, datetime],
         size: int,
         rank: Rank,
+        stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
         """As `EvidenceStore.sample`."""
-        call = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
+        drawn = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
+        call = partial(drawn, stored_by=stored_by)
         return await self._read(call)
 
     @property
@@ -302,3 +327,18 @@ def _look_at(probing: asyncio.Future[None]) -> None:
     """Its error has been seen, also where nobody waits for the probe any more."""
     if not probing.cancelled():
         probing.exception()
+
+
+def _access_writer(
+    store: EvidenceStore,
+    loop: asyncio.AbstractEventLoop,
+    queue_limit: int,
+    overdue_seconds: float,
+) -> GroupWriter[Row]:
+    return GroupWriter(
+        partial(insert_accesses, store),
+        loop=loop,
+        queue_limit=queue_limit,
+        name="access-writer",
+        overdue_seconds=overdue_seconds,
+    )

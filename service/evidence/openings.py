@@ -3,27 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, exists, literal_column, select
 
-from service.evidence.errors import UnreadablePayloadError
 from service.evidence.events import idempotency_key
-from service.evidence.tables import events
+from service.evidence.sealing import Sealer, Section
+from service.evidence.tables import events, holds
 
-REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer")
+REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer", "erasure", "purge")
 """Types of events about a request that there is at most one of."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """HMAC-SHA256 of the payload under the key is the header's commitment."""
-
-    payload: bytes
-    key: bytes
+Opening = Sequence[Section | None]
+"""The sections of a payload, None for each that was erased. HMAC-SHA256 of a section's text under
+its key is its commitment in the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenEvent:
-    """An event without its meaning; opening: None once it is erased."""
+    """An event without its meaning; opening: None without a payload, once all of it is erased, and
+    in quarantine.
+    """
 
     event_id: str
     event_type: str
@@ -41,22 +40,40 @@ _COLUMNS = tuple(
 )
 
 
+_IN_QUARANTINE = (
+    exists()
+    .where(
+        holds.c.tenant == events.c.tenant,
+        holds.c.request_id == events.c.request_id,
+        holds.c.kind == literal_column("'quarantine'"),
+    )
+    .label("in_quarantine")
+)
+
+
 def select_request(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
     """The query for all events about one request."""
     keys = [idempotency_key(tenant, request_id, kind) for kind in REQUEST_EVENTS]
-    return select(*_COLUMNS).where(events.c.idempotency_key.in_(keys))
+    return select(*_COLUMNS, _IN_QUARANTINE).where(events.c.idempotency_key.in_(keys))
 
 
 def select_events(event_ids: Sequence[str]) -> Select[tuple[object, ...]]:
     """The query for events by their IDs."""
-    return select(*_COLUMNS).where(events.c.event_id.in_(event_ids))
+    return select(*_COLUMNS, _IN_QUARANTINE).where(events.c.event_id.in_(event_ids))
 
 
-def proven_event(row: Row[tuple[object, ...]]) -> ProvenEvent:
-    """A row of these queries. Raises UnreadablePayloadError for an encoding of the future."""
-    opening = None
-    if row.payload is not None and row.record_key is not None:
-        if row.encoding != "json":
-            raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
-        opening = Opening(row.payload, row.record_key)
-    return ProvenEvent(row.event_id, row.event_type, row.actor, row.header, opening)
+def proven_events(rows: Sequence[Row[tuple[object, ...]]], sealer: Sealer) -> list[ProvenEvent]:
+    """The rows of these queries; those in quarantine are proven, and not opened.
+
+    Raises StoreUnavailableError, and UnreadablePayloadError for payloads that cannot be opened.
+    """
+    return [
+        ProvenEvent(
+            row.event_id,
+            row.event_type,
+            row.actor,
+            row.header,
+            None if unsealed is None or row.in_quarantine else unsealed.sections,
+        )
+        for row, unsealed in zip(rows, sealer.open(rows), strict=True)
+    ]

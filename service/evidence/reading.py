@@ -4,12 +4,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import orjson
-from sqlalchemy import Row, Select, exists, literal_column, select
+from sqlalchemy import (
+    Connection,
+    Row,
+    ScalarSelect,
+    Select,
+    exists,
+    func,
+    literal_column,
+    select,
+)
 
-from service.evidence.errors import ErasedError
+from service.evidence.errors import ErasedError, InQuarantineError
 from service.evidence.events import (
     EPOCH,
     Answered,
@@ -21,7 +30,9 @@ from service.evidence.events import (
     idempotency_key,
 )
 from service.evidence.sealing import Sealer, Unsealed
-from service.evidence.tables import INSERTED_COLUMNS, events, log_entries
+from service.evidence.tables import INSERTED_COLUMNS, erasures, events, holds, log_entries
+
+Hold = Literal["hold", "quarantine"]
 
 RequestKey = tuple[str, str]
 """Tenant and request ID."""
@@ -44,10 +55,12 @@ class _Stored:
     status: str | None
     lane: Lane | None
     received_at: datetime
+    expires_at: datetime | None
     record_key: bytes
     header: bytes
     payload: bytes
     parts: Parts
+    is_parted: bool = False  # erased as far as it was about somebody
 
     def part(self, name: str) -> bytes:
         """The exact bytes stored under that name; KeyError if the event has no such part."""
@@ -74,6 +87,11 @@ class StoredFinal(_Stored):
     status: FinalStatus
 
 
+@dataclass(frozen=True, slots=True)
+class StoredVote(_Stored):
+    """Feedback or labels as they were stored: see `service.evidence.votes`."""
+
+
 Kind = TypeVar("Kind", bound=_Stored)
 
 
@@ -82,6 +100,7 @@ class Record:
     """One request's decision and what became of it.
 
     final: None where nothing is pending, and as long as it is.
+    hold: the strictest one it is under.
     answered: what the first answer to the client carried, its `final` explanation or a `pending`
     one; None while that is open, or where it was never in question.
     is_sequenced: its events have their places in the log.
@@ -90,7 +109,13 @@ class Record:
     decision: StoredDecision
     final: StoredFinal | None
     answered: Answered | None
+    hold: Hold | None = None
     is_sequenced: bool = False
+
+    def is_expired(self, now: datetime) -> bool:
+        """Its time is over, and nothing keeps it."""
+        expires_at = self.decision.expires_at
+        return self.hold is None and expires_at is not None and expires_at <= now
 
     @property
     def status(self) -> Status | None:
@@ -127,8 +152,18 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
         log_entries.c.log == literal_column("'evidence'"),
         log_entries.c.event_id == events.c.event_id,
     )
-    query = select(events, place.label("is_sequenced"))
+    query: Select[tuple[object, ...]] = select(
+        events, place.label("is_sequenced"), _strictest_hold().label("hold")
+    )
     return query.where(events.c.idempotency_key.in_(wanted))
+
+
+def _strictest_hold() -> ScalarSelect[str]:
+    """By the primary key of a small table; `quarantine` comes after `hold` in the alphabet."""
+    found = select(func.max(holds.c.kind)).where(
+        holds.c.tenant == events.c.tenant, holds.c.request_id == events.c.request_id
+    )
+    return found.correlate(events).scalar_subquery()
 
 
 def as_queried(values: Sequence[object]) -> Row[tuple[object, ...]]:
@@ -140,6 +175,44 @@ def as_queried(values: Sequence[object]) -> Row[tuple[object, ...]]:
 def stored_decision(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredDecision:
     """A row of `select_decision` with its payload. Raises ErasedError where that is None."""
     return _stored(StoredDecision, row, unsealed)
+
+
+def read_record(connection: Connection, key: RequestKey, sealer: Sealer) -> Record | None:
+    """The record of one request, None if there is none.
+
+    Raises ErasedError, InQuarantineError, and as `records_of`.
+    """
+    rows = connection.execute(select_records([key])).all()
+    decision = next((row for row in rows if row.event_type == "decision"), None)
+    if decision is None:
+        return None
+    if decision.payload is None:
+        raise _erased(connection, decision, key)
+    if decision.hold == "quarantine":
+        raise InQuarantineError(decision.header)
+    (found,) = records_of(rows, [key], sealer)
+    if isinstance(found, ErasedError):
+        raise found
+    return found
+
+
+def _erased(
+    connection: Connection, decision: Row[tuple[object, ...]], key: RequestKey
+) -> ErasedError:
+    tenant, request_id = key
+    wanted = select(erasures.c.kind, erasures.c.erased_us).where(
+        erasures.c.tenant == tenant,
+        erasures.c.request_id == request_id,
+        erasures.c.subject == "",
+    )
+    stands = connection.execute(wanted).one_or_none()
+    kind, at = (None, None) if stands is None else (stands.kind, moment_of(stands.erased_us))
+    return ErasedError(decision.header, kind=kind, at=at)
+
+
+def stored_vote(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredVote:
+    """A row of `select_votes` with its payload. Raises ErasedError where that is None."""
+    return _stored(StoredVote, row, unsealed)
 
 
 def records_of(
@@ -162,10 +235,16 @@ def records_of(
             )
             told = stored_decision(decision, opened[decision.event_id])
             is_sequenced = bool(decision.is_sequenced and (final is None or final.is_sequenced))
-            records.append(Record(told, explained, _answered(answer), is_sequenced=is_sequenced))
+            record = Record(told, explained, _answered(answer), decision.hold, is_sequenced)
+            records.append(record)
         except ErasedError as error:
             records.append(error)
     return records
+
+
+def moment_of(microseconds: int) -> datetime:
+    """The time so many microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)
 
 
 def _answered(row: Row[tuple[object, ...]] | None) -> Answered | None:
@@ -188,9 +267,11 @@ def _stored(kind: type[Kind], row: Row[tuple[object, ...]], unsealed: Unsealed |
         version=row.version,
         status=row.status,
         lane=row.lane,
-        received_at=EPOCH + timedelta(microseconds=row.received_us),
+        received_at=moment_of(row.received_us),
+        expires_at=None if row.expires_us is None else moment_of(row.expires_us),
         record_key=unsealed.record_key,
         header=row.header,
         payload=unsealed.payload,
         parts=unsealed.parts,
+        is_parted=None in unsealed.sections,
     )

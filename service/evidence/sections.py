@@ -60,7 +60,7 @@ _PROVENANCE: _Shape = {
         (
             *("model_digest", "artifact_digest", "schema_digest", "background_digest"),
             *("explainer_config_digest", "library_versions", "service_version", "worker"),
-            *("lane", "received_at", "completed_at", "principal"),
+            *("attempt", "queue_seconds", "lane", "received_at", "completed_at", "principal"),
         ),
         _COMMON,
     ),
@@ -68,7 +68,7 @@ _PROVENANCE: _Shape = {
 }
 _POLICY: _Shape = {
     **dict.fromkeys(("version", "rule", "asked", "allowed", "probability", "u"), _COMMON),
-    **dict.fromkeys(("wants", "threshold"), _COMMON),
+    **dict.fromkeys(("wants", "threshold", "canary"), _COMMON),
     "decisions": _ROWS,
 }
 _PAYLOAD: _Shape = {
@@ -81,8 +81,9 @@ _PAYLOAD: _Shape = {
     "explanation": _EXPLANATION,
     "provenance": _PROVENANCE,
     **dict.fromkeys(("instances", "fed", "outputs", "scores"), _ROWS),
-    "fingerprint": _JOINT,
-    "ask": _COMMON,
+    "labels": _ROWS,
+    **dict.fromkeys(("fingerprint", "comment"), _JOINT),
+    **dict.fromkeys(("ask", "checks", "rating"), _COMMON),
     "policy": _POLICY,
 }
 """What is not named here is nobody's alone: it never gets into the common text."""

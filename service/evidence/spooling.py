@@ -13,7 +13,7 @@ from service.evidence.events import Event
 from service.evidence.reading import StoredDecision, as_queried, stored_decision
 from service.evidence.sealing import Sealer
 from service.evidence.spool import Spool, SpoolLimits
-from service.evidence.writer import Answer, GroupWriter
+from service.evidence.writer import Answer, EventWriter, GroupWriter
 
 SPOOL_SECONDS = 1.0
 """After so long without its sync an event counts as not kept."""
@@ -37,13 +37,13 @@ class Spooling:
         self._spool = Spool(limits)
         self._observer = observer
         self._sealer: Sealer
-        self._writer: GroupWriter
+        self._writer: EventWriter
         self._best_effort: BestEffort
         self._drain: Drain
         self._draining: asyncio.Task[None]
 
     async def start(
-        self, store: GroupWriter, sealer: Sealer, is_writable: Callable[[], Awaitable[bool]]
+        self, store: EventWriter, sealer: Sealer, is_writable: Callable[[], Awaitable[bool]]
     ) -> None:
         """Find what processes that are gone have left, and begin to drain into this store."""
         self._sealer = sealer

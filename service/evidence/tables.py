@@ -10,6 +10,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     literal_column,
 )
 
@@ -62,6 +63,8 @@ Index(
 # In the text of a query, not as a parameter: only so does a planner see that an index is enough.
 IS_PENDING = events.c.status == literal_column("'pending'")
 
+IS_ERASED = and_(events.c.event_type == literal_column("'decision'"), events.c.payload.is_(None))
+
 Index(
     "events_pending",
     events.c.received_us,
@@ -90,6 +93,15 @@ Index(
     postgresql_where=events.c.payload.is_not(None),
 )
 
+Index(
+    "events_erased",
+    events.c.tenant,
+    events.c.received_us,
+    events.c.event_id,
+    sqlite_where=IS_ERASED,
+    postgresql_where=IS_ERASED,
+)
+
 INSERTED_COLUMNS = tuple(column.name for column in events.c)
 """The order of the values in a row to insert."""
 
@@ -101,6 +113,34 @@ event_subjects = Table(
     Column("tenant", Text, primary_key=True),
     Column("subject", Text, primary_key=True),
     Column("event_id", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+# What is under a hold now; the events that placed and released them say what was. kind: `hold`, or
+# `quarantine`, which also keeps everybody from reading.
+holds = Table(
+    "holds",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("reason", Text, primary_key=True),
+    Column("event_id", Text, nullable=False),
+    Column("since_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What has been destroyed, with the event that says so. kind: `erasure` or `purge`; subject: empty
+# for the whole record, else the keyed name of the only one whose part is gone.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("erased_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -153,7 +193,15 @@ accesses = Table(
     Column("header", LargeBinary, nullable=False),
 )
 
-Index("accesses_by_time", accesses.c.tenant, accesses.c.at_us)
+ACCESS_COLUMNS = tuple(column.name for column in accesses.c)
+Index("accesses_by_time", accesses.c.at_us, accesses.c.event_id)
+Index(
+    "accesses_by_request",
+    accesses.c.request_id,
+    accesses.c.at_us,
+    sqlite_where=accesses.c.request_id.is_not(None),
+    postgresql_where=accesses.c.request_id.is_not(None),
+)
 
 SEQUENCED = (events, accesses)
 """What is put into logs. On SQLite rowids say in which order rows were committed; on PostgreSQL a

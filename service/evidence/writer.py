@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Protocol
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from service.evidence.errors import StoreBusyError, StoreUnavailableError
 from service.evidence.sealing import Ready, Sealed
@@ -23,9 +23,10 @@ SLOW_SECONDS = 0.25
 OVERDUE_SECONDS = 5.0
 DURABLE = frozenset({AppendOutcome.STORED, AppendOutcome.SPOOLED})
 
-Insert = Callable[[Sequence[Sealed | Ready]], Sequence[Outcome]]
+Item = TypeVar("Item")
 Answer = asyncio.Future[AppendOutcome]
-Pending = tuple[Sealed | Ready, Answer]
+Pending = tuple[Item, Answer]
+EventWriter: TypeAlias = "GroupWriter[Sealed | Ready]"
 
 
 class CommitObserver(Protocol):
@@ -40,7 +41,7 @@ class CommitObserver(Protocol):
         ...
 
 
-class GroupWriter:
+class GroupWriter(Generic[Item]):
     """Turns concurrent appends into few commits.
 
     It waits for no timer: it commits what is there, and while that commit waits for the disk the
@@ -49,16 +50,17 @@ class GroupWriter:
 
     def __init__(
         self,
-        insert: Insert,
+        insert: Callable[[Sequence[Item]], Sequence[Outcome]],
         *,
         loop: asyncio.AbstractEventLoop,
         queue_limit: int,
         observer: CommitObserver | None = None,
+        name: str = "evidence-writer",
         overdue_seconds: float = OVERDUE_SECONDS,
     ) -> None:
         self._insert = insert
         self._overdue_seconds = overdue_seconds
-        self._submitted: deque[tuple[float, Sequence[Pending]]] = deque()
+        self._submitted: deque[tuple[float, Sequence[Pending[Item]]]] = deque()
         self._is_watched = False
         self._looked_at = self._clock_seconds = 0.0
         self._on_slow: list[Callable[[], None]] = []
@@ -68,14 +70,14 @@ class GroupWriter:
         self._loop = loop
         self._queue_limit = queue_limit
         self._observer = observer
-        self._queue: SimpleQueue[Sequence[Pending] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Pending[Item]] | None] = SimpleQueue()
         self._pending = 0  # touched on the loop's thread only
         self._on_idle: list[Callable[[], None]] = []
         self._closed = False
-        self._thread = Thread(target=self._run, name="evidence-writer", daemon=True)
+        self._thread = Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, rows: Sequence[Pending]) -> None:
+    def submit(self, rows: Sequence[Pending[Item]]) -> None:
         """Queue rows that belong into one commit. Their futures get an outcome or
         StoreUnavailableError, after `overdue_seconds` at the latest; cancelling one does not take
         its row back, nor does being late.
@@ -124,8 +126,8 @@ class GroupWriter:
             left, _unavailable("the evidence log was closed before this was stored", left)
         )
 
-    def _take_all(self) -> list[Pending]:
-        taken: list[Pending] = []
+    def _take_all(self) -> list[Pending[Item]]:
+        taken: list[Pending[Item]] = []
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -143,9 +145,9 @@ class GroupWriter:
                 log.error("evidence_writer_failed", events=len(batch), place=place_of(error))
                 self._answer(batch, _unavailable("the evidence writer failed", batch))
 
-    def _next_batch(self) -> list[Pending]:
+    def _next_batch(self) -> list[Pending[Item]]:
         """Everything that has arrived, at least one row; empty when there will be no more."""
-        batch: list[Pending] = []
+        batch: list[Pending[Item]] = []
         item = self._queue.get()
         while item is not None:
             batch += item
@@ -156,7 +158,7 @@ class GroupWriter:
             self._queue.put(None)
         return batch
 
-    def _commit(self, batch: list[Pending]) -> None:
+    def _commit(self, batch: list[Pending[Item]]) -> None:
         started = time.perf_counter()
         try:
             outcomes = self._insert([row for row, _ in batch])
@@ -167,12 +169,12 @@ class GroupWriter:
         self._answer(batch, outcomes)
         self._report(outcomes, seconds)
 
-    def _answer(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+    def _answer(self, batch: Sequence[Pending[Item]], outcomes: Sequence[Outcome]) -> None:
         # A closed loop has nobody waiting; what is queued is committed all the same.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._resolve, batch, outcomes)
 
-    def _resolve(self, batch: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+    def _resolve(self, batch: Sequence[Pending[Item]], outcomes: Sequence[Outcome]) -> None:
         for (_, answer), outcome in zip(batch, outcomes, strict=True):
             if answer.done():
                 continue
@@ -229,11 +231,11 @@ class GroupWriter:
             self._observer.on_commit(stored, seconds)
 
 
-def _refuse(rows: Sequence[Pending], reason: str) -> None:
+def _refuse(rows: Sequence[Pending[Item]], reason: str) -> None:
     for _, answer in rows:
         if not answer.done():
             answer.set_exception(StoreUnavailableError(reason))
 
 
-def _unavailable(reason: str, batch: Sequence[Pending]) -> list[Outcome]:
+def _unavailable(reason: str, batch: Sequence[object]) -> list[Outcome]:
     return [StoreUnavailableError(reason) for _ in batch]

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     delete,
     func,
+    inspect,
     make_url,
     select,
 )
@@ -86,6 +87,23 @@ class KeyStore:
             engine.dispose()
             raise
         return store
+
+    @classmethod
+    def is_there(cls, url: str) -> bool:
+        """There is a store at that URL. Raises KeysUnavailableError, KeyStoreError."""
+        address = _address(url)
+        schema = None
+        if address.get_backend_name() == "sqlite":
+            if not Path(str(address.database)).exists():
+                return False
+        else:
+            schema = SCHEMA
+        engine = connect(address, connections=1, busy_timeout_seconds=1.0)
+        try:
+            with _translated_errors():
+                return inspect(engine).has_table(_Tables(schema).facts.name, schema)
+        finally:
+            engine.dispose()
 
     def __enter__(self) -> Self:
         return self

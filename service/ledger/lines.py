@@ -11,11 +11,17 @@ def proven_line(
     """The header as it was hashed, the proof that the log has it at seq, and the opening unless it
     is erased, or not for who asks.
     """
-    opening = event.opening if is_opened else None
-    return {
+    opening = (event.opening if is_opened else None) or (None,)
+    line: dict[str, object] = {
         "seq": seq,
         "header": event.header.decode(),
         "proof": hashes_text(path),
-        "payload": None if opening is None else opening.payload.decode(),
-        "key": None if opening is None else opening.key.hex(),
     }
+    shown = [
+        None if section is None else {"key": section.key.hex(), "text": section.text.decode()}
+        for section in opening
+    ]
+    if len(shown) > 1:
+        return line | {"sections": shown}
+    only = shown[0] or {}
+    return line | {"payload": only.get("text"), "key": only.get("key")}

@@ -1,19 +1,26 @@
 """Policy as data: which predictions are explained unasked, which never, and what is decided."""
 
 from service.policy.binding import bind
-from service.policy.deciding import KeyOf, ModelPolicy, PolicyDecision, forbidden_by
+from service.policy.deciding import BoundRule, KeyOf, ModelPolicy, PolicyDecision, forbidden_by
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
-from service.policy.terms import Vocabulary
+from service.policy.retention import Retention
+from service.policy.roles import hidden_by_file, hidden_columns
+from service.policy.terms import Threshold, Vocabulary
 
 __all__ = [
     "DEFAULT_REVIEW",
+    "BoundRule",
     "KeyOf",
     "ModelPolicy",
     "PolicyDecision",
     "PolicyFile",
     "PolicyFollower",
+    "Retention",
+    "Threshold",
     "Vocabulary",
     "bind",
     "forbidden_by",
+    "hidden_by_file",
+    "hidden_columns",
 ]

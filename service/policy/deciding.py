@@ -2,11 +2,13 @@
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from explainers.base import FloatArray
 from schemas.definitive import Row
+from service.policy.retention import Retention
+from service.policy.roles import Masks
 from service.policy.terms import Run, Threshold
 
 KeyOf = Callable[[str], bytes]
@@ -27,6 +29,8 @@ class PolicyDecision(NamedTuple):
     rule: the one that matched, None where none did. allowed: an explanation may be made.
     probability: that it is made unasked; u: the draw it is compared with, uniform in [0, 1).
     decisions: of each prediction, None where the policy has no threshold for the model.
+    canary: the share of inline explanations that is checked by a second engine, and this one's
+    draw.
     """
 
     version: str
@@ -37,6 +41,12 @@ class PolicyDecision(NamedTuple):
     u: float
     threshold: Threshold | None
     decisions: tuple[str | None, ...] | None
+    canary: tuple[float, float]
+
+    @property
+    def is_canary(self) -> bool:
+        """An explanation that was asked for is to be checked, once it is there."""
+        return self.asked and self.canary[1] < self.canary[0]
 
     @property
     def is_drawn(self) -> bool:
@@ -57,6 +67,7 @@ class PolicyDecision(NamedTuple):
 
     def to_json(self) -> dict[str, object]:
         """What the record says of it."""
+        probability, u = self.canary
         return {
             "version": self.version,
             "rule": self.rule,
@@ -67,6 +78,7 @@ class PolicyDecision(NamedTuple):
             "wants": self.wants,
             "threshold": None if self.threshold is None else self.threshold.to_json(),
             "decisions": self.decisions,
+            "canary": {"probability": probability, "u": u},
         }
 
 
@@ -86,8 +98,10 @@ NO_RULE = BoundRule("", None, allowed=True, probability=0.0)
 class ModelPolicy:
     """A policy file's rules for one loaded model version.
 
-    review_size: how many explained requests are kept listed for human review.
-    is_best_effort: predictions are answered whether or not the evidence store takes their record.
+    review_size: how many explained requests are kept listed for human review. canary: the share
+    of inline explanations that a second engine checks. is_best_effort: predictions are answered
+    whether or not the evidence store takes their record. retention: None where the file does not
+    say. masks: which columns callers of each role may not see.
     """
 
     version: str
@@ -95,7 +109,10 @@ class ModelPolicy:
     threshold: Threshold | None
     review_size: int
     key_of: KeyOf
+    canary: float
     is_best_effort: bool = False
+    retention: Retention | None = None
+    masks: Masks = field(default_factory=dict)
 
     def decide(
         self,
@@ -117,15 +134,17 @@ class ModelPolicy:
         decisions = None
         if threshold is not None:
             decisions = tuple([threshold.decide(row) for row in served])
+        u, of_canary = draws(self.key_of(tenant), self.version, tenant, request_id)
         return PolicyDecision(
             self.version,
             rule.name or None,
             asked,
             rule.allowed,
             rule.probability,
-            draw(self.key_of(tenant), self.version, tenant, request_id),
+            u,
             threshold,
             decisions,
+            (self.canary, of_canary),
         )
 
     def allows(self, row: Row, scores: Sequence[float]) -> bool:
@@ -145,12 +164,20 @@ class ModelPolicy:
         return NO_RULE
 
 
-def draw(key: bytes, version: str, tenant: str, request_id: str) -> float:
-    """A number in [0, 1), uniform over request IDs to all who lack the key.
+def draws(key: bytes, version: str, tenant: str, request_id: str) -> tuple[float, float]:
+    """Two independent numbers in [0, 1), uniform over request IDs to all who lack the key: for
+    what is explained, and for what of that is checked again.
 
-    Clients choose request IDs, so an unkeyed hash would let them choose what is explained. Another
-    version of the policy draws anew.
+    Clients choose request IDs, so an unkeyed hash would let them choose. Another version of the
+    policy draws anew.
     """
     # None of the three can hold a slash, so no two triples share a message.
     message = f"{version}/{tenant}/{request_id}".encode()
-    return (int.from_bytes(hmac.digest(key, message, "sha256")[:8]) >> 11) / RESOLUTION
+    digest = hmac.digest(key, message, "sha256")
+    explained, checked = (int.from_bytes(half) >> 11 for half in (digest[:8], digest[8:16]))
+    return explained / RESOLUTION, checked / RESOLUTION
+
+
+def draw(key: bytes, version: str, tenant: str, request_id: str) -> float:
+    """The first of `draws`."""
+    return draws(key, version, tenant, request_id)[0]

@@ -19,12 +19,16 @@ from pydantic import (
 
 from service.errors import InvalidInputError, UnavailableError
 from service.policy.expressions import Expression
+from service.policy.retention import MOST_DAYS, Retention, RetentionClass
+from service.policy.roles import Masks
 from service.policy.terms import PolicyError
 
 MOST_BYTES = 1024 * 1024
 MOST_RULES = 100
 MOST_REVIEWED = 10_000
+MOST_MASKED = 10_000
 DEFAULT_REVIEW = 100
+DEFAULT_CANARY = 0.001
 
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -32,6 +36,7 @@ Evidence = Literal["required", "best_effort"]
 """Whether a prediction is answered only with a durable record in the store, or in any case."""
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+ColumnName = Annotated[str, Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -119,12 +124,21 @@ Rules = Annotated[
 ]
 
 
+class Role(_Strict):
+    """What callers of a role may not see: columns of the instances."""
+
+    mask: Annotated[tuple[ColumnName, ...], Field(strict=False, max_length=MOST_MASKED)]
+
+
 class Section(_Strict):
     """What holds for one model; what it does not say, the default section says."""
 
     rules: Rules | None = None
+    roles: dict[Name, Role] = {}
     review: int | None = Field(None, ge=0, le=MOST_REVIEWED)
+    canary: Probability | None = None
     evidence: Evidence | None = None
+    retention: RetentionClass | Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
 
 
 class ModelSection(Section):
@@ -162,14 +176,33 @@ class PolicyFile:
         """What the file says of one model alone."""
         return self.document.models.get(model, ModelSection())
 
+    def masks(self, model: str) -> Masks:
+        """What each role known for a model may not see; a role of its own section stands for the
+        default section's of that name.
+        """
+        roles = {**self.document.default.roles, **self.section(model).roles}
+        return {name: frozenset(role.mask) for name, role in roles.items()}
+
     def review_size(self, model: str) -> int:
         """How many explained requests are listed for human review."""
         sizes = (self.section(model).review, self.document.default.review, DEFAULT_REVIEW)
         return next(size for size in sizes if size is not None)
 
+    def canary(self, model: str) -> float:
+        """The share of inline explanations that a second engine checks."""
+        shares = (self.section(model).canary, self.document.default.canary, DEFAULT_CANARY)
+        return next(share for share in shares if share is not None)
+
     def evidence(self, model: str) -> Evidence:
         """What its records may do without."""
         return self.section(model).evidence or self.document.default.evidence or "required"
+
+    def retention(self, model: str) -> Retention | None:
+        """How long its records are kept; None where the file does not say."""
+        for section in (self.section(model), self.document.default):
+            if section.retention is not None:
+                return Retention.of(section.retention)
+        return None
 
     @classmethod
     def read(cls, path: Path) -> Self:

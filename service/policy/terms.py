@@ -1,10 +1,10 @@
 """What expressions are made of: values, terms with their kinds, and what may be named."""
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Literal
+from typing import Any, Literal, Self
 
 from schemas.definitive import Row
 from schemas.model_schema import Column, Level, LevelType, ModelSchema
@@ -52,8 +52,24 @@ class Threshold:
     otherwise: str | None
 
     def to_json(self) -> dict[str, object]:
-        """What the record says of it."""
-        return {"class": self.label, "at_least": self.at_least}
+        """What the record says of it: all that is needed to decide again."""
+        return {
+            "class": self.label,
+            "at_least": self.at_least,
+            "name": self.name,
+            "otherwise": self.otherwise,
+        }
+
+    @classmethod
+    def of_json(cls, said: Mapping[str, Any], vocabulary: "Vocabulary") -> Self:
+        """What `to_json` gave, for a model of these classes. Raises PolicyError."""
+        return cls(
+            label=said["class"],
+            score=vocabulary.score(said["class"]),
+            at_least=said["at_least"],
+            name=said["name"],
+            otherwise=said["otherwise"],
+        )
 
     def decide(self, scores: Scores) -> str | None:
         """What is decided of one instance."""

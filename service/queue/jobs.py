@@ -6,6 +6,7 @@ from typing import Literal
 import orjson
 
 Priority = Literal["high", "low"]
+Kind = Literal["explanation", "canary"]
 PRIORITIES: tuple[Priority, ...] = ("high", "low")
 
 JobKey = tuple[str, str]
@@ -18,7 +19,8 @@ class Job:
     no personal data.
 
     digest: of the model version; a worker must have that very version. received_us: microseconds
-    since 1970 of the decision. method: None for the version's own.
+    since 1970 of the decision. method: None for the version's own. kind: canary to check an
+    explanation that is there.
     """
 
     tenant: str
@@ -30,6 +32,7 @@ class Job:
     received_us: int
     method: str | None = None
     trace_id: str | None = None
+    kind: Kind = "explanation"
 
     @property
     def key(self) -> JobKey:

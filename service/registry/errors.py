@@ -8,4 +8,11 @@ class DamagedVersionError(CheckFailedError):
 
 
 class GoldenMismatchError(CheckFailedError):
-    """The loaded version no longer gives the numbers it was registered with."""
+    """The loaded version no longer gives the numbers it was registered with.
+
+    method: how it is explained, for the metrics.
+    """
+
+    def __init__(self, reason: str, *, method: str) -> None:
+        super().__init__(reason)
+        self.method = method

@@ -26,11 +26,13 @@ from service.logs import log
 from service.models.base import NativeModel
 from service.models.errors import ModelLoadError
 from service.models.formats import Artifact, load_model
+from service.privacy import PersonalLevels
 from service.registry.building import INLINE_ENGINES, CalledFactory, ExplainerFactory
 from service.registry.errors import DamagedVersionError, GoldenMismatchError
 from service.registry.inference import rows_of
 from service.registry.layout import TABLES, Layout, read_files, sha256_of
 from service.registry.manifest import Manifest
+from service.registry.personal import personal_levels
 
 GOLDEN_TOLERANCE = {True: 1e-5, False: 1e-9}
 """Largest relative gap to the golden outputs, scores and base values, by float32 or not."""
@@ -58,6 +60,11 @@ class RegisteredModel:
     """What explanations are held to; None without an explainer of its own."""
     seen: SeenRanges
     sample: Mapping[str, Level | None]
+    personal_levels: PersonalLevels
+    """What is not shown of the schema."""
+
+    largest_value: float | None
+    """Of the golden rows: sum over outputs of |value|; None without explanations."""
 
     @property
     def name(self) -> str:
@@ -167,7 +174,15 @@ def _assemble(
         invariants=invariants,
         seen=SeenRanges.of(schema, seen_ranges(orjson.loads(contents["baseline.json"]))),
         sample=orjson.loads(contents["sample.json"]),
+        personal_levels=personal_levels(schema, manifest.allowed_columns),
+        largest_value=_largest(orjson.loads(contents["golden.json"])),
     )
+
+
+def _largest(golden: Mapping[str, object]) -> float | None:
+    if "values" not in golden:
+        return None
+    return float(np.abs(np.asarray(golden["values"])).sum(axis=-1).max())
 
 
 def _explainer(
@@ -272,9 +287,10 @@ def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:
         now["base_values"] = np.tile(base, (GOLDEN_CALLED_ROWS, 1)).tolist()
     numbers = GOLDEN_TOLERANCE[model.native.is_float32]
     values = numbers if model.explainer is None else model.explainer.tolerance
-    version = f"{model.name}/{model.version}"
+    version, method = f"{model.name}/{model.version}", model.manifest.explainer.method or "none"
     if not instances or golden.keys() != now.keys():
-        raise GoldenMismatchError(f"{version}: its golden values are not those of such a model")
+        reason = f"{version}: its golden values are not those of such a model"
+        raise GoldenMismatchError(reason, method=method)
     for name in [name for name in now if name != "instances"]:
         # A mean may be near 0, as of a standardised target: its rounding is that of the outputs.
         floor = float(np.abs(np.asarray(golden["outputs"])).max()) if name == "base_values" else 0.0
@@ -283,7 +299,8 @@ def check_golden(model: RegisteredModel, golden: Mapping[str, object]) -> None:
         if not gap <= tolerance:
             raise GoldenMismatchError(
                 f"{version}: {name} differ from the golden values by {gap:.2g} "
-                f"(allowed {tolerance:g}); the version is not served"
+                f"(allowed {tolerance:g}); the version is not served",
+                method=method,
             )
 
 

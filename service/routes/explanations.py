@@ -11,9 +11,9 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from schemas import Record, RecordPage
 from service.auth import Caller
-from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
+from service.deps import ContextDep, ReaderDep, RequestId, RuntimeDep, reads
 from service.errors import InvalidRequestError, StoreAwayError
-from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Page, Status
+from service.evidence import BadCursorError, DecisionFilter, EvidenceError, ListedStatus, Page
 from service.metrics import BACKEND
 from service.openapi import PREFER_PARAMETER
 from service.prefer import parse_prefer
@@ -31,7 +31,7 @@ VARY = "Accept, Authorization"
     "/{request_id}", response_model=Record, openapi_extra={"parameters": [PREFER_PARAMETER]}
 )
 async def read(
-    request_id: RequestId, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
+    request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep, context: ContextDep
 ) -> Response:
     """The record of one request, once final the same bytes every time. Scope: audit, or who made
     it. While its explanation is pending, Retry-After says when to ask again.
@@ -46,7 +46,7 @@ async def read(
             record = await runtime.watch.until_final(
                 record, preference.wait_seconds, lambda: runtime.is_stopping
             )
-    document = record_document(record)
+    document = await runtime.views.record(caller, record, record_document(record))
     if record.is_sequenced:
         headers["Link"] = f'</explanations/{request_id}/proof>; rel="proof"'
     if record.is_pending:
@@ -87,7 +87,7 @@ class ListQuery(PageQuery):
     model: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None = None
     since: Moment | None = None
     until: Moment | None = None
-    status: Status | None = None
+    status: ListedStatus | None = None
 
 
 @router.get("/{request_id}/related", response_model=RecordPage)
@@ -96,10 +96,10 @@ async def related(
     request: Request,
     query: Annotated[PageQuery, Query()],
     runtime: RuntimeDep,
-    caller: CallerDep,
+    caller: ReaderDep,
 ) -> Response:
     """Records that explain this request again, newest first. Scope: as its record."""
-    await runtime.watch.find(caller, request_id)
+    await runtime.watch.find(caller, request_id, what="list")
     matching = DecisionFilter(parent=request_id)
     return _answer(request, await _page(runtime, caller, matching, query))
 
@@ -109,13 +109,15 @@ async def list_records(
     request: Request,
     query: Annotated[ListQuery, Query()],
     runtime: RuntimeDep,
-    caller: Annotated[Caller, Depends(requires("audit"))],
+    caller: Annotated[Caller, Depends(reads("audit"))],
 ) -> Response:
     """Records newest first, a page at a time; `next_cursor` and Link lead on."""
     matching = DecisionFilter(
         model=query.model, status=query.status, since=query.since, until=query.until
     )
     page = await _page(runtime, caller, matching, query)
+    asked = query.model_dump(exclude_none=True, exclude={"cursor"})
+    await runtime.accesses.note(caller, "list", found=len(page.items), asked=asked)
     runtime.metrics.audit_reads.labels(BACKEND, "ok").inc()
     return _answer(request, page)
 

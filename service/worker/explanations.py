@@ -1,23 +1,29 @@
 """A worker's work in this service: explanations of pending records, into the evidence store."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Self
 
+import orjson
 from prometheus_client import CollectorRegistry
 
+from service.canary import Check
 from service.endings import failed_final
-from service.errors import UnavailableError
 from service.evidence import EvidenceError, EvidenceLog, FinalEvent, Record
 from service.logs import log, place_of
 from service.metrics import CommitCounts, Metrics, ModelMetrics
-from service.queue import Job
+from service.provenance import Taken
+from service.queue import Claim, Job
 from service.secrets import Keyring
-from service.settings import Settings
+from service.settings import KEY_ENCRYPTION_KEY, Settings
+from service.storing import evidence_log
 from service.tasks import Finished, count_finished, final_event, task_of
-from service.worker.work import Absent, Ending, GivenUp
+from service.worker.canaries import CanaryAssignment, count_refusal
+from service.worker.work import Absent, Assignment, Ending, GivenUp
 
 MODELS_BOUND = 64
 
@@ -35,8 +41,10 @@ class ExplanationWork:
         worker: str,
         *,
         environment: Mapping[str, str],
+        opened: AsyncExitStack | None = None,
     ) -> None:
         self.environment = environment
+        self._opened = opened
         self._evidence = evidence
         self._keyring = keyring
         self._worker = worker
@@ -48,40 +56,71 @@ class ExplanationWork:
         """Over the same database and secret as the API's. Raises UnavailableError."""
         metrics = Metrics(registry)
         keyring = Keyring.open(settings.secret_file)
-        try:
-            evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
-        except EvidenceError as error:
-            raise UnavailableError(f"evidence store: {error}") from error
-        # For a child, which reads the settings anew.
-        return cls(evidence, keyring, metrics, worker, environment=settings.environment())
+        opened = AsyncExitStack()
+        log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
+        evidence = await opened.enter_async_context(log_of_settings)
+        # For a child, which reads the settings anew and opens no payloads.
+        environment = {**settings.environment(), KEY_ENCRYPTION_KEY: ""}
+        facts = evidence, keyring, metrics, worker
+        return cls(*facts, environment=environment, opened=opened)
 
-    async def fetch(self, jobs: Sequence[Job]) -> list["ExplanationAssignment | Absent"]:
+    async def fetch(self, claims: Sequence[Claim]) -> list[Assignment | Absent]:
         """What is to be explained for each job: nothing any more where there is a final event."""
         records = {
             (record.decision.tenant, record.decision.request_id): record
-            for record in await self._evidence.records([job.key for job in jobs])
+            for record in await self._evidence.records([claim.job.key for claim in claims])
         }
-        return [self._assignment(job, records.get(job.key)) for job in jobs]
+        return [self._assignment(claim, records.get(claim.job.key)) for claim in claims]
 
     async def close(self) -> None:
         """Let in-flight results reach the disk."""
-        await self._evidence.close()
+        if self._opened is not None:
+            await self._opened.aclose()
 
-    def _assignment(self, job: Job, record: Record | None) -> "ExplanationAssignment | Absent":
+    def _assignment(self, claim: Claim, record: Record | None) -> Assignment | Absent:
         if record is None:
             return Absent.UNKNOWN
-        if not record.is_pending:
+        job, decision = claim.job, record.decision
+        is_canary = job.kind == "canary"
+        if record.status != ("complete" if is_canary else "pending"):
             return Absent.FINAL
         try:
-            task = task_of(record, self._keyring, worker=self._worker)
+            _check_job(job, record)
+            if is_canary:
+                return CanaryAssignment(job, _method(record), Check.of(record), self._metrics_of)
+            return self._explanation(claim, record)
         except (KeyError, ValueError) as error:
-            request_id = record.decision.request_id
-            log.error("record_not_understood", request_id=request_id, place=place_of(error))
+            log.error(
+                "record_not_understood", request_id=decision.request_id, place=place_of(error)
+            )
             return Absent.UNKNOWN
-        task_bytes, metrics = task.to_bytes(), self._metrics
+
+    def _explanation(self, claim: Claim, record: Record) -> "ExplanationAssignment":
+        queued = time.time() - claim.queued_ms / 1000
+        taken = Taken(self._worker, claim.deliveries, round(max(0.0, queued), 3))
+        task = task_of(record, self._keyring, taken=taken).to_bytes()
         return ExplanationAssignment(
-            self._evidence, job, record, task_bytes, metrics, self._metrics_of
+            *(self._evidence, claim.job, record, taken, task, self._metrics, self._metrics_of)
         )
+
+
+def _check_job(job: Job, record: Record) -> None:
+    """ValueError for a job of another version, or method, than its record's.
+
+    A job is a hint, the record the truth: what was queued before a database was restored is not
+    computed. The outbox queues the right one.
+    """
+    decision = record.decision
+    ask = orjson.loads(decision.part("ask")) if "ask" in decision.parts else {"method": None}
+    digest = orjson.loads(decision.part("model"))["digest"]
+    named = (job.model, job.version, job.digest, job.method)
+    if named != (decision.model, decision.version, digest, ask["method"]):
+        raise ValueError("the job names another version or method than its record")
+
+
+def _method(record: Record) -> str:
+    method: str | None = orjson.loads(record.decision.header)["method"]
+    return method or "none"
 
 
 @dataclass(slots=True, eq=False)
@@ -91,10 +130,15 @@ class ExplanationAssignment:
     evidence: EvidenceLog
     job: Job
     record: Record
+    taken: Taken
     task: bytes
     metrics: Metrics
     metrics_of: Callable[[str, str], ModelMetrics]
     _event: FinalEvent | None = field(default=None, init=False)
+
+    def refused(self, kind: str) -> None:
+        """Count a version that this worker's registry has and refuses."""
+        count_refusal(self.metrics_of(self.job.model, _method(self.record)), kind)
 
     async def store(self, ending: Ending) -> None:
         """Store the end with its outcome, both or none, and count it if nobody had.
@@ -114,7 +158,13 @@ class ExplanationAssignment:
 
     def _made(self, ending: Ending) -> FinalEvent:
         if isinstance(ending, GivenUp):
-            return failed_final(self.record, ending.reason, outcome=ending.outcome, actor="worker")
+            return failed_final(
+                self.record,
+                ending.reason,
+                outcome=ending.outcome,
+                actor="worker",
+                taken=self.taken,
+            )
         return final_event(self.record, Finished.from_bytes(ending.body))
 
     def _count(self, ending: Ending, event: FinalEvent, *, is_first: bool) -> None:

@@ -210,7 +210,7 @@ class Intake:
         backoff = Backoff()
         while True:
             try:
-                return await self._shared.work.fetch([claim.job for claim in claims])
+                return await self._shared.work.fetch(claims)
             except (StoreUnavailableError, StoreBusyError) as error:
                 log.warning("records_not_fetched", jobs=len(claims), reason=str(error))
                 await backoff.pause()

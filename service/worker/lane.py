@@ -146,7 +146,7 @@ class Lane:
     async def _is_called_off(self, item: Item) -> bool:
         """Whether the record became final meanwhile: cancelled, given up, or done elsewhere."""
         with suppress(StoreUnavailableError, StoreBusyError):
-            return await self._shared.work.fetch([item.claim.job]) == [Absent.FINAL]
+            return await self._shared.work.fetch([item.claim]) == [Absent.FINAL]
         return False
 
     async def _announce(self, claim: Claim, facts: Mapping[str, object]) -> None:
@@ -163,7 +163,9 @@ class Lane:
                 log.error("job_raised", kind=kind, place=place, **facts_of(item.claim))
                 reason = f"the computation failed with {kind}"
                 self._intake.conclude(item, GivenUp("failed", reason))
-            case NotHere(reason):
+            case NotHere(reason, kind):
+                if kind is not None:
+                    item.assignment.refused(kind)
                 await self._intake.pass_on(item.claim, item.assignment, reason)
 
     async def _start_child(self) -> Child:

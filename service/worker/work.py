@@ -6,7 +6,7 @@ from enum import Enum, auto
 from typing import Literal, Protocol
 
 from service.compute import Finished
-from service.queue import Job
+from service.queue import Claim
 
 
 class Absent(Enum):
@@ -41,6 +41,10 @@ class Assignment(Protocol):
         """What the child is sent."""
         ...
 
+    def refused(self, kind: str) -> None:
+        """Count that this worker refused what it has of what the task needs, for such an error."""
+        ...
+
     async def store(self, ending: Ending) -> None:
         """Return once the end is durable, whoever stored one first; count it if this call did.
 
@@ -62,7 +66,7 @@ class Work(Protocol):
         """Added to this process's own for the child."""
         ...
 
-    async def fetch(self, jobs: Sequence[Job]) -> Sequence[Assignment | Absent]:
+    async def fetch(self, claims: Sequence[Claim]) -> Sequence[Assignment | Absent]:
         """What is to be done for each job. Raises StoreUnavailableError or StoreBusyError."""
         ...
 

@@ -31,6 +31,8 @@ class Results:
         self._waiting: list[tuple[str, bytes]] = []
         self._flush: asyncio.Task[None] | None = None
 
+    def refused(self, kind: str) -> None: ...
+
     async def store(self, name: str, body: bytes) -> None:
         self._waiting.append((name, body))
         if self._flush is None or self._flush.done():
@@ -60,8 +62,8 @@ class NoOpWork:
     function: str = "queue_noop:compute"
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    async def fetch(self, jobs: Sequence[Any]) -> list[Any]:
-        return [NoOpAssignment(self.results, job.request_id) for job in jobs]
+    async def fetch(self, claims: Sequence[Any]) -> list[Any]:
+        return [NoOpAssignment(self.results, claim.job.request_id) for claim in claims]
 
     async def close(self) -> None:
         pass

@@ -5,21 +5,9 @@ from pathlib import Path
 
 import pytest
 from polling import answering
-from postgres_server import new_database, running_postgres
 from valkey_server import Valkey, running_valkey
 
 from service.queue import JobQueue
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Path]:
-    with running_postgres() as directory:
-        yield directory
-
-
-@pytest.fixture
-def postgres_url(postgres: Path) -> str:
-    return new_database(postgres)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

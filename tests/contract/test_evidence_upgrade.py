@@ -11,7 +11,10 @@ from service.evidence import EvidenceStore
 from service.evidence.events import microseconds
 from service.evidence.rails import missing_rails
 
-OTHERS = ("log_entries", "tree_nodes", "checkpoints", "accesses", "event_subjects")
+OTHERS = (
+    *("log_entries", "tree_nodes", "checkpoints", "accesses"),
+    *("event_subjects", "holds", "erasures"),
+)
 
 
 def as_version_1(url: str) -> None:
@@ -19,6 +22,7 @@ def as_version_1(url: str) -> None:
     for statement in (
         *(f"DROP TABLE {table}" for table in OTHERS),
         "DROP INDEX events_by_expiry",
+        "DROP INDEX events_erased",
         "ALTER TABLE events DROP COLUMN expires_us",
         "ALTER TABLE events ADD COLUMN seq BIGINT",
         "ALTER TABLE events ADD COLUMN leaf TEXT",

@@ -3,15 +3,17 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from access_table import PRINCIPALS
 from live_app import LiveApp, live_app
 from servers import Client
 from tables import breast_cancer, instances_of, mixed
 
-from service.auth import SCOPES, KeyFile, Scope
+from service.auth import SCOPES, KeyFile
 
 Instance = dict[str, Any]
 
@@ -37,15 +39,6 @@ def live(tmp_path_factory: pytest.TempPathFactory, two_models: Path) -> Iterator
         yield live
 
 
-PRINCIPALS: dict[str, tuple[tuple[Scope, ...], str]] = {
-    **{scope: ((scope,), "default") for scope in SCOPES},
-    "alice": (("predict", "explain"), "default"),
-    "bob": (("predict", "explain"), "default"),
-    "eve": (SCOPES, "elsewhere"),
-}
-"""Name to scopes and tenant; one principal per scope is named after it."""
-
-
 @dataclass(frozen=True)
 class Keyed:
     """An application that asks for keys."""
@@ -65,6 +58,8 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Iter
     file, content, keys = data_dir / "keys.json", KeyFile(), {}
     for name, (scopes, tenant) in PRINCIPALS.items():
         content, keys[name] = content.with_key(name, scopes, tenant)
-    content.write(file)
+    content, keys["both"] = content.with_key("both", SCOPES, "default", "elsewhere")
+    content, keys["renewed"] = content.rotated("ended", timedelta(0))
+    content.without("revoked").write(file)
     with live_app(data_dir, registry=demo_registry, api_keys_file=file) as live:
         yield Keyed(live, file, keys)

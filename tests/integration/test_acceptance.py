@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from servers import JSON, Client, running_server, wait_until
 from explainers.base import Background, IdentityDerivation
 from explainers.exact import interventional_values, restricted_background, restricted_oracle
 from schemas import Column
+from service.evidence import EvidenceStore
 from service.models.base import TreeForm
 from service.registry import RegisteredModel, Registry
 from service.registry.building import ExplainerFactory
@@ -23,6 +25,9 @@ from service.registry.called import LARGEST_Z
 from service.registry.proof import column_groups
 from service.registry.registered import naming_of
 from service.registry.work import Options
+from service.replaying import Recorded, replay
+from service.secrets import Keyring
+from service.settings import Settings
 
 ROWS = 50
 ON_THRESHOLDS = slice(25, 40)
@@ -45,6 +50,7 @@ class Case:
     warnings: tuple[str, ...]
     library: Callable[[pd.DataFrame], np.ndarray]
     client: Client
+    data_dir: Path
 
     def outputs(self, rows: np.ndarray) -> np.ndarray:
         """The library's own numbers, read from the stored artifact, for coded rows."""
@@ -143,7 +149,9 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
                 client = server.client()
                 wait_until(lambda: client.get(f"/models/{name}").status == 200)
                 library = outputs_of_artifact(registry.layout.folder(name, 1))
-                cases[name] = Case(family, made.model, made.report.warnings, library, client)
+                cases[name] = Case(
+                    family, made.model, made.report.warnings, library, client, data_dir
+                )
             return cases[name]
 
         yield served
@@ -217,6 +225,17 @@ def served_scores(case: Case, rows: np.ndarray) -> np.ndarray:
             shares = prediction.get("probabilities", prediction)
             scores.append(list(shares.values()))
     return np.array(scores)
+
+
+def test_the_stored_record_computed_again_gives_the_same_bytes(case: Case) -> None:
+    settings = Settings.load({}, data_dir=case.data_dir)
+    request_id = case.answer["request_id"]
+    with EvidenceStore.open(settings.database_url) as store:
+        record = store.record("default", request_id)
+    assert record is not None
+    keyring = Keyring.open(settings.secret_file)
+    report = replay(Recorded.of(record), Registry(settings.registry), keyring, lambda _: None)
+    assert report["equal"], report
 
 
 def test_label_is_the_class_with_the_largest_probability(case: Case) -> None:

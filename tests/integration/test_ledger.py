@@ -12,12 +12,13 @@ from typing import Any
 import merkle
 import pytest
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from live_app import LiveApp, live_app
 from problems import assert_problem
-from servers import Client, Reply, wait_until
+from proven import proof_of, verified
+from servers import JSON, wait_until
 
-from schemas import Consistency, Proof
+from schemas import Consistency
+from service.runtime import Runtime
 
 Instance = dict[str, Any]
 
@@ -26,31 +27,6 @@ Instance = dict[str, Any]
 def app(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Iterator[LiveApp]:
     with live_app(tmp_path_factory.mktemp("data"), registry=demo_registry) as live:
         yield live
-
-
-def verified(note: str, vkey: str) -> tuple[int, bytes]:
-    """Size and root of a checkpoint that the key has signed, by C2SP's rules."""
-    name, key_id, encoded = vkey.split("+", 2)
-    public = base64.b64decode(encoded)
-    assert public[:1] == b"\x01"
-    assert hashlib.sha256(f"{name}\n".encode() + public).digest()[:4].hex() == key_id
-    text, _, signature = note.partition("\n\n")
-    dash, signer, blob = signature.removesuffix("\n").split(" ")
-    assert (dash, signer) == ("\u2014", name)
-    found = base64.b64decode(blob)
-    assert found[:4].hex() == key_id
-    Ed25519PublicKey.from_public_bytes(public[1:]).verify(found[4:], f"{text}\n".encode())
-    origin, size, root = text.split("\n")
-    assert origin == name
-    return int(size), base64.b64decode(root)
-
-
-def proof_of(client: Client, reply: Reply) -> dict[str, Any]:
-    path = f"/explanations/{reply.headers['x-request-id']}/proof"
-    wait_until(lambda: client.get(path).status == 200)
-    found: dict[str, Any] = client.get(path).json()
-    Proof.model_validate(found)
-    return found
 
 
 def test_a_record_is_proven_with_the_public_key_alone(app: LiveApp, rows: list[Instance]) -> None:
@@ -90,16 +66,19 @@ def test_a_record_announces_its_proof_once_it_is_in_the_log(
 
 
 def test_all_events_of_a_queued_explanation_are_proven(
-    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+    data_dir: Path, rows: list[Instance]
 ) -> None:
-    with live_app(
-        tmp_path, registry=demo_registry, inline_budget_seconds=1e-9, embedded_workers=1
-    ) as app:
+    with live_app(data_dir, inline_budget_seconds=1e-9) as app:
         client = app.client()
-        reply = client.predict(rows[:1], headers={"Prefer": "wait=30"})
-        assert reply.json()["explanation"]["status"] == "complete"
-        types = {json.loads(e["header"])["event_type"] for e in proof_of(client, reply)["entries"]}
-    assert types == {"decision", "explanation", "outcome", "answer"}
+        reply = client.predict(rows[:1], headers={"Prefer": "respond-async"})
+        assert len(proof_of(client, reply)["entries"]) == 1
+        request_id = reply.headers["x-request-id"]
+        called_off = client.request("POST", f"/explanations/{request_id}/cancel", b"{}", JSON)
+        assert called_off.status == 202
+        entries = proof_of(client, reply)["entries"]
+    assert [entry["seq"] for entry in entries] == [0, 1, 2]
+    types = [json.loads(entry["header"])["event_type"] for entry in entries]
+    assert types == ["decision", "explanation", "outcome"]
 
 
 def test_the_log_only_grows(app: LiveApp, rows: list[Instance]) -> None:
@@ -145,10 +124,13 @@ def test_before_anything_is_signed_there_is_no_checkpoint(
 
 
 def test_a_record_without_its_checkpoint_yet_says_when_to_ask_again(
-    data_dir: Path, rows: list[Instance], monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, rows: list[Instance]
 ) -> None:
-    monkeypatch.setattr("service.ledger.running.PAUSE_SECONDS", 60.0)
-    with live_app(data_dir) as app:
+    def pause(runtime: Runtime) -> None:
+        assert runtime.sequencing is not None
+        runtime.sequencing.pause_seconds = 60.0
+
+    with live_app(data_dir, customise=pause) as app:
         client = app.client()
         request_id = client.predict(rows[:1]).headers["x-request-id"]
         refused = client.get(f"/explanations/{request_id}/proof")

@@ -10,9 +10,12 @@ from faulty_parts import (
     Customise,
     fails,
     five_percent_off,
+    names_swapped,
     not_finite,
+    unread_moves,
     unwritable,
     with_explainer,
+    with_odd_scores,
 )
 from live_app import LiveApp, live_app
 from prometheus_client.metrics_core import Metric
@@ -33,6 +36,9 @@ BUCKETS = {
     "explain_payload_size_bytes": "512.0 2048.0 8192.0 32768.0 131072.0 524288.0 2.097152e+06 "
     "8.388608e+06",
     "explain_additivity_error_ratio": "1e-06 1e-05 0.0001 0.001 0.01 0.1 1.0 10.0",
+    "explain_feedback_rating": "1.0 2.0 3.0 4.0 5.0",
+    "explain_canary_gap_ratio": "1e-12 1e-11 1e-10 1e-09 1e-08 1e-07 1e-06 1e-05 0.0001 0.001 "
+    "0.01 0.1 1.0",
 }
 FAMILIES = {
     "http_server_request_duration_seconds": (
@@ -51,12 +57,19 @@ FAMILIES = {
     "explain_additivity_checks": ("counter", "method model outcome"),
     "explain_additivity_error_ratio": ("histogram", "method model"),
     "explain_invariant_failures": ("counter", "invariant method model"),
+    "explain_canary_gap_ratio": ("histogram", "method model"),
     "explain_audit_writes": ("counter", "backend outcome"),
     "explain_audit_reads": ("counter", "backend outcome"),
     "explain_audit_write_duration_seconds": ("histogram", "backend"),
     "explain_audit_backlog_records": ("gauge", "backend"),
+    "explain_records_purged": ("counter", "model"),
+    "explain_purge_held_records": ("gauge", ""),
+    "explain_purge_last_success_timestamp_seconds": ("gauge", ""),
     "explain_queue_jobs": ("gauge", "queue state"),
     "explain_queue_oldest_job_age_seconds": ("gauge", "queue"),
+    "explain_privacy_scans": ("counter", "detector outcome"),
+    "explain_privacy_findings": ("counter", "action detector entity"),
+    "explain_feedback_rating": ("histogram", "model"),
     "explain_build_info": ("gauge", "python_version version"),
     "explain_model_info": ("gauge", "alias digest method model version"),
 }
@@ -142,6 +155,8 @@ def test_no_request_id_or_value_is_ever_a_label(live: LiveApp, rows: list[Instan
 OUTCOMES: dict[str, tuple[Change, str, str, dict[str, int]]] = {
     "five percent off": (five_percent_off, "failed", "failed", {"additivity": 1}),
     "not finite": (not_finite, "failed", "failed", {"finite": 1}),
+    "other names": (names_swapped, "failed", "failed", {"names": 1}),
+    "an unread column": (unread_moves, "failed", "failed", {"dummy": 1}),
     "unwritable": (unwritable, "failed", "failed", {}),
     "raises": (fails, "failed", "failed", {}),
     "none": (None, "skipped", "rejected", {}),
@@ -184,6 +199,15 @@ def test_a_prediction_outlives_its_explainer_and_coverage_says_so(
         assert invariants(app) == broken
         stored = app.client().get(explanation["links"]["self"]).json()
         assert stored["explanation"] == explanation
+
+
+def test_probabilities_that_do_not_follow_from_the_outputs_fail_the_explanation(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    with live_app(tmp_path, registry=demo_registry, customise=with_odd_scores) as app:
+        answer = app.client().predict(rows[:1]).json()
+        assert answer["explanation"]["reason"] == "link"
+        assert invariants(app) == {"link": 1}
 
 
 def test_complete_explanations_are_wanted_and_served(

@@ -90,6 +90,17 @@ def test_each_is_explained_in_the_answer_or_after_it(
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_record_computed_again_gives_the_same_bytes(
+    client: Client, instances: Instances, name: str
+) -> None:
+    answer = explained(client, name, instances[name][7:9])
+    path = f"/explanations/{answer['request_id']}/replay"
+    report = client.request("POST", path, b"", dict(JSON)).json()
+    assert report["equal"], report
+    assert report["explanation"]["equal"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_alone_in_a_batch_and_again_the_values_are_the_same_bytes(
     client: Client, instances: Instances, name: str
 ) -> None:

@@ -93,6 +93,28 @@ def not_finite(explanation: Explanation) -> Explanation:
     return replace(explanation, values=np.full_like(explanation.values, np.nan))
 
 
+def names_swapped(explanation: Explanation) -> Explanation:
+    first, second, *others = explanation.feature_names
+    return replace(explanation, feature_names=(second, first, *others))
+
+
+def values_swapped(explanation: Explanation) -> Explanation:
+    """The two strongest exchanged: adds up as before, so no check made at once can see it."""
+    values = explanation.values.copy()
+    order = np.argsort(np.abs(values[0, :, 0]))
+    values[:, order[[-2, -1]]] = values[:, order[[-1, -2]]]
+    return replace(explanation, values=values)
+
+
+def unread_moves(explanation: Explanation) -> Explanation:
+    """The weakest column, which the model never reads, and the strongest exchanged."""
+    values = explanation.values.copy()
+    order = np.argsort(np.abs(values[0, :, 0]), kind="stable")
+    assert not values[:, order[0]].any()
+    values[:, order[[0, -1]]] = values[:, order[[-1, 0]]]
+    return replace(explanation, values=values)
+
+
 def unwritable(explanation: Explanation) -> Explanation:
     """Right in every check, but of a type that no JSON encoder takes."""
     return replace(explanation, values=explanation.values.astype(np.longdouble))
@@ -129,6 +151,27 @@ class FragileModel:
         if (X[:, 0] == 13.0).any():
             raise RuntimeError("PLANTED-7f3a")
         return self.real.predict(X)
+
+
+@dataclass(frozen=True)
+class OddScores:
+    """The real model, whose probabilities are not those of its outputs."""
+
+    real: NativeModel
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def predict(self, X: FloatArray) -> Served:
+        served = self.real.predict(X)
+        return Served(served.outputs, served.scores[:, ::-1])
+
+
+def with_odd_scores(runtime: Runtime) -> None:
+    served = runtime.models._served
+    for name, old in served.items():
+        model = replace(old.model, native=OddScores(old.model.native))  # type: ignore[arg-type]
+        served[name] = replace(old, model=model)
 
 
 def with_fragile_model(runtime: Runtime) -> None:

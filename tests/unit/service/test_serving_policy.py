@@ -104,3 +104,27 @@ def test_rules_for_the_next_version_may_come_before_it(data_dir: Path, path: Pat
     # What is in force for whatever is loaded from now on.
     with pytest.raises(InvalidInputError, match="did you mean"):
         models._policies.of(models.resolve(None).model)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "days"),
+    [
+        ("", "default", 1),
+        ('retention = "eu_ai_act"', "eu_ai_act", 183),
+        ('retention = "us_reg_b"', "us_reg_b", 762),
+        ('retention = "hipaa"', "hipaa", 2192),
+        ("retention = 30", "30_days", 30),
+    ],
+)
+def test_records_are_kept_as_long_as_the_policy_says(
+    data_dir: Path, path: Path, said: str, name: str, days: int
+) -> None:
+    path.write_text(f"[models.breast_cancer]\n{said}\n[default]\nretention = 7\n" if said else GOOD)
+    header = served(data_dir, path).resolve(None).header
+    assert header.retention.days == days
+    assert orjson.loads(b"{" + header.constant)["retention_class"] == name
+
+
+def test_the_default_section_says_how_long_for_all_others(data_dir: Path, path: Path) -> None:
+    path.write_text("[default]\nretention = 7\n[models.breast_cancer]\nreview = 5")
+    assert served(data_dir, path).resolve(None).header.retention.days == 7

@@ -104,6 +104,7 @@ def test_the_record_says_how_it_was_decided(tmp_path: Path) -> None:
     decision = decide(found, 0.3999, 0.4, 0.45)
     stored = json.loads(json.dumps(decision.to_json()))
     assert 0 <= stored.pop("u") < 1
+    assert stored.pop("canary") == {"probability": 0.001, "u": decision.canary[1]}
     assert stored == {
         "version": found.version,
         "rule": "close",
@@ -111,7 +112,7 @@ def test_the_record_says_how_it_was_decided(tmp_path: Path) -> None:
         "allowed": True,
         "probability": 0.25,
         "wants": decision.u < 0.25,
-        "threshold": {"class": "bad", "at_least": 0.4},
+        "threshold": {"class": "bad", "at_least": 0.4, "name": "decline", "otherwise": None},
         "decisions": [None, "decline", "decline"],
     }
 

@@ -1,0 +1,139 @@
+"""Entries of a log as bundles carry them: header, proof of its place, opened payload."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from service.evidence import EvidenceStore, ProvenEvent
+from service.evidence.events import microseconds
+from service.evidence.tables import accesses, events, log_entries
+from service.ledger import ACCESS, EVIDENCE, Ledger, LogMismatchError, proven_line
+from service.verify import HIDING
+
+Json = dict[str, object]
+Keys = set[tuple[str, str]]
+"""Requests, by tenant and request ID."""
+
+Ranges = Sequence[tuple[int, int]]
+"""Seqs as ranges of the first and the last, ascending."""
+
+PAGE = 500
+_NOTHING = b"{}"
+SOURCES = {EVIDENCE.name: events, ACCESS.name: accesses}
+
+
+def pages(ranges: Ranges) -> Iterator[list[int]]:
+    """The seqs of ranges, up to PAGE at a time."""
+    seqs = (seq for first, last in ranges for seq in range(first, last + 1))
+    while page := list(islice(seqs, PAGE)):
+        yield page
+
+
+def proven_at(store: EvidenceStore, log: str, seqs: Sequence[int]) -> list[ProvenEvent]:
+    """The events at these places, in their order.
+
+    Raises LogMismatchError for a place without an event, UnreadablePayloadError.
+    """
+    query = select(log_entries.c.seq, log_entries.c.event_id)
+    with store.reading() as connection:
+        rows = connection.execute(
+            query.where(log_entries.c.log == log, log_entries.c.seq.in_(seqs))
+        )
+        names: dict[int, str] = {row.seq: row.event_id for row in rows}
+    ids = list(names.values())
+    found = {event.event_id: event for event in events_by_id(store, log, ids)}
+    try:
+        return [found[names[seq]] for seq in seqs]
+    except KeyError:
+        lost = next(seq for seq in seqs if names.get(seq) not in found)
+        raise LogMismatchError(f"entry {lost} of the log {log} is not there") from None
+
+
+def events_by_id(store: EvidenceStore, log: str, event_ids: Sequence[str]) -> Sequence[ProvenEvent]:
+    """Events as they are proven, in any order; those of the access log have no payload."""
+    if log == EVIDENCE.name:
+        return store.events(event_ids)
+    columns = (accesses.c.event_id, accesses.c.kind, accesses.c.principal, accesses.c.header)
+    query = select(*columns).where(accesses.c.event_id.in_(event_ids))
+    with store.reading() as connection:
+        rows = connection.execute(query).all()
+    return [ProvenEvent(*row, opening=None) for row in rows]
+
+
+def entries(
+    ledger: Ledger,
+    log: str,
+    size: int,
+    found: Sequence[tuple[int, ProvenEvent]],
+    withheld: Keys,
+) -> list[Json]:
+    """The lines of events at their places, proven in the tree of that size.
+
+    withheld: requests whose payloads are not shown. Raises LogMismatchError.
+    """
+    paths = ledger.inclusions(log, [seq for seq, _ in found], size)
+    return [
+        proven_line(seq, event, path, is_opened=not _is_withheld(event, withheld))
+        for (seq, event), path in zip(found, paths, strict=True)
+    ]
+
+
+def _is_withheld(event: ProvenEvent, withheld: Keys) -> bool:
+    """Facts without content, such as the quarantine itself, are shown."""
+    if not withheld or event.opening is None:
+        return False
+    first = event.opening[0]
+    if len(event.opening) == 1 and first is not None and first.text == _NOTHING:
+        return False
+    header = orjson.loads(event.header)
+    return (header["tenant"], header["request_id"]) in withheld
+
+
+def quarantined(store: EvidenceStore) -> Keys:
+    """Requests put under quarantine and not released since."""
+    kinds = ("quarantine", "release")
+    told = (events.c.tenant, events.c.request_id, events.c.event_type)
+    last: dict[tuple[str, str], str] = {}
+    with store.reading() as connection:
+        tenants = distinct(connection, events.c.tenant)
+        wanted = events.c.tenant.in_(tenants), events.c.event_type.in_(kinds)
+        for row in connection.execute(select(*told).where(*wanted).order_by(events.c.event_id)):
+            last[row.tenant, row.request_id] = row.event_type
+    return {key for key, kind in last.items() if kind == "quarantine"}
+
+
+def is_hidden_later(store: EvidenceStore, event: ProvenEvent, *, size: int) -> bool:
+    """What hides the payload has happened, but has no place in the tree of that size."""
+    header = orjson.loads(event.header)
+    place = log_entries.c.seq
+    about = select(place).select_from(
+        events.outerjoin(
+            log_entries,
+            (log_entries.c.event_id == events.c.event_id) & (log_entries.c.log == EVIDENCE.name),
+        )
+    )
+    about = about.where(
+        events.c.tenant == header["tenant"],
+        events.c.event_type.in_(HIDING),
+        events.c.received_us == microseconds(datetime.fromisoformat(header["received_at"])),
+        events.c.request_id == header["request_id"],
+    )
+    with store.reading() as connection:
+        places = connection.scalars(about).all()
+    return bool(places) and all(place is None or place >= size for place in places)
+
+
+def distinct(
+    connection: Connection, column: ColumnElement[str], *conditions: ColumnElement[bool]
+) -> list[str]:
+    """The values there are, each found by one look into the index by time."""
+    found: list[str] = []
+    while True:
+        beyond = column > (found[-1] if found else "")
+        value = connection.execute(select(func.min(column)).where(*conditions, beyond)).scalar_one()
+        if value is None:
+            return found
+        found.append(value)

@@ -1,0 +1,79 @@
+"""Erasure on request: what a subject, or whoever made a request, has a right to have forgotten."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from service.disposal.destroying import WHOLE, Destruction, destroy
+from service.disposal.parting import destroy_parts
+from service.disposal.targets import Target, events_about, held_among, in_batches, load
+from service.evidence import EvidenceStore, RequestKey
+from service.evidence.exclusive import exclusively
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing:
+    """What came of wanting records erased.
+
+    erased: or, before it is done, what would be; held: refused, by request ID; gone: were so
+    before.
+    """
+
+    erased: int = 0
+    gone: int = 0
+    held: tuple[RequestKey, ...] = ()
+
+    def __add__(self, other: "Erasing") -> "Erasing":
+        return Erasing(self.erased + other.erased, self.gone + other.gone, self.held + other.held)
+
+
+def survey(store: EvidenceStore, keys: Iterable[RequestKey]) -> Erasing:
+    """What `erase` would do now."""
+    total = Erasing()
+    for batch in in_batches(keys):
+        with store.reading() as connection:
+            total += _sorted_out(connection, batch)[1]
+    return total
+
+
+def _sorted_out(connection: Connection, batch: list[RequestKey]) -> tuple[list[Target], Erasing]:
+    targets = load(connection, batch)
+    held = held_among(connection, batch)
+    here = [target for target in targets if not target.is_gone]
+    free = [target for target in here if target.key not in held]
+    refused = tuple(target.key for target in here if target.key in held)
+    return free, Erasing(len(free), len(targets) - len(here), refused)
+
+
+def erase(
+    store: EvidenceStore,
+    keys: Iterable[RequestKey],
+    what: Destruction,
+    *,
+    progress: Progress = lambda _: None,
+) -> Erasing:
+    """Erase the records that no hold keeps, each batch at once.
+
+    Raises StoreUnavailableError; called again, it goes on where it was. Free pages are overwritten
+    as they come free (`secure_delete`); call `forget_pages` at the end.
+    """
+    what = replace(what, keys=what.keys or store.sealer.keys)
+    total, dealt_with = Erasing(), 0
+    for batch in in_batches(keys):
+        total += _erase(store, batch, what)
+        dealt_with += len(batch)
+        progress(dealt_with)
+    return total
+
+
+def _erase(store: EvidenceStore, batch: list[RequestKey], what: Destruction) -> Erasing:
+    with exclusively(store) as connection:
+        free, found = _sorted_out(connection, batch)
+        if what.subject == WHOLE:
+            destroy(connection, free, events_about(connection, free), what)
+        else:
+            destroy_parts(connection, free, what, store.sealer)
+    return found

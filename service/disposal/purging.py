@@ -1,0 +1,160 @@
+"""The end of what has been kept for long enough: expired records are destroyed, and counted."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select, tuple_
+
+from service.accesses import Access, note
+from service.disposal.destroying import Destruction, destroy, destroy_content
+from service.disposal.facts import Order
+from service.disposal.targets import BATCH, DESTROYED, events_about, load
+from service.evidence import EvidenceStore
+from service.evidence.events import microseconds
+from service.evidence.exclusive import exclusively, forget_pages
+from service.evidence.tables import events, holds
+
+PURGE_GRACE = timedelta(days=2)
+"""After its time a record is kept this much longer, so that a clock moved by a day destroys nothing
+early.
+"""
+
+EXPIRED = "expired"
+Kind = tuple[str, str, str]
+"""Tenant, model and retention class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What one run destroyed, or would. held: expired, and kept by a hold."""
+
+    purged: Mapping[Kind, int] = field(default_factory=Counter)
+    held: int = 0
+
+    @property
+    def total(self) -> int:
+        """Records, of all kinds."""
+        return sum(self.purged.values())
+
+    def document(self) -> dict[str, object]:
+        """For people and logs."""
+        return {
+            "purged": self.total,
+            "held": self.held,
+            "by_kind": [
+                {"tenant": tenant, "model": model, "retention_class": name, "purged": count}
+                for (tenant, model, name), count in sorted(self.purged.items())
+            ],
+        }
+
+
+def purge(
+    store: EvidenceStore,
+    principal: str,
+    *,
+    now: datetime | None = None,
+    goes_on: Callable[[float], bool] = lambda _: True,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Purge:
+    """Destroy the records whose time was over PURGE_GRACE ago and that no hold keeps.
+
+    Headers, leaves and registered models stay. Several processes may do so at once: each batch
+    excludes the others and finds what is left. What it did is counted in the access log.
+    goes_on: told how long the last batch took, it waits for others, or ends the run.
+    Raises StoreUnavailableError.
+    """
+    at = now or datetime.now(UTC)
+    what = Destruction("purge", Order(principal, EXPIRED, at), store.sealer.keys)
+    counts: Counter[Kind] = Counter()
+    spent = 0.0
+    while goes_on(spent):
+        started = time.monotonic()
+        with exclusively(store) as connection:
+            found = _purge(connection, at, what)
+        if found is None:
+            break
+        counts += found
+        progress(counts.total())
+        spent = time.monotonic() - started
+    if counts:
+        forget_pages(store)
+        _account(store, principal, counts)
+    return Purge(counts, _held(store, at))
+
+
+def _account(store: EvidenceStore, principal: str, counts: Mapping[Kind, int]) -> None:
+    """Into the access log, for each tenant; the events themselves are there already."""
+    for tenant in sorted({tenant for tenant, _, _ in counts}):
+        own = [
+            {"model": model, "retention_class": name, "purged": count}
+            for (of_tenant, model, name), count in sorted(counts.items())
+            if of_tenant == tenant
+        ]
+        note(store, Access(kind="purge", tenant=tenant, principal=principal, facts={"kinds": own}))
+
+
+def survey_purge(store: EvidenceStore, *, now: datetime | None = None) -> Purge:
+    """What `purge` would do now."""
+    at = now or datetime.now(UTC)
+    counts: Counter[Kind] = Counter()
+    after: tuple[int, str] | None = None
+    while True:
+        with store.reading() as connection:
+            rows = connection.execute(_select_expired(at, after)).all()
+            counts += _count(connection, rows)
+        if len(rows) < BATCH:
+            return Purge(counts, _held(store, at))
+        after = rows[-1].expires_us, rows[-1].event_id
+
+
+def _purge(connection: Connection, at: datetime, what: Destruction) -> Counter[Kind] | None:
+    """One batch; None when nothing is left."""
+    rows = connection.execute(_select_expired(at, None)).all()
+    if not rows:
+        return None
+    decided = [(row.tenant, row.request_id) for row in rows if row.event_type == "decision"]
+    targets = load(connection, decided)
+    counts = Counter((target.tenant, target.model, target.retention_class) for target in targets)
+    about = events_about(connection, targets)
+    destroy(connection, targets, about, what)
+    done = {row.event_id for row in about}
+    # What came later, about a record that was gone by then.
+    destroy_content(connection, [row for row in rows if row.event_id not in done], what.keys)
+    return counts
+
+
+def _count(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> Counter[Kind]:
+    decided = [(row.tenant, row.request_id) for row in rows if row.event_type == "decision"]
+    return Counter(
+        (target.tenant, target.model, target.retention_class)
+        for target in load(connection, decided)
+    )
+
+
+_is_held = exists().where(
+    holds.c.tenant == events.c.tenant, holds.c.request_id == events.c.request_id
+)
+
+
+def _select_expired(at: datetime, after: tuple[int, str] | None) -> Select[tuple[object, ...]]:
+    """By the index of what still has content; those under a hold are passed over each time."""
+    query: Select[tuple[object, ...]] = select(*DESTROYED, events.c.expires_us).where(
+        *_is_over(at), ~_is_held
+    )
+    if after is not None:
+        query = query.where(tuple_(events.c.expires_us, events.c.event_id) > tuple_(*after))
+    return query.order_by(events.c.expires_us, events.c.event_id).limit(BATCH)
+
+
+def _is_over(at: datetime) -> tuple[ColumnElement[bool], ...]:
+    cutoff = microseconds(at - PURGE_GRACE)
+    return events.c.expires_us < cutoff, events.c.payload.is_not(None)
+
+
+def _held(store: EvidenceStore, at: datetime) -> int:
+    query = select(func.count()).where(*_is_over(at), _is_held, events.c.event_type == "decision")
+    with store.reading() as connection:
+        return connection.execute(query).scalar_one()

@@ -1,0 +1,50 @@
+"""Transactions beside those that add events: of the access log, and of what destroys."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, insert
+
+from service.evidence.events import Row
+from service.evidence.store import AppendOutcome, EvidenceStore, Outcomes
+from service.evidence.tables import ACCESS_COLUMNS, accesses
+
+_AGAIN_SECONDS = 0.05
+
+
+@contextmanager
+def exclusively(store: EvidenceStore) -> Iterator[Connection]:
+    """A transaction during which nobody else adds events, here or in another process, so that what
+    it reads stays true until it commits. Keep it short: answers wait for it.
+
+    Raises StoreUnavailableError.
+    """
+    with store.changing() as connection:
+        if not store.is_sqlite:
+            connection.exec_driver_sql("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
+        yield connection
+
+
+def insert_accesses(store: EvidenceStore, rows: Sequence[Row]) -> Outcomes:
+    """Store rows of the access log in one transaction. Raises StoreUnavailableError."""
+    values = [dict(zip(ACCESS_COLUMNS, row, strict=True)) for row in rows]
+    with store.changing() as connection:
+        connection.execute(insert(accesses).values(values))
+    return [AppendOutcome.STORED] * len(rows)
+
+
+def forget_pages(store: EvidenceStore, *, seconds: float = 5.0) -> bool:
+    """Empty SQLite's write-ahead log, which still holds what was there before an erasure.
+
+    False when readers kept it from that for so long. PostgreSQL: nothing to do here.
+    """
+    if not store.is_sqlite:
+        return True
+    deadline = time.monotonic() + seconds
+    while True:
+        with store.reading() as connection:
+            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+        if not busy or time.monotonic() > deadline:
+            return not busy
+        time.sleep(_AGAIN_SECONDS)

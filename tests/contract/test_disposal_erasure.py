@@ -1,0 +1,222 @@
+"""Erasure: what goes, what is left, and what can never come back."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Thread
+
+import orjson
+import pytest
+from decisions import CONFLICT, START, STORED, decision, final, pending
+from disposals import ERASURE, EXPIRY, SUBJECT, about, contents, is_gone, types_of
+from sqlalchemy import select, text
+
+from service.disposal import (
+    erase,
+    of_requests,
+    of_subject,
+    survey,
+)
+from service.evidence import (
+    DecisionFilter,
+    ErasedError,
+    EvidenceStore,
+    StoreUnavailableError,
+)
+from service.evidence.events import OutcomeEvent, seal
+from service.evidence.exclusive import exclusively, forget_pages
+from service.evidence.tables import events
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[EvidenceStore]:
+    with EvidenceStore.open(url) as opened:
+        yield opened
+
+
+def test_erasing_twice_is_erasing_once(store: EvidenceStore) -> None:
+    store.append(decision("erased-twice"))
+    keys = of_requests(store, "default", ["erased-twice", "never-known"])
+    assert keys == [("default", "erased-twice")]
+    assert survey(store, keys).erased == 1
+    assert erase(store, keys, ERASURE).erased == 1
+    assert (erase(store, keys, ERASURE).erased, erase(store, keys, ERASURE).gone) == (0, 1)
+    assert types_of(store, "erased-twice") == ["decision", "erasure"]
+
+
+def test_what_is_left_is_the_header_and_the_event_that_says_who_and_why(
+    store: EvidenceStore,
+) -> None:
+    event = pending("asked-later")
+    for each in (event, final(event)):
+        store.append(each)
+    with store.reading() as connection:
+        headers = list(connection.scalars(select(events.c.header)))
+    erase(store, of_requests(store, "default", ["asked-later"]), ERASURE)
+    with pytest.raises(ErasedError) as found:
+        store.record("default", "asked-later")
+    assert (found.value.kind, found.value.actor) == ("erasure", "local")
+    assert found.value.at == ERASURE.order.at.replace(microsecond=ERASURE.order.at.microsecond)
+    assert orjson.loads(found.value.header)["request_id"] == "asked-later"
+    assert contents(store, "asked-later") == {
+        ("decision", False),
+        ("explanation", False),
+        ("erasure", True),
+    }
+    with store.reading() as connection:
+        kept = list(connection.scalars(select(events.c.header)))
+    assert set(headers) < set(kept)
+    (said,) = (orjson.loads(header) for header in kept if header not in headers)
+    assert (said["event_type"], said["actor"], said["reason"]) == ("erasure", "cli:test", "request")
+    assert len(said["destroys"]) == 2
+    assert said["expires_at"] is None
+
+
+def test_a_subject_is_erased_from_all_his_records_and_from_nobody_elses(
+    store: EvidenceStore,
+) -> None:
+    child = about(SUBJECT, "his-child", parent_request_id="his-record")
+    for event in (about(SUBJECT, "his-record"), child, about("cd" * 32, "of-another")):
+        store.append(event)
+    store.append(replace(about(SUBJECT, "his-elsewhere"), tenant="elsewhere"))
+    keys = of_subject(store, "default", SUBJECT)
+    assert set(keys) == {("default", "his-record"), ("default", "his-child")}
+    assert erase(store, keys, ERASURE).erased == 2
+    assert of_subject(store, "default", SUBJECT) == []
+    assert not is_gone(store, "of-another")
+    assert store.record("elsewhere", "his-elsewhere") is not None
+
+
+def test_records_that_explain_a_request_again_are_found_with_it(store: EvidenceStore) -> None:
+    for request_id, parent in (("first-one", None), ("again", "first-one"), ("thrice", "again")):
+        store.append(replace(decision(request_id), parent_request_id=parent))
+    found = of_requests(store, "default", ["first-one"])
+    assert found == [("default", each) for each in ("first-one", "again", "thrice")]
+    assert of_requests(store, "default", ["thrice"]) == [("default", "thrice")]
+
+
+def test_nothing_is_said_of_an_erased_record_that_would_bring_it_back(
+    store: EvidenceStore,
+) -> None:
+    waiting = pending("still-waiting")
+    store.append(waiting)
+    store.append(decision("erased-one"))
+    keys = of_requests(store, "default", ["still-waiting", "erased-one"])
+    erase(store, keys, ERASURE)
+    assert store.append(final(waiting)) is CONFLICT
+    assert not store.append_final(final(waiting)).stored
+    copy = replace(decision("its-copy"), parent_request_id="erased-one")
+    assert store.append(copy) is CONFLICT
+    assert store.append(decision("erased-one")) is CONFLICT
+    assert store.insert([seal(copy), seal(decision("unrelated"))]) == [CONFLICT, STORED]
+    assert store.pending(since=START, until=EXPIRY, limit=9) == []
+    note = OutcomeEvent.about(decision("erased-one"), "timeout", actor="o", completed_at=EXPIRY)
+    assert store.append(note) is STORED
+
+
+def test_a_final_that_was_refused_leaves_no_bytes(store: EvidenceStore) -> None:
+    waiting = pending("never-final")
+    store.append(waiting)
+    erase(store, of_requests(store, "default", ["never-final"]), ERASURE)
+    store.append_final(final(waiting, explanation=b'{"values":[123.456]}'))
+    with store.reading() as connection:
+        payloads = list(connection.scalars(select(events.c.payload)))
+    assert {bytes(payload) for payload in payloads if payload is not None} == {b"{}"}
+
+
+def test_finals_stored_while_their_records_are_erased_never_outlive_them(
+    store: EvidenceStore,
+) -> None:
+    waiting = [pending(f"in-hand-{i:03}", minute=i) for i in range(120)]
+    for event in waiting:
+        store.append(event)
+    worker = Thread(target=lambda: [store.append_final(final(event)) for event in waiting])
+    worker.start()
+    keys = of_requests(store, "default", [event.request_id for event in reversed(waiting)])
+    assert erase(store, keys, ERASURE).erased == 120
+    worker.join()
+    content = select(events.c.event_type).where(
+        events.c.payload.is_not(None), events.c.payload != b"{}"
+    )
+    with store.reading() as connection:
+        assert list(connection.scalars(content)) == []
+
+
+def test_listings_and_samples_say_what_is_erased(store: EvidenceStore) -> None:
+    waiting = pending("listed-3", minute=3)
+    for event in (decision("listed-1"), decision("listed-2", minute=1), waiting, final(waiting)):
+        store.append(event)
+    erase(store, of_requests(store, "default", ["listed-1", "listed-3"]), ERASURE)
+    assert {item.request_id: item.status for item in store.list("default").items} == {
+        "listed-1": "erased",
+        "listed-2": "complete",
+        "listed-3": "erased",
+    }
+    for status, expected in (
+        ("erased", ["listed-3", "listed-1"]),
+        ("complete", ["listed-2"]),
+        ("pending", []),
+        ("failed", []),
+    ):
+        page = store.list("default", matching=DecisionFilter(status=status))  # type: ignore[arg-type]
+        assert [item.request_id for item in page.items] == expected
+    sample = store.sample(
+        "default", "credit", period=(START, EXPIRY), size=9, rank=lambda each: each.encode()
+    )
+    assert [item.request_id for item in sample] == ["listed-2"]
+
+
+def test_keys_go_before_their_payloads_and_an_interrupted_erasure_is_completed(
+    store: EvidenceStore,
+) -> None:
+    store.append(decision("interrupted"))
+    with exclusively(store) as connection:
+        connection.execute(text("DROP TRIGGER events_change_rail" + _of(store)))
+        connection.execute(text("UPDATE events SET encoding = 'aesgcm'"))
+    keys, broken, whole = of_requests(store, "default", ["interrupted"]), KeyStub(), KeyStub()
+    broken.fails = True
+    with pytest.raises(StoreUnavailableError):
+        erase(store, keys, replace(ERASURE, keys=broken))
+    assert contents(store, "interrupted") == {("decision", True)}
+    assert survey(store, keys).erased == 1
+    assert erase(store, keys, replace(ERASURE, keys=whole)).erased == 1
+    assert broken.destroyed == whole.destroyed != []
+    assert contents(store, "interrupted") == {("decision", False), ("erasure", True)}
+
+
+class KeyStub:
+    """Remembers what it was told to destroy; fails after that, as if the disk were full."""
+
+    def __init__(self) -> None:
+        self.destroyed: list[bytes] = []
+        self.fails = False
+
+    def destroy(self, refs: Sequence[bytes]) -> None:
+        self.destroyed += refs
+        if self.fails:
+            raise OSError
+
+
+def _of(store: EvidenceStore) -> str:
+    with store.reading() as connection:
+        return "" if connection.dialect.name == "sqlite" else " ON events"
+
+
+def test_erased_bytes_and_their_keys_are_in_no_page_of_the_database(tmp_path: Path) -> None:
+    secret = b"jane.doe@example.org 4111111111111111 "
+    with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db") as store:
+        for i in range(30):
+            padding = secret * (1 if i % 3 else 400)
+            store.append(decision(f"with-secret-{i}", answer=b'{"x":"%s"}' % padding))
+        with store.reading() as connection:
+            planted = [secret, *connection.scalars(select(events.c.record_key))]
+        assert all(found_in(tmp_path, each) for each in planted)
+        erase(
+            store, of_requests(store, "default", [f"with-secret-{i}" for i in range(30)]), ERASURE
+        )
+        assert forget_pages(store)
+        assert not any(found_in(tmp_path, each) for each in planted)
+
+
+def found_in(directory: Path, planted: bytes) -> bool:
+    return any(planted in file.read_bytes() for file in directory.glob("evidence.db*"))

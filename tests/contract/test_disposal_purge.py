@@ -1,0 +1,81 @@
+"""The purge of what has expired."""
+
+from collections.abc import Iterator
+from threading import Thread
+
+import pytest
+from decisions import decision, final, pending
+from disposals import AGES, ERASURE, EXPIRY, ORDER, contents
+from sqlalchemy import select
+
+from service.disposal import (
+    erase,
+    hold,
+    of_requests,
+    purge,
+    survey_purge,
+)
+from service.evidence import (
+    EvidenceStore,
+)
+from service.evidence.events import OutcomeEvent
+from service.evidence.tables import erasures, events
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[EvidenceStore]:
+    with EvidenceStore.open(url) as opened:
+        yield opened
+
+
+def test_a_purge_counts_by_tenant_model_and_class_and_passes_over_what_is_held(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", 3)
+    for i in range(10):
+        waiting = pending(f"expired-{i}", tenant=f"t{i % 2}")
+        store.append(waiting)
+        store.append_final(final(waiting))
+    later = AGES["expired past grace"]
+    hold(store, of_requests(store, "t0", ["expired-0"]), ORDER)
+    expected = {("t0", "credit", "default"): 4, ("t1", "credit", "default"): 5}
+    assert survey_purge(store, now=later).purged == expected
+    found = purge(store, "purge", now=later)
+    assert (found.purged, found.held, found.total) == (expected, 1, 9)
+    assert purge(store, "purge", now=later).total == 0
+    left = select(events.c.request_id).where(
+        events.c.payload.is_not(None), events.c.expires_us.is_not(None)
+    )
+    with store.reading() as connection:
+        assert set(connection.scalars(left)) == {"expired-0"}
+        assert len(list(connection.execute(select(erasures)))) == 9
+    assert survey_purge(store, now=later).document() == {"purged": 0, "held": 1, "by_kind": []}
+
+
+def test_two_purges_at_once_destroy_each_record_once(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", 2)
+    for i in range(20):
+        store.append(decision(f"expired-{i:02}"))
+    totals: list[int] = []
+
+    def run() -> None:
+        totals.append(purge(store, "purge", now=AGES["expired past grace"]).total)
+
+    threads = [Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(totals) == 20
+
+
+def test_what_is_noted_after_an_erasure_is_purged_in_its_time(store: EvidenceStore) -> None:
+    event = decision("noted-later")
+    store.append(event)
+    erase(store, of_requests(store, "default", ["noted-later"]), ERASURE)
+    note = OutcomeEvent.about(event, "timeout", actor="outbox", completed_at=EXPIRY)
+    store.append(note)
+    assert purge(store, "purge", now=AGES["expired past grace"]).total == 0
+    assert ("outcome", False) in contents(store, "noted-later")

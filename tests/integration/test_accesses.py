@@ -1,0 +1,118 @@
+"""Who has looked is written down before anything leaves, and refused where that cannot be."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from problems import assert_problem
+from servers import Client
+
+from service.accesses import AccessFilter, listed
+from service.errors import StoreAwayError
+from service.evidence import StoreUnavailableError
+
+Instance = dict[str, Any]
+
+
+@pytest.fixture
+def record(keyed: Any, rows: list[Instance]) -> str:
+    """Alice's."""
+    return str(keyed.client("alice").predict(rows[:1]).headers["x-request-id"])
+
+
+def entries(keyed: Any, **matching: Any) -> list[Any]:
+    return list(listed(keyed.live.runtime.evidence.store, AccessFilter(**matching)))
+
+
+def kinds(keyed: Any, request_id: str) -> list[tuple[str, str]]:
+    found = entries(keyed, request_id=request_id)
+    return [(each["principal"], each["event_type"]) for each in found]
+
+
+def test_reads_of_what_another_made_are_written_down_and_own_ones_are_not(
+    keyed: Any, record: str
+) -> None:
+    alice, audit = keyed.client("alice"), keyed.client("audit")
+    for _ in range(3):
+        assert alice.get(f"/explanations/{record}").status == 200
+    assert kinds(keyed, record) == []
+    reply = audit.get(f"/explanations/{record}")
+    known = {"If-None-Match": reply.headers["etag"]}
+    assert audit.get(f"/explanations/{record}", **known).status == 304
+    assert audit.get(f"/explanations/{record}/related").status == 200
+    assert audit.get(f"/explanations/{record}/events").status == 200
+    assert kinds(keyed, record) == [
+        ("audit", f"access/{kind}") for kind in ("read", "read", "list", "read")
+    ]
+
+
+def test_lists_and_reviews_are_written_down_with_what_was_asked(keyed: Any) -> None:
+    audit: Client = keyed.client("audit")
+    audit.get("/explanations?status=complete&limit=3&model=breast_cancer")
+    audit.get("/models/breast_cancer/review")
+    listing, review = entries(keyed, principal="audit")[-2:]
+    assert listing["event_type"] == "access/list"
+    assert listing["asked"] == {"limit": 3, "model": "breast_cancer", "status": "complete"}
+    assert (review["event_type"], review["model"]) == ("access/review", "breast_cancer")
+
+
+def test_refusals_are_counted_by_principal_and_minute_and_ids_are_keyed(
+    keyed: Any, record: str
+) -> None:
+    bob = keyed.client("bob")
+    assert bob.get("/explanations").status == 403
+    for request_id in (record, record, "unknown-request", "no"):
+        assert bob.get(f"/explanations/{request_id}").status == 404
+    before = entries(keyed, principal="bob")
+    _tell(keyed)
+    found = entries(keyed, principal="bob")[len(before) :]
+    assert {each["event_type"] for each in found} == {"access/refused"}
+    counts: dict[int, int] = {}
+    for each in found:
+        counts[each["status"]] = counts.get(each["status"], 0) + each["count"]
+    assert counts == {403: 1, 404: 4}
+    ids = {each for entry in found for each in entry["keyed_ids"]}
+    assert len(ids) == 3
+    assert all(len(each) == 64 for each in ids)
+    _tell(keyed)
+    assert len(entries(keyed, principal="bob")) == len(before) + len(found)
+
+
+def _tell(keyed: Any) -> None:
+    runtime = keyed.live.runtime
+    loop = runtime.evidence._access_writer._loop
+    asyncio.run_coroutine_threadsafe(runtime.accesses.tell_refusals(), loop).result(10)
+
+
+def test_what_cannot_be_written_down_is_not_shown(
+    keyed: Any, record: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Sequence[Any]) -> Any:
+        raise StoreUnavailableError("disk full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keyed.live.runtime.evidence._access_writer, "_insert", fail)
+        audit = keyed.client("audit")
+        for path in (f"/{record}", f"/{record}/proof", f"/{record}/related", ""):
+            problem = assert_problem(audit.get(f"/explanations{path}"), 503)
+            assert problem["type"].endswith(StoreAwayError.code)
+        assert keyed.client("alice").get(f"/explanations/{record}").status == 200
+    assert kinds(keyed, record) == []
+
+
+def test_entries_are_durable_before_the_answer_and_share_commits(keyed: Any, record: str) -> None:
+    runtime = keyed.live.runtime
+    writer = runtime.evidence._access_writer
+    caller = runtime.authenticator.caller(f"Bearer {keyed.keys['audit']}")
+
+    async def many() -> float:
+        started = time.perf_counter()
+        notes = [runtime.accesses.note(caller, "read", record) for _ in range(200)]
+        await asyncio.gather(*notes)
+        return time.perf_counter() - started
+
+    seconds = asyncio.run_coroutine_threadsafe(many(), writer._loop).result(30)
+    assert len(kinds(keyed, record)) == 200
+    assert seconds < 5

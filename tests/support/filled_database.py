@@ -1,0 +1,112 @@
+"""An evidence database with both logs filled and signed, for tests to change."""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from decisions import START, change, decision, drop_rails, final, pending
+from ledgers import KEYRING, append, query, sequencer
+from sqlalchemy import insert
+
+from service.bundles.inspecting import Inspector
+from service.evidence import EvidenceStore, OutcomeEvent
+from service.evidence.looking import open_as_is
+from service.evidence.tables import accesses
+from service.ledger import ACCESS, Ledger
+from service.ledger.checkpoints import CheckpointFile
+from service.secrets import Keyring
+from service.uuid7 import uuid7
+from service.verify import Json
+
+SIZE = 300
+PLACE = 5
+LATER = timedelta(days=1).total_seconds()
+
+
+def erasure(event_id: str) -> OutcomeEvent:
+    """A fact that says why a payload is gone."""
+
+    class Erasure(OutcomeEvent):
+        __slots__ = ()
+        event_type = "erasure"
+
+    return Erasure.about(
+        decision("request-erased"),
+        None,
+        actor="officer",
+        completed_at=START,
+        event_id=event_id,
+    )
+
+
+@dataclass
+class Database:
+    """An evidence database with both logs filled and signed."""
+
+    url: str
+    directory: Path
+
+    def verdict(self, *, keyring: Keyring = KEYRING, witness: str | None = None) -> Json:
+        with open_as_is(self.url) as store:
+            return Inspector(store, Ledger(store, keyring), self.directory).inspect(witness)
+
+    def event_at(self, seq: int) -> str:
+        found = query(
+            self.url,
+            f"SELECT event_id FROM log_entries WHERE log = 'evidence' AND seq = {seq}",  # noqa: S608
+        )
+        return str(found[0][0])
+
+    def change(self, statements: str) -> None:
+        """From outside, past the triggers; EVENT is the one at PLACE, NEXT the one after it."""
+        event, following = self.event_at(PLACE), self.event_at(PLACE + 1)
+        drop_rails(self.url)
+        for statement in statements.split(";"):
+            named = statement.replace("EVENT", f"'{event}'").replace("NEXT", f"'{following}'")
+            change(self.url, named)
+        EvidenceStore.open(self.url).close()  # which lays them again, as who covers his tracks
+
+    def checkpoint(self) -> str:
+        with open_as_is(self.url) as store:
+            found = Ledger(store, KEYRING).checkpoint()
+        assert found is not None
+        return found.note
+
+    def sequence(self) -> None:
+        with open_as_is(self.url) as store:
+            for log in (None, ACCESS):
+                of_log = {} if log is None else {"log": log}
+                following = sequencer(store, directory=self.directory, **of_log)
+                following.run(is_last=True)
+                if following.signed is not None:
+                    file = CheckpointFile(self.directory, following.log.name)
+                    file.write(following.signed.note)
+
+
+def fill(url: str) -> None:
+    with EvidenceStore.open(url) as store:
+        append(store, SIZE - 6)
+        store.append(replace(decision("subject-000"), subjects=json.dumps([None, "aa", "bb"])))
+        queued = pending("queued-000")
+        store.append(queued)
+        store.append_final(final(queued))
+        store.append(decision("request-erased"))
+        store.append(erasure(uuid7()))
+        row = {"tenant": "default", "principal": "p", "kind": "read", "at_us": 1}
+        rows = [{**row, "event_id": uuid7()} for _ in range(3)]
+        with store.changing() as connection:
+            for each in rows:
+                header = json.dumps({name: each[name] for name in ("event_id", "principal")})
+                connection.execute(insert(accesses), {**each, "header": header.encode()})
+    gone = "UPDATE events SET payload = NULL, record_key = NULL WHERE request_id = 'request-erased'"
+    change(url, f"{gone} AND event_type = 'decision'")
+
+
+HEADER = "replace(CAST(header AS TEXT), 'credit', 'debit!')"
+SQLITE_HEADER = f"CAST({HEADER} AS BLOB)"
+POSTGRESQL_HEADER = "convert_to(replace(convert_from(header, 'UTF8'), 'credit', 'debit!'), 'UTF8')"
+
+
+def headered(url: str) -> str:
+    return SQLITE_HEADER if url.startswith("sqlite") else POSTGRESQL_HEADER
