@@ -50,9 +50,7 @@ def serve(
         int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
     ] = None,
     retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
-    key_backup_days: Annotated[
-        int | None, typer.Option(help="How long copies of the key store are kept.")
-    ] = None,
+    key_backup_days: Annotated[int | None, typer.Option(help="Age copies of keys reach.")] = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

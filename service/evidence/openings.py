@@ -20,7 +20,9 @@ its key is its commitment in the header."""
 
 @dataclass(frozen=True, slots=True)
 class ProvenEvent:
-    """An event without its meaning; opening: None once all of it is erased, in quarantine, or without payload."""
+    """An event without its meaning; opening: None once all of it is erased, while it is in
+    quarantine, and without payload.
+    """
 
     event_id: str
     event_type: str
