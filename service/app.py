@@ -26,9 +26,8 @@ from service.errors import (
     MethodNotAllowedError,
     NotFoundError,
     ServiceError,
-    UnavailableError,
 )
-from service.evidence import EvidenceError, EvidenceLog, Spooling, SpoolLimits
+from service.evidence import EvidenceError, Spooling, SpoolLimits
 from service.http import Edge, context_of, problem_response
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
@@ -49,6 +48,7 @@ from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
 from service.serving import ServedModels
 from service.settings import Settings
+from service.storing import evidence_log
 
 FOLLOW_SECONDS = 1.0
 YOUNG_OBJECTS = 10_000
@@ -171,11 +171,8 @@ async def _start(
         policies=policies,
     )
     await asyncio.to_thread(served.refresh)
-    try:
-        evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
-    except EvidenceError as error:
-        raise UnavailableError(f"evidence store: {error}") from error
-    opened.push_async_callback(evidence.close)
+    log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
+    evidence = await opened.enter_async_context(log_of_settings)
     spool = SpoolLimits(settings.spool, settings.spool_max_bytes)
     await evidence.start_spooling(Spooling(spool, observer=SpoolCounts(metrics)))
     log = Ledger(evidence.store, keyring)

@@ -18,6 +18,7 @@ from service.metrics import Metrics
 from service.predicting import PredictService
 from service.runtime import Runtime
 from service.settings import sqlite_url
+from service.storing import evidence_log
 
 TURNS = 24
 """Of each model: Python specialises code that has run a few times."""
@@ -42,7 +43,18 @@ async def rehearse(runtime: Runtime, assemble: Assemble) -> None:
 
 
 async def _rehearse_in(folder: Path, runtime: Runtime, assemble: Assemble) -> None:
-    evidence = await EvidenceLog.open(sqlite_url(folder / "evidence.db"))
+    own = runtime.settings.model_copy(
+        update={
+            "database_url_or_none": sqlite_url(folder / "evidence.db"),
+            "keys_database_url_or_none": sqlite_url(folder / "keys.db"),
+            "key_encryption_key_file_or_none": folder / "key-encryption-key",
+        }
+    )
+    async with evidence_log(own) as evidence:
+        await _rehearse_with(evidence, runtime, assemble)
+
+
+async def _rehearse_with(evidence: EvidenceLog, runtime: Runtime, assemble: Assemble) -> None:
     metrics = Metrics()
     models = runtime.models.bound_to(metrics)
     delivery = Delivery(None, evidence, metrics)
@@ -65,7 +77,6 @@ async def _rehearse_in(folder: Path, runtime: Runtime, assemble: Assemble) -> No
                     break
     finally:
         service.close()
-        await evidence.close()
 
 
 async def _post(app: ASGIApp, path: str, query: bytes, body: bytes) -> None:

@@ -1,6 +1,7 @@
 """The process: one socket, one event loop, signals that end in an orderly stop."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -223,7 +224,7 @@ def run_server(
     host, port = settings.host, listener.getsockname()[1]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     server.on_ready = lambda: on_ready(Ready(url, stop))
-    with listener:
+    with listener, contextlib.suppress(SystemExit):  # uvicorn's own code for a start that failed
         server.run(sockets=[listener])
     if not server.started:
         error = getattr(app.state, "startup_error", None)

@@ -13,6 +13,11 @@ from service.errors import UsageError
 PREFIX = "EXPLAIND_"
 NO_SETTINGS = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE", "EXPLAIND_GIT_REVISION"})
 """Variables of the tests, and the one an image is built with."""
+
+KEY_ENCRYPTION_KEY = PREFIX + "KEY_ENCRYPTION_KEY"
+"""The key-encryption key itself, instead of its file. It is read where it is used and is no
+setting: settings are flags, handed on and shown.
+"""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -62,6 +67,22 @@ class Settings(BaseModel):
         alias="secret_file",
         description="32 random bytes, the same on every replica (default: DATA_DIR/secret, made at "
         "first start).",
+    )
+    encryption: bool = Field(
+        default=True,
+        description="Encrypt stored payloads, each under a key of its own (docs/evidence.md).",
+    )
+    keys_database_url_or_none: str | None = Field(
+        None,
+        alias="keys_database_url",
+        description="Key store (default: SQLite in DATA_DIR; a schema of its own in DATABASE_URL "
+        "where that is PostgreSQL).",
+    )
+    key_encryption_key_file_or_none: Path | None = Field(
+        None,
+        alias="key_encryption_key_file",
+        description="32 random bytes that wrap the keys of the key store (default: "
+        "DATA_DIR/key-encryption-key, made at first start). Without it no payload can be read.",
     )
     retention_days: int = Field(183, gt=0, description="How long a record is kept at least.")
     key_backup_days: int = Field(
@@ -122,6 +143,26 @@ class Settings(BaseModel):
         return self.data_dir / "spool"
 
     @property
+    def keys_database_url(self) -> str:
+        """The key store as an SQLAlchemy URL."""
+        if self.keys_database_url_or_none is not None:
+            return self.keys_database_url_or_none
+        if self.keeps_keys_beside_evidence:
+            return self.database_url
+        return sqlite_url(self.data_dir.absolute() / "keys.db")
+
+    @property
+    def keeps_keys_beside_evidence(self) -> bool:
+        """Both are in one database of PostgreSQL's, and so in one backup."""
+        is_postgresql = self.database_url.startswith("postgresql")
+        return self.keys_database_url_or_none is None and is_postgresql
+
+    @property
+    def key_encryption_key_file(self) -> Path:
+        """The file of the key-encryption key."""
+        return self.key_encryption_key_file_or_none or self.data_dir / "key-encryption-key"
+
+    @property
     def binds_loopback(self) -> bool:
         """Only this machine can connect."""
         return self.host in LOOPBACK
@@ -152,7 +193,8 @@ class Settings(BaseModel):
     def unknown_variables(cls, environ: Mapping[str, str] | None = None) -> list[str]:
         """EXPLAIND_* variables that are no setting: most likely misspelt."""
         environ = os.environ if environ is None else environ
-        known = {PREFIX + name.upper() for name in cls.names()} | NO_SETTINGS
+        known = {PREFIX + name.upper() for name in cls.names()}
+        known |= {KEY_ENCRYPTION_KEY} | NO_SETTINGS
         return sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
 
     @classmethod

@@ -8,8 +8,7 @@ from pathlib import Path
 from service.auth import DEFAULT_TENANT, LOCAL, Caller
 from service.bulk.reading import Table
 from service.bulk.running import Bulk, BulkReport, Progress
-from service.errors import UnavailableError, UnknownError
-from service.evidence import EvidenceError, EvidenceLog
+from service.errors import UnknownError
 from service.metrics import Metrics
 from service.policies import Policies
 from service.queue import JobQueue
@@ -18,6 +17,7 @@ from service.registry import RegisteredModel, Registry
 from service.secrets import Keyring
 from service.serving import ServedModel
 from service.settings import Settings
+from service.storing import evidence_log
 
 DEFAULT_CHUNK_ROWS = 200
 WORKER_LOG = "worker.log"
@@ -54,7 +54,7 @@ async def explain_table(
     on_start(table)
     keyring = Keyring.open(settings.secret_file)
     async with (
-        _evidence(settings.database_url) as evidence,
+        evidence_log(settings) as evidence,
         queue_url(settings) as url,
         _queue(url, settings) as queue,
     ):
@@ -85,18 +85,6 @@ def _served(settings: Settings, model: RegisteredModel, keyring: Keyring) -> Ser
     if settings.policy_file is not None:
         policy = Policies(settings.policy_file, keyring).of(model)
     return ServedModel.of(model, Metrics(), retention_days=settings.retention_days, policy=policy)
-
-
-@asynccontextmanager
-async def _evidence(url: str) -> AsyncIterator[EvidenceLog]:
-    try:
-        evidence = await EvidenceLog.open(url)
-    except EvidenceError as error:
-        raise UnavailableError(f"evidence store: {error}") from error
-    try:
-        yield evidence
-    finally:
-        await evidence.close()
 
 
 @asynccontextmanager

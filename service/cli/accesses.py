@@ -13,7 +13,6 @@ from service.cli.output import (
     print_text,
     utc,
 )
-from service.cli.selecting import evidence_of
 
 SHOWN = ("at", "tenant", "principal", "event_type", "request_id")
 
@@ -31,6 +30,7 @@ def accesses(
     """List the access log, oldest first: reads of others' records, exports, erasures, refusals."""
     from service.accesses import AccessFilter, listed
     from service.settings import Settings
+    from service.storing import evidence_store
 
     matching = AccessFilter(
         tenant=tenant,
@@ -39,7 +39,7 @@ def accesses(
         since=utc(since),
         until=utc(until),
     )
-    with evidence_of(Settings.load(data_dir=data_dir, database_url=database_url)) as store:
+    with evidence_store(Settings.load(data_dir=data_dir, database_url=database_url)) as store:
         found = listed(store, matching)
         if as_json:
             print_json(list(found))

@@ -19,7 +19,7 @@ from service.cli.output import (
     say,
     utc,
 )
-from service.cli.selecting import Selection, evidence_of
+from service.cli.selecting import Selection
 
 if TYPE_CHECKING:
     from service.accesses import AccessKind
@@ -55,11 +55,12 @@ def erase(
     from service import disposal
     from service.errors import CheckFailedError
     from service.evidence.exclusive import forget_pages
+    from service.storing import evidence_store
 
     settings = _settings(data_dir, database_url, secret_file)
     selection = Selection(settings, tenant, tuple(request_id or ()), subject)
     order = _order(reason)
-    with evidence_of(settings) as store:
+    with evidence_store(settings) as store:
         keys = list(selection.keys(store))
         found = disposal.survey(store, keys)
         if yes:
@@ -133,12 +134,13 @@ def release(
 ) -> None:
     """End holds, or quarantine."""
     from service import disposal
+    from service.storing import evidence_store
 
     settings = _settings(data_dir, database_url, secret_file)
     period = utc(since), utc(until)
     selection = Selection(settings, tenant, tuple(request_id or ()), subject, model, period)
     order, kind = _order(reason), _kind(from_quarantine)
-    with evidence_of(settings) as store:
+    with evidence_store(settings) as store:
         _note(store, "release", selection, order, of=kind)
         keys = selection.keys(store)
         progress = _progress("looked at")
@@ -156,8 +158,9 @@ def holds(
 ) -> None:
     """List what is under a hold or in quarantine."""
     from service.disposal import standing_holds
+    from service.storing import evidence_store
 
-    with evidence_of(_settings(data_dir, database_url)) as store:
+    with evidence_store(_settings(data_dir, database_url)) as store:
         found = standing_holds(store, tenant)
     if as_json:
         print_json(found)
@@ -177,8 +180,9 @@ def purge(
     """Destroy records whose time was over two days ago, as a running service does every hour."""
     from service import disposal
     from service.accesses import person_at_the_machine
+    from service.storing import evidence_store
 
-    with evidence_of(_settings(data_dir, database_url)) as store:
+    with evidence_store(_settings(data_dir, database_url)) as store:
         if dry_run:
             found = disposal.survey_purge(store)
         else:
@@ -195,8 +199,9 @@ def purge(
 
 def _hold(selection: Selection, order: "Order", kind: "Hold", *, as_json: bool) -> None:
     from service import disposal
+    from service.storing import evidence_store
 
-    with evidence_of(selection.settings) as store:
+    with evidence_store(selection.settings) as store:
         _note(store, kind, selection, order)
         keys = selection.keys(store)
         found = disposal.hold(store, keys, order, kind=kind, progress=_progress("looked at"))

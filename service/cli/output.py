@@ -15,6 +15,11 @@ RegistryDir = Annotated[Path | None, typer.Option("--registry", help="Registry d
 DatabaseUrl = Annotated[str | None, typer.Option(help="Evidence database.")]
 RedisUrl = Annotated[str | None, typer.Option(help="Queue: Redis or Valkey, 7 or newer.")]
 SecretFile = Annotated[Path | None, typer.Option(help="32 bytes that all replicas share.")]
+Encryption = Annotated[bool | None, typer.Option(help="Encrypt stored payloads (default: yes).")]
+KeysDatabaseUrl = Annotated[str | None, typer.Option(help="Key store.")]
+KeyEncryptionKeyFile = Annotated[
+    Path | None, typer.Option(help="32 bytes that wrap the keys of the key store.")
+]
 PolicyPath = Annotated[Path | None, typer.Option(help="What is explained unasked, what never.")]
 LeaseSeconds = Annotated[
     float | None, typer.Option(help="Without a sign for so long, a worker's jobs run elsewhere.")

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from service.cli.output import AsJson, DatabaseUrl, DataDir, print_text
-from service.cli.selecting import evidence_of
 
 
 def get(
@@ -21,9 +20,10 @@ def get(
     from service.evidence import WithheldError
     from service.records import record_document
     from service.settings import Settings
+    from service.storing import evidence_store
 
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
-    with evidence_of(settings) as store:
+    with evidence_store(settings) as store:
         try:
             stored = store.record(tenant, request_id)
         except WithheldError as error:

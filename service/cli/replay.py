@@ -55,25 +55,21 @@ def replay(
 
 def _record(settings: "Settings", tenant: str, request_id: str) -> "Record":
     from service.accesses import at_the_machine, note
-    from service.errors import CheckFailedError, UnavailableError, UnknownError
-    from service.evidence import (
-        EvidenceError,
-        EvidenceStore,
-        UnreadablePayloadError,
-        WithheldError,
-    )
+    from service.errors import CheckFailedError, UnknownError
+    from service.evidence import UnreadablePayloadError, WithheldError
+    from service.storing import evidence_store
 
-    try:
-        with EvidenceStore.open(settings.database_url) as store:
+    with evidence_store(settings) as store:
+        try:
             record = store.record(tenant, request_id)
-            if record is not None:
-                note(store, at_the_machine("replay", tenant, request_id))
-    except WithheldError as error:
-        raise CheckFailedError(str(error)) from None
-    except UnreadablePayloadError as error:
-        raise CheckFailedError(f"the record of {request_id} cannot be opened: {error}") from error
-    except EvidenceError as error:
-        raise UnavailableError(str(error)) from error
+        except WithheldError as error:
+            raise CheckFailedError(str(error)) from None
+        except UnreadablePayloadError as error:
+            raise CheckFailedError(
+                f"the record of {request_id} cannot be opened: {error}"
+            ) from error
+        if record is not None:
+            note(store, at_the_machine("replay", tenant, request_id))
     if record is None:
         raise UnknownError(f"there is no record of request {request_id}")
     return record

@@ -33,11 +33,10 @@ def review(
     as_json: AsJson = False,
 ) -> None:
     """Print explained requests drawn uniformly for human review, in the order of the draw."""
-    from service.errors import UnavailableError
-    from service.evidence import EvidenceError, EvidenceStore
     from service.records import review_document, review_period
     from service.secrets import Keyring, review_rank
     from service.settings import Settings
+    from service.storing import evidence_store
 
     settings = Settings.load(
         data_dir=data_dir,
@@ -49,11 +48,8 @@ def review(
     size = _size(settings, name)
     period = review_period(utc(since), utc(until))
     rank = review_rank(Keyring.open(settings.secret_file), tenant, name)
-    try:
-        with EvidenceStore.open(settings.database_url) as store:
-            items = store.sample(tenant, name, period=period, size=size, rank=rank)
-    except EvidenceError as error:
-        raise UnavailableError(str(error)) from error
+    with evidence_store(settings) as store:
+        items = store.sample(tenant, name, period=period, size=size, rank=rank)
     if as_json:
         print_json(review_document(items, period=period, size=size))
         return

@@ -1,7 +1,6 @@
 """Which records a command is about, and the store they are in."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -68,16 +67,3 @@ class Selection:
             return named
         about = of_subject(store, self.tenant, self.keyed_subject)
         return [key for key in about if key in set(named)] if named else about
-
-
-@contextmanager
-def evidence_of(settings: "Settings") -> "Iterator[EvidenceStore]":
-    """The evidence store; UnavailableError where it is away, or goes away."""
-    from service.errors import UnavailableError
-    from service.evidence import EvidenceError, EvidenceStore
-
-    try:
-        with EvidenceStore.open(settings.database_url) as store:
-            yield store
-    except EvidenceError as error:
-        raise UnavailableError(str(error)) from error

@@ -8,7 +8,10 @@ import typer
 from service.cli.output import (
     DatabaseUrl,
     DataDir,
+    Encryption,
     JobTimeLimitSeconds,
+    KeyEncryptionKeyFile,
+    KeysDatabaseUrl,
     LeaseSeconds,
     PolicyPath,
     RedisUrl,
@@ -16,6 +19,13 @@ from service.cli.output import (
     SecretFile,
     say,
 )
+
+SpoolMaxBytes = Annotated[
+    int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
+]
+DeadlineSeconds = Annotated[
+    float | None, typer.Option(help="After how long a pending explanation counts as late.")
+]
 
 
 def serve(
@@ -31,6 +41,9 @@ def serve(
         int | None, typer.Option(help="Workers to start when no --redis-url is given.")
     ] = None,
     secret_file: SecretFile = None,
+    encryption: Encryption = None,
+    keys_database_url: KeysDatabaseUrl = None,
+    key_encryption_key_file: KeyEncryptionKeyFile = None,
     policy_file: PolicyPath = None,
     inline_budget_seconds: Annotated[
         float | None, typer.Option(help="Largest cost of an inline explanation.")
@@ -38,17 +51,13 @@ def serve(
     wait_seconds: Annotated[
         float | None, typer.Option(help="How long an answer waits for a queued explanation.")
     ] = None,
-    explanation_deadline_seconds: Annotated[
-        float | None, typer.Option(help="After how long a pending explanation counts as late.")
-    ] = None,
+    explanation_deadline_seconds: DeadlineSeconds = None,
     lease_seconds: LeaseSeconds = None,
     job_time_limit_seconds: JobTimeLimitSeconds = None,
     max_queue: Annotated[int | None, typer.Option(help="Most unfinished explanations.")] = None,
     max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body.")] = None,
     max_instances: Annotated[int | None, typer.Option(help="Most instances a request.")] = None,
-    spool_max_bytes: Annotated[
-        int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
-    ] = None,
+    spool_max_bytes: SpoolMaxBytes = None,
     retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
     key_backup_days: Annotated[int | None, typer.Option(help="Age copies of keys reach.")] = None,
 ) -> None:

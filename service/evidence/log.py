@@ -285,8 +285,10 @@ class EvidenceLog:
         return await self._read(partial(call, self._store))
 
     async def is_writable(self) -> bool:
-        """A commit works now. Cost: one commit; False after 2 s without an answer."""
-        if not self._writer.is_alive():
+        """A commit works now, and keys are left. Cost: one commit; False after 2 s without an
+        answer.
+        """
+        if not self._writer.is_alive() or not self._store.sealer.can_seal:
             return False
         if self._probing is None or self._probing.done():
             # One at a time, in a thread of its own: a store that hangs holds up no reader.

@@ -139,6 +139,11 @@ class Sealer:
         self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
         self._compressing = Lock()
 
+    @property
+    def can_seal(self) -> bool:
+        """There are keys left, if any are needed."""
+        return self._sealing is None or self._sealing.has_keys
+
     def fill(self) -> None:
         """Wait for the first keys, so that no `seal` does. Raises StoreUnavailableError."""
         if self._sealing is not None:
@@ -231,8 +236,6 @@ class Sealer:
         )
 
     def _encrypted(self, sealed: Sequence[Sealed | Ready]) -> list[Row]:
-        texts = [text for one in sealed for text in one.texts]
-        compressed = iter(self._compressed(texts))
         rows = []
         for one in sealed:
             if one.row is not None:
@@ -240,22 +243,18 @@ class Sealer:
                 continue
             assert isinstance(one, Sealed)
             boxes = [
-                _cipher(key, one.event.event_id, number).encrypt(
-                    _NONCE, next(compressed), _bound_to(one.event.event_id, number)
-                )
-                for number, (_, key) in enumerate(one.keys)
+                self._box(one.event.event_id, number, key, text)
+                for number, ((_, key), text) in enumerate(zip(one.keys, one.texts, strict=True))
             ]
-            refs = b"".join(ref for ref, _ in one.keys)
+            refs = b"".join([ref for ref, _ in one.keys])
             rows.append(row_of(one.event, refs, ENCRYPTED, one.header, boxed(boxes)))
         return rows
 
-    def _compressed(self, texts: Sequence[bytes]) -> Sequence[bytes]:
-        """All in one call: each would give the GIL away and wait for it beside a busy loop."""
-        if not texts:
-            return ()
+    def _box(self, event_id: str, number: int, key: bytes, text: bytes) -> bytes:
         with self._compressing:
-            found = self._compressor.multi_compress_to_buffer(list(texts))
-        return [found[number].tobytes() for number in range(len(texts))]
+            packed = self._compressor.compress(text)
+        bound = _bound_to(event_id, number)
+        return _cipher(key, bound).encrypt(_NONCE, packed, bound)
 
 
 def boxed(boxes: Sequence[bytes]) -> bytes:
@@ -334,8 +333,9 @@ def _decrypted(row: StoredRow, keys: Mapping[bytes, bytes]) -> tuple[Section | N
 def _decrypted_one(event_id: str, number: int, key: bytes | None, box: bytes) -> Section | None:
     if key is None or not box:
         return None
+    bound = _bound_to(event_id, number)
     try:
-        packed = _cipher(key, event_id, number).decrypt(_NONCE, box, _bound_to(event_id, number))
+        packed = _cipher(key, bound).decrypt(_NONCE, box, bound)
         return Section(key, zstandard.ZstdDecompressor().decompress(packed))
     except (InvalidTag, zstandard.ZstdError):
         raise UnreadablePayloadError(
@@ -347,8 +347,8 @@ def _bound_to(event_id: str, number: int) -> bytes:
     return f"{event_id}/{number}".encode()
 
 
-def _cipher(key: bytes, event_id: str, number: int) -> AESGCM:
+def _cipher(key: bytes, bound: bytes) -> AESGCM:
     """The record's key is what its commitment is under, so encryption has one derived from it, and
     from what is encrypted: even a key handed out twice never meets the fixed nonce again.
     """
-    return AESGCM(hmac.digest(key, _PURPOSE + _bound_to(event_id, number), "sha256"))
+    return AESGCM(hmac.digest(key, _PURPOSE + bound, "sha256"))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     delete,
     func,
+    inspect,
     make_url,
     select,
 )
@@ -33,7 +34,7 @@ from service.keystore.wrapping import REF_BYTES, DataKey, Kek, KekSource
 SCHEMA = "explaind_keys"
 """In PostgreSQL, so that a grant or a dump can leave it out."""
 
-AT_ONCE = 500
+AT_ONCE = 4000
 TRUNCATE_SECONDS = 5.0
 _LOCK = 0x65787065
 
@@ -87,6 +88,23 @@ class KeyStore:
             raise
         return store
 
+    @classmethod
+    def is_there(cls, url: str) -> bool:
+        """There is a store at that URL. Raises KeysUnavailableError, KeyStoreError."""
+        address = _address(url)
+        schema = None
+        if address.get_backend_name() == "sqlite":
+            if not Path(str(address.database)).exists():
+                return False
+        else:
+            schema = SCHEMA
+        engine = connect(address, connections=1, busy_timeout_seconds=1.0)
+        try:
+            with _translated_errors():
+                return inspect(engine).has_table(_Tables(schema).facts.name, schema)
+        finally:
+            engine.dispose()
+
     def __enter__(self) -> Self:
         return self
 
@@ -108,6 +126,11 @@ class KeyStore:
         """Wait for the first keys, so that `take` has some. Raises KeysUnavailableError."""
         self._pool.wait(timeout_seconds=FIRST_SECONDS)
 
+    @property
+    def has_keys(self) -> bool:
+        """The next `take` has one."""
+        return self._pool.has_keys
+
     def take(self) -> DataKey:
         """A key that is stored durably and was never given to anybody; only the first one
         of all is waited for. Cost: 0.2 us.
@@ -124,7 +147,7 @@ class KeyStore:
         """Reference to key; those that were destroyed are missing.
 
         Read anew each time, so that a key destroyed by any process is gone at once. Cost: one query
-        for 500. Raises KeysUnavailableError, WrongKeyError.
+        for some thousands. Raises KeysUnavailableError, WrongKeyError.
         """
         found: dict[bytes, bytes] = {}
         wanted = [*dict.fromkeys(refs)]

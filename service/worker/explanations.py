@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,14 +13,14 @@ from prometheus_client import CollectorRegistry
 
 from service.canary import Check
 from service.endings import failed_final
-from service.errors import UnavailableError
 from service.evidence import EvidenceError, EvidenceLog, FinalEvent, Record
 from service.logs import log, place_of
 from service.metrics import CommitCounts, Metrics, ModelMetrics
 from service.provenance import Taken
 from service.queue import Claim, Job
 from service.secrets import Keyring
-from service.settings import Settings
+from service.settings import KEY_ENCRYPTION_KEY, Settings
+from service.storing import evidence_log
 from service.tasks import Finished, count_finished, final_event, task_of
 from service.worker.canaries import CanaryAssignment, count_refusal
 from service.worker.work import Absent, Assignment, Ending, GivenUp
@@ -40,8 +41,10 @@ class ExplanationWork:
         worker: str,
         *,
         environment: Mapping[str, str],
+        opened: AsyncExitStack | None = None,
     ) -> None:
         self.environment = environment
+        self._opened = opened
         self._evidence = evidence
         self._keyring = keyring
         self._worker = worker
@@ -53,12 +56,13 @@ class ExplanationWork:
         """Over the same database and secret as the API's. Raises UnavailableError."""
         metrics = Metrics(registry)
         keyring = Keyring.open(settings.secret_file)
-        try:
-            evidence = await EvidenceLog.open(settings.database_url, observer=CommitCounts(metrics))
-        except EvidenceError as error:
-            raise UnavailableError(f"evidence store: {error}") from error
-        # For a child, which reads the settings anew.
-        return cls(evidence, keyring, metrics, worker, environment=settings.environment())
+        opened = AsyncExitStack()
+        log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
+        evidence = await opened.enter_async_context(log_of_settings)
+        # For a child, which reads the settings anew and opens no payloads.
+        environment = {**settings.environment(), KEY_ENCRYPTION_KEY: ""}
+        facts = evidence, keyring, metrics, worker
+        return cls(*facts, environment=environment, opened=opened)
 
     async def fetch(self, claims: Sequence[Claim]) -> list[Assignment | Absent]:
         """What is to be explained for each job: nothing any more where there is a final event."""
@@ -70,7 +74,8 @@ class ExplanationWork:
 
     async def close(self) -> None:
         """Let in-flight results reach the disk."""
-        await self._evidence.close()
+        if self._opened is not None:
+            await self._opened.aclose()
 
     def _assignment(self, claim: Claim, record: Record | None) -> Assignment | Absent:
         if record is None:

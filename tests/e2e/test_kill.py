@@ -14,7 +14,8 @@ import pytest
 from servers import Client, Reply, Server, running_server, start_server, wait_until
 from tables import breast_cancer, instances_of
 
-from service.evidence import EvidenceStore
+from service.settings import Settings
+from service.storing import evidence_store
 
 Instance = dict[str, Any]
 
@@ -106,7 +107,7 @@ def test_sigterm_under_load_finishes_what_was_begun_and_ends_with_0(data_dir: Pa
         load = load_until(server, lambda: server.process.send_signal(signal.SIGTERM), replies=200)
         assert server.process.wait(10) == 0
         assert "Traceback" not in server.log.read_text()
-    with EvidenceStore.open(f"sqlite:///{data_dir}/evidence.db") as store:
+    with evidence_store(Settings.load({}, data_dir=data_dir)) as store:
         for request_id, reply in load.replies.items():
             stored = store.get("default", request_id)
             assert stored is not None

@@ -26,7 +26,6 @@ from service.bulk import Order, Table
 from service.bulk.running import Bulk
 from service.endings import failed_final
 from service.errors import CommandError
-from service.evidence import EvidenceLog
 from service.evidence.events import EPOCH
 from service.metrics import Metrics
 from service.models.base import NativeModel, Served
@@ -35,6 +34,7 @@ from service.registry import Registry
 from service.secrets import Keyring
 from service.serving import ServedModel
 from service.settings import Settings
+from service.storing import evidence_log
 
 ROWS = 30
 MODEL = "breast_cancer"
@@ -179,21 +179,20 @@ async def opened(
     folder: Path, queue: str, served: ServedModel, file: Path, *, chunk_rows: int
 ) -> AsyncIterator[Bulk]:
     """A run whose parts a test chooses."""
-    evidence = await EvidenceLog.open(Settings.load({}, data_dir=folder).database_url)
-    jobs = await JobQueue.open(queue)
-    try:
-        yield Bulk(
-            served=served,
-            table=Table.open(file, served.model.schema),
-            evidence=evidence,
-            queue=jobs,
-            keyring=Keyring(bytes(32)),
-            caller=LOCAL,
-            chunk_rows=chunk_rows,
-        )
-    finally:
-        await jobs.close()
-        await evidence.close()
+    async with evidence_log(Settings.load({}, data_dir=folder)) as evidence:
+        jobs = await JobQueue.open(queue)
+        try:
+            yield Bulk(
+                served=served,
+                table=Table.open(file, served.model.schema),
+                evidence=evidence,
+                queue=jobs,
+                keyring=Keyring(bytes(32)),
+                caller=LOCAL,
+                chunk_rows=chunk_rows,
+            )
+        finally:
+            await jobs.close()
 
 
 @pytest.mark.parametrize(

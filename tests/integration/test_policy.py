@@ -1,7 +1,6 @@
 """What the policy file does to requests: explained unasked, never, decided by threshold."""
 
 import shutil
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
 from tables import breast_cancer, instances_of
 from valkey_server import Valkey, running_valkey
+
+from service.storing import evidence_store
 
 Instance = dict[str, Any]
 RULES = """
@@ -226,12 +227,10 @@ def test_the_record_says_what_policy_decided(
     client: Client, live: LiveApp, instance: Instance
 ) -> None:
     answer = predict(client, instance)
-    database = live.runtime.settings.data_dir / "evidence.db"
-    with sqlite3.connect(database) as connection:
-        payload, header = connection.execute(
-            "SELECT payload, header FROM events WHERE request_id = ?", (answer["request_id"],)
-        ).fetchone()
-    policy = orjson.loads(payload)["policy"]
+    with evidence_store(live.runtime.settings) as store:
+        found = store.get("default", answer["request_id"])
+    assert found is not None
+    policy = orjson.loads(found.part("policy"))
     assert 0 <= policy["u"] < 1
     assert policy["wants"] is False
-    assert policy["version"] == orjson.loads(header)["policy_version"]
+    assert policy["version"] == orjson.loads(found.header)["policy_version"]
