@@ -33,6 +33,9 @@ ENV PATH=/opt/explaind/bin:$PATH \
     EXPLAIND_DATA_DIR=/data \
     EXPLAIND_HOST=0.0.0.0 \
     EXPLAIND_API_KEYS_FILE=/data/keys.json
+# docker build --build-arg GIT_REVISION="$(git rev-parse HEAD)" . : what records say they come from.
+ARG GIT_REVISION=
+ENV EXPLAIND_GIT_REVISION=$GIT_REVISION
 USER 10001
 WORKDIR /data
 EXPOSE 8000

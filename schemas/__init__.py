@@ -2,12 +2,12 @@
 
 from schemas.definitive import MAX_SUBJECT_LENGTH, Row
 from schemas.documents import read_document
+from schemas.importance import ColumnImportance
 from schemas.messages import (
     REQUEST_ID_PATTERN,
     Accepted,
     Answer,
     ClassPrediction,
-    Consistency,
     ExplainRequest,
     ExplanationBody,
     Method,
@@ -15,9 +15,7 @@ from schemas.messages import (
     ModelList,
     ModelReference,
     PredictRequest,
-    Proof,
     Provenance,
-    ProvenEvent,
     Record,
     RecordPage,
     RecordSummary,
@@ -28,9 +26,11 @@ from schemas.messages import (
 from schemas.model_schema import Column, Level, ModelSchema, SchemaError
 from schemas.openapi import answer_schema, document_schema, predict_request_schema
 from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
+from schemas.proofs import Consistency, Proof, ProvenEvent
 from schemas.replayed import Replay
 from schemas.rows import DecodedBody, RowCodec, SeenRanges
 from schemas.strict_json import NotStrictJsonError
+from schemas.votes import Feedback, GivenFeedback, GivenLabels, Labels, Votes
 
 __all__ = [
     "MAX_SUBJECT_LENGTH",
@@ -39,11 +39,16 @@ __all__ = [
     "Answer",
     "ClassPrediction",
     "Column",
+    "ColumnImportance",
     "Consistency",
     "DecodedBody",
     "ExplainRequest",
     "ExplanationBody",
+    "Feedback",
+    "GivenFeedback",
+    "GivenLabels",
     "InvalidContentError",
+    "Labels",
     "Level",
     "Method",
     "ModelInfo",
@@ -68,6 +73,7 @@ __all__ = [
     "SeenRanges",
     "ValuePrediction",
     "Violation",
+    "Votes",
     "answer_schema",
     "document_schema",
     "json_pointer",

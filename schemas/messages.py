@@ -58,11 +58,11 @@ _COMPUTED = (
 _OPTIONAL_WHEN_COMPLETE = {"seed", "standard_errors"}
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class ModelReference(_Document):
+class ModelReference(Document):
     """The registered version that answered."""
 
     name: str
@@ -70,25 +70,29 @@ class ModelReference(_Document):
     digest: str
 
 
-class ClassPrediction(_Document):
-    """A classifier's answer for one instance; label keeps its JSON type."""
+class ClassPrediction(Document):
+    """A classifier's answer for one instance; label keeps its JSON type. Probabilities and decision
+    are null for callers who may not see every column.
+    """
 
     label: Scalar
-    probabilities: dict[str, float]
+    probabilities: dict[str, float] | None
     decision: Scalar | None = None
 
 
-class ValuePrediction(_Document):
-    """A regression's or ranker's answer for one instance."""
+class ValuePrediction(Document):
+    """A regression's or ranker's answer for one instance; value is null for callers who may not see
+    every column.
+    """
 
-    value: float
+    value: float | None
     decision: Scalar | None = None
 
 
 Prediction = ClassPrediction | ValuePrediction
 
 
-class RowWarning(_Document):
+class RowWarning(Document):
     """A valid value unlike the training data."""
 
     model_config = ConfigDict(title="Warning")
@@ -97,7 +101,7 @@ class RowWarning(_Document):
     code: Literal["out_of_training_range", "unseen_category"]
 
 
-class TopEntry(_Document):
+class TopEntry(Document):
     """One of the strongest contributions to one instance's outputs."""
 
     feature: str
@@ -106,13 +110,25 @@ class TopEntry(_Document):
     output: str
 
 
-class Links(_Document):
+class VisibleEntry(Document):
+    """How strongly a column speaks for or against an output, among those the caller may see.
+
+    Of the model in which the masked columns are absent; rank 1 is the strongest.
+    """
+
+    feature: str
+    rank: int
+    sign: Literal[-1, 0, 1]
+    output: str
+
+
+class Links(Document):
     """Where the explanation is read again."""
 
     self_: Annotated[str, Field(alias="self")]
 
 
-class Interactions(_Document):
+class Interactions(Document):
     """Pairs of columns, (N, F, F, C): halves of the interactions, main effects on the diagonal;
     a column's pairs add up to its value.
     """
@@ -121,7 +137,7 @@ class Interactions(_Document):
     standard_errors: list[PerFeature] | None
 
 
-class LocalModel(_Document):
+class LocalModel(Document):
     """LIME: a weighted linear model around each instance. Not Shapley values."""
 
     coefficients: PerFeature
@@ -132,7 +148,7 @@ class LocalModel(_Document):
     ridge: float
 
 
-class PathAttribution(_Document):
+class PathAttribution(Document):
     """Integrated gradients from a baseline to each instance. Not Shapley values."""
 
     attributions: PerFeature
@@ -141,7 +157,7 @@ class PathAttribution(_Document):
     steps: int
 
 
-class ExplanationBody(_Document):
+class ExplanationBody(Document):
     """Attributions of N instances over F columns and C outputs; null arrays until complete.
 
     values + base_values add up to outputs in output_space, within additivity_error (per instance).
@@ -174,15 +190,26 @@ class ExplanationBody(_Document):
     interactions: Interactions | None = None
     local_model: LocalModel | None = None
     path: PathAttribution | None = None
+    visible: Annotated[
+        list[list[VisibleEntry] | None] | None,
+        Field(description="Only for callers who may not see every column: all they get."),
+    ] = None
 
     @property
     def is_shapley(self) -> bool:
         """LIME and integrated gradients stand in objects of their own and fill no array."""
         return self.local_model is None and self.path is None
 
+    @property
+    def is_withheld(self) -> bool:
+        """The caller may not see every column of the model."""
+        return "visible" in self.model_fields_set
+
     @model_validator(mode="after")
     def _agrees_with_status(self) -> Self:
         is_complete = self.status == "complete" and self.is_shapley
+        if self.is_withheld:
+            return self
         for name in _COMPUTED:
             is_null = getattr(self, name) is None
             if is_complete and is_null and name not in _OPTIONAL_WHEN_COMPLETE:
@@ -218,7 +245,7 @@ class ExplanationBody(_Document):
         return self
 
 
-class Answer(_Document):
+class Answer(Document):
     """The answer to POST /predict; explanation is null unless asked for."""
 
     schema_version: Literal["1"]
@@ -229,7 +256,7 @@ class Answer(_Document):
     explanation: ExplanationBody | None
 
 
-class Provenance(_Document):
+class Provenance(Document):
     """Where a record's numbers come from."""
 
     model_digest: str
@@ -253,7 +280,7 @@ class Provenance(_Document):
     principal: str
 
 
-class Record(_Document):
+class Record(Document):
     """The answer to GET /explanations/{request_id}."""
 
     request_id: str
@@ -274,50 +301,7 @@ class Record(_Document):
     provenance: Provenance
 
 
-class ProvenSection(_Document):
-    """What a record about several subjects says of one of them, or of all."""
-
-    key: Annotated[str, Field(description="In hexadecimal.")]
-    text: Annotated[str, Field(description="Byte for byte as committed to.")]
-
-
-class ProvenEvent(_Document):
-    """One event in the log; payload and key are null once it is erased. One about several subjects
-    has sections instead, null where they are erased.
-
-    RFC 6962: the leaf is SHA-256 of a zero byte and the header's UTF-8 text; proof leads from it,
-    hash by hash, to the checkpoint's root. HMAC-SHA256 of the payload's text under the key is the
-    commitment the header names.
-    """
-
-    seq: int
-    header: Annotated[str, Field(description="JSON, byte for byte as it was hashed.")]
-    proof: Annotated[list[str], Field(description="Hashes in base64, from the leaf up.")]
-    payload: Annotated[str | None, Field(description="JSON, byte for byte as committed to.")] = None
-    key: Annotated[str | None, Field(description="In hexadecimal.")] = None
-    sections: list[ProvenSection | None] | None = None
-
-
-class Proof(_Document):
-    """The answer to GET /explanations/{request_id}/proof."""
-
-    request_id: str
-    log: Annotated[str, Field(description="The checkpoint's first line.")]
-    vkey: Annotated[str, Field(description="C2SP verifier key of the log's checkpoints.")]
-    checkpoint: Annotated[str, Field(description="C2SP signed note; covers every entry.")]
-    entries: list[ProvenEvent]
-
-
-class Consistency(_Document):
-    """The answer to GET /log/consistency: PROOF(from, D[to]) of RFC 6962, section 2.1.2."""
-
-    log: str
-    from_: Annotated[int, Field(alias="from")]
-    to: int
-    proof: Annotated[list[str], Field(description="Hashes in base64.")]
-
-
-class ExplainRequest(_Document):
+class ExplainRequest(Document):
     """The body of POST /explanations."""
 
     request_id: Annotated[
@@ -326,7 +310,7 @@ class ExplainRequest(_Document):
     method: Annotated[Method | None, Field(description="Null or absent: the model's own.")] = None
 
 
-class Accepted(_Document):
+class Accepted(Document):
     """A past request's explanation was asked for or called off; links.self says how it ends."""
 
     request_id: str
@@ -335,7 +319,7 @@ class Accepted(_Document):
     links: Links
 
 
-class RecordSummary(_Document):
+class RecordSummary(Document):
     """One line of a record listing; status and lane are null where nothing was explained. Of an
     erased record the rest stays.
     """
@@ -347,14 +331,14 @@ class RecordSummary(_Document):
     lane: Lane | None
 
 
-class RecordPage(_Document):
+class RecordPage(Document):
     """The answer to GET /explanations, newest first; next_cursor is null on the last page."""
 
     items: list[RecordSummary]
     next_cursor: str | None
 
 
-class ReviewSample(_Document):
+class ReviewSample(Document):
     """The answer to GET /models/{name}/review: explained requests drawn uniformly for people to
     look at, in the order of the draw, so that the first few are a uniform sample too.
     """
@@ -365,14 +349,14 @@ class ReviewSample(_Document):
     items: list[RecordSummary]
 
 
-class PredictRequest(_Document):
+class PredictRequest(Document):
     """The body of POST /predict, whatever the model."""
 
     instances: Annotated[list[dict[str, Scalar | None]], Field(min_length=1)]
     subjects: list[Annotated[str, Field(min_length=1, max_length=256)] | None] | None = None
 
 
-class ModelInfo(_Document):
+class ModelInfo(Document):
     """The answer to GET /models/{name}."""
 
     name: str
@@ -386,7 +370,7 @@ class ModelInfo(_Document):
     sample_request: PredictRequest
 
 
-class ModelList(_Document):
+class ModelList(Document):
     """The answer to GET /models."""
 
     items: list[ModelInfo]

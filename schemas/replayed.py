@@ -1,9 +1,9 @@
 """What a replay found, as clients read it."""
 
-from schemas.messages import _Document
+from schemas.messages import Document
 
 
-class Gap(_Document):
+class Gap(Document):
     """The largest difference between two numbers, and where it is."""
 
     pointer: str
@@ -11,7 +11,7 @@ class Gap(_Document):
     relative: float
 
 
-class ReplayedPart(_Document):
+class ReplayedPart(Document):
     """One part of a decision: equal bytes, or where and by how much it differs.
 
     others: pointers to what differs beside numbers: text, integers, lengths.
@@ -22,13 +22,13 @@ class ReplayedPart(_Document):
     others: list[str]
 
 
-class ReplayedInputs(_Document):
+class ReplayedInputs(Document):
     """Whether the stored instances decode to what the model was fed."""
 
     equal: bool
 
 
-class Replay(_Document):
+class Replay(Document):
     """The answer to POST /explanations/{request_id}/replay; a part is null where there was nothing
     to compare, reason says why nothing could be.
     """

@@ -39,10 +39,20 @@ from service.purges import PurgeJob
 from service.queue import JobQueue
 from service.queue.embedded import Embedded
 from service.queue_metrics import QueueMetrics
+from service.quotas import Quotas
 from service.registry import Registry
 from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
-from service.routes import documents, explanations, followups, health, ledger, models
+from service.routes import (
+    documents,
+    explanations,
+    followups,
+    health,
+    importance,
+    ledger,
+    models,
+    votes,
+)
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint, count_refusal
 from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
@@ -99,7 +109,7 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for part in (explanations, followups, ledger, models, health, documents):
+    for part in (explanations, followups, votes, ledger, models, importance, health, documents):
         app.include_router(part.router)
     return app
 
@@ -181,7 +191,8 @@ async def _start(
     opened.push_async_callback(asyncio.to_thread, sequencing.close)
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
-    service = PredictService(served, evidence, keyring, delivery, _limits(settings))
+    quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
+    service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
     opened.callback(service.close)
     return Runtime(
         *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),

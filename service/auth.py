@@ -1,4 +1,4 @@
-"""Who calls and what they may do: API keys, scopes, tenants."""
+"""Who calls and what they may do: API keys, scopes, tenants, roles."""
 
 import hashlib
 import hmac
@@ -6,16 +6,19 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
-from typing import Literal, get_args
+from time import time
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.errors import (
     ForbiddenError,
     InvalidInputError,
+    NotFoundError,
     UnauthenticatedError,
     UnavailableError,
     UnknownError,
@@ -26,16 +29,26 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEY = re.compile(r"exd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 DEFAULT_TENANT = "default"
+NO_KEY = ("0" * 64, None, inf)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The principal of a request, as it is written into records."""
+    """The principal of a request, as it is written into records.
+
+    tenant: whose records this request reads and writes; tenants: all the key reaches. roles: what
+    POLICY_FILE masks columns for. The quotas are instances a minute, 0 for no limit, None for the
+    settings' default.
+    """
 
     principal: str
     tenant: str
     scopes: frozenset[Scope]
     auth_method: Literal["none", "api_key"]
+    tenants: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+    explain_per_minute: int | None = None
+    predict_per_minute: int | None = None
 
     def require(self, scope: Scope) -> None:
         """ForbiddenError unless the caller has the scope."""
@@ -46,22 +59,71 @@ class Caller:
         """Records of his tenant made by that principal: they are his own, or he audits."""
         return "audit" in self.scopes or actor == self.principal
 
+    def at(self, tenant: str) -> Self:
+        """The same caller looking into another of his tenants.
+
+        NotFoundError for one that is not his, in the same words whether or not there is such a one.
+        """
+        if tenant == self.tenant:
+            return self
+        if tenant not in self.tenants:
+            raise NotFoundError("no tenant of this name can be read by this caller")
+        return replace(self, tenant=tenant)
+
 
 LOCAL = Caller("local", DEFAULT_TENANT, frozenset(SCOPES) - {"admin"}, "none")
 
 
+Quota = Annotated[int, Field(ge=0, le=10**9)]
+
+
 class KeyEntry(BaseModel):
-    """One key as the file stores it: never the key itself."""
+    """One key as the file stores it: never the key itself.
+
+    The first of the tenants is the one it writes to. valid_until: set when another key took its
+    place. Several entries of one name are one principal.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    tenant: str
+    tenants: Annotated[tuple[str, ...], Field(min_length=1)]
     scopes: tuple[Scope, ...]
+    roles: tuple[str, ...] = ()
+    explain_per_minute: Quota | None = None
+    predict_per_minute: Quota | None = None
     prefix: str
     sha256: str
     created_at: datetime
+    valid_until: datetime | None = None
     revoked_at: datetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_tenant(cls, node: object) -> object:
+        """Files of the first release name one tenant."""
+        if isinstance(node, dict) and "tenant" in node and "tenants" not in node:
+            node = {name: value for name, value in node.items() if name != "tenant"} | {
+                "tenants": [node["tenant"]]
+            }
+        return node
+
+    def is_in_force(self, now: datetime) -> bool:
+        """It opens something at that time."""
+        return self.revoked_at is None and (self.valid_until is None or now < self.valid_until)
+
+    def caller(self) -> Caller:
+        """Who calls with it."""
+        return Caller(
+            self.name,
+            self.tenants[0],
+            frozenset(self.scopes),
+            "api_key",
+            tenants=self.tenants,
+            roles=self.roles,
+            explain_per_minute=self.explain_per_minute,
+            predict_per_minute=self.predict_per_minute,
+        )
 
 
 class KeyFile(BaseModel):
@@ -92,18 +154,31 @@ class KeyFile(BaseModel):
             os.fsync(file.fileno())
         draft.replace(path)
 
-    def with_key(self, name: str, scopes: Sequence[Scope], tenant: str) -> tuple["KeyFile", str]:
+    def with_key(
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        *tenants: str,
+        roles: Sequence[str] = (),
+        explain_per_minute: int | None = None,
+        predict_per_minute: int | None = None,
+    ) -> tuple["KeyFile", str]:
         """A file with one key more, and that key: it is shown once and stored hashed."""
-        if not NAME.fullmatch(name) or not NAME.fullmatch(tenant):
-            raise InvalidInputError("names and tenants: 1 to 64 letters, digits, '.', '_' or '-'")
-        if any(entry.name == name and entry.revoked_at is None for entry in self.keys):
-            raise InvalidInputError(f"there is a key named {name!r} already; revoke it first")
-        prefix, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
-        key = f"exd_{prefix}_{secret}"
+        tenants = tenants or (DEFAULT_TENANT,)
+        if not all(map(NAME.fullmatch, (name, *tenants, *roles))):
+            raise InvalidInputError(
+                "names, tenants and roles: 1 to 64 letters, digits, '.', '_' or '-'"
+            )
+        if self._in_force(name):
+            raise InvalidInputError(f"there is a key named {name!r} already; revoke or rotate it")
+        prefix, key = _new_key()
         entry = KeyEntry(
             name=name,
-            tenant=tenant,
+            tenants=tuple(dict.fromkeys(tenants)),
             scopes=tuple(dict.fromkeys(scopes)),
+            roles=tuple(dict.fromkeys(roles)),
+            explain_per_minute=explain_per_minute,
+            predict_per_minute=predict_per_minute,
             prefix=prefix,
             sha256=_hash(key),
             created_at=datetime.now(UTC),
@@ -111,8 +186,8 @@ class KeyFile(BaseModel):
         return KeyFile(keys=(*self.keys, entry)), key
 
     def without(self, name: str) -> "KeyFile":
-        """The same file with that name's key revoked; UnknownError if it has none in force."""
-        if not any(entry.name == name and entry.revoked_at is None for entry in self.keys):
+        """The same file with all keys of that name revoked; UnknownError if none is in force."""
+        if not self._in_force(name):
             raise UnknownError(f"there is no key named {name!r} in force")
         now = datetime.now(UTC)
         return KeyFile(
@@ -124,6 +199,35 @@ class KeyFile(BaseModel):
             )
         )
 
+    def rotated(self, name: str, overlap: timedelta) -> tuple["KeyFile", str]:
+        """The file with a new key for what the name's may do, and that key; the older ones end
+        after the overlap, or when they would have ended. UnknownError if none is in force.
+        """
+        now = datetime.now(UTC)
+        old = self._in_force(name)
+        if not old:
+            raise UnknownError(f"there is no key named {name!r} in force")
+        prefix, key = _new_key()
+        facts = {"prefix": prefix, "sha256": _hash(key), "created_at": now, "valid_until": None}
+        latest = old[-1].model_copy(update=facts)
+        ended = {
+            entry.prefix: entry.model_copy(
+                update={"valid_until": min(entry.valid_until or now + overlap, now + overlap)}
+            )
+            for entry in old
+        }
+        return KeyFile(keys=(*(ended.get(e.prefix, e) for e in self.keys), latest)), key
+
+    def _in_force(self, name: str) -> list[KeyEntry]:
+        now = datetime.now(UTC)
+        return [entry for entry in self.keys if entry.name == name and entry.is_in_force(now)]
+
+
+def _new_key() -> tuple[str, str]:
+    """A prefix to find it by, and the whole key: 256 random bits."""
+    prefix = secrets.token_hex(6)
+    return prefix, f"exd_{prefix}_{secrets.token_urlsafe(32)}"
+
 
 def _hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
@@ -134,7 +238,7 @@ class Authenticator:
     """Finds the caller of a request. Without a keys file everybody on this machine is `local`."""
 
     path: Path | None
-    _callers: dict[str, tuple[str, Caller]] = field(default_factory=dict)
+    _callers: dict[str, tuple[str, Caller, float]] = field(default_factory=dict)
     _stamp: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -159,7 +263,8 @@ class Authenticator:
         self._callers = {
             entry.prefix: (
                 entry.sha256,
-                Caller(entry.name, entry.tenant, frozenset(entry.scopes), "api_key"),
+                entry.caller(),
+                inf if entry.valid_until is None else entry.valid_until.timestamp(),
             )
             for entry in KeyFile.read(self.path).keys
             if entry.revoked_at is None
@@ -174,7 +279,8 @@ class Authenticator:
         match = KEY.fullmatch(key.strip())
         if scheme.lower() != "bearer" or match is None:
             raise UnauthenticatedError("send `Authorization: Bearer <key>`")
-        stored, caller = self._callers.get(match[1], ("", None))
-        if not hmac.compare_digest(stored, _hash(key.strip())) or caller is None:
+        stored, caller, ends_at = self._callers.get(match[1], NO_KEY)
+        is_right = hmac.compare_digest(stored, _hash(match[0]))
+        if not is_right or caller is None or time() >= ends_at:
             raise UnauthenticatedError("the API key is unknown or revoked")
         return caller

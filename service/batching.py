@@ -88,7 +88,11 @@ class Batcher:
 
     def _flush(self) -> None:
         self.scheduled = False
-        if len(self.waiting) < ENOUGH_REQUESTS and self.evidence.backlog() and not self._is_hurried:
+        if (
+            len(self.waiting) < ENOUGH_REQUESTS
+            and self.evidence.backlog()
+            and not self.evidence.is_slow
+        ):
             return  # the end of the running commit flushes: until then the batch grows
         while self.waiting:
             batch = self._next_batch()
@@ -100,11 +104,6 @@ class Batcher:
                 self._start_thread(batch)
             else:
                 return  # a finishing thread flushes again
-
-    @property
-    def _is_hurried(self) -> bool:
-        """What waits can do without the store, which keeps it waiting."""
-        return self.served.is_best_effort and self.evidence.is_slow
 
     def _next_batch(self) -> list[Waiting]:
         rows = 0

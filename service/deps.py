@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, cast
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Query, Request
 
 from service.auth import Caller, Scope
 from service.errors import ForbiddenError
@@ -51,6 +51,35 @@ def requires(scope: Scope) -> Callable[[CallerDep, RuntimeDep], Awaitable[Caller
                 runtime.accesses.refused(caller, ForbiddenError.status)
             raise
         return caller
+
+    check.scope = scope  # type: ignore[attr-defined]
+    return check
+
+
+Tenant = Annotated[
+    str | None,
+    Query(
+        max_length=64,
+        description="Which of the key's tenants to read in; by default its first one.",
+    ),
+]
+
+
+async def reader_of(caller: CallerDep, tenant: Tenant = None) -> Caller:
+    """The principal, looking into the tenant named by the query; NotFoundError if not his."""
+    return caller if tenant is None else caller.at(tenant)
+
+
+reader_of.scope = None  # type: ignore[attr-defined]
+ReaderDep = Annotated[Caller, Depends(reader_of)]
+
+
+def reads(scope: Scope) -> Callable[[CallerDep, Tenant], Awaitable[Caller]]:
+    """Like `requires`, for routes that read in any of the caller's tenants."""
+
+    async def check(caller: CallerDep, tenant: Tenant = None) -> Caller:
+        caller.require(scope)
+        return await reader_of(caller, tenant)
 
     check.scope = scope  # type: ignore[attr-defined]
     return check

@@ -3,12 +3,14 @@
 ServiceError
 ├── 400 BadHeaderError, NotJsonError, MalformedRequestError
 ├── 401 UnauthenticatedError          403 ForbiddenError, QuarantinedError
-├── 404 NotFoundError                 405 MethodNotAllowedError
-├── 408 SlowRequestError              410 GoneError
+├── 404 NotFoundError, ModelDisabledError
+├── 405 MethodNotAllowedError         408 SlowRequestError
 ├── 409 ConflictError, InProgressError, AlreadyFinalError, NotSequencedError, VersionGoneError
+├── 410 GoneError
 ├── 413 BodyTooLargeError             415 NotJsonTypeError
 ├── 421 MisdirectedError
-├── 422 InvalidRequestError           431 HeadTooLargeError
+├── 422 InvalidRequestError           429 QuotaExceededError
+├── 431 HeadTooLargeError
 ├── 500 PredictionError, InternalError
 └── 503 StoreAwayError, SpooledError, OverloadedError, QueueLimitError, ReplayFailedError
 CommandError (exit code on the class)
@@ -27,7 +29,7 @@ class ServiceError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
     members: Mapping[str, object] = MappingProxyType({})
     """What else its problem document says."""
@@ -98,6 +100,12 @@ class NotFoundError(ServiceError):
 
     status = 404
     code = "not_found"
+
+
+class ModelDisabledError(NotFoundError):
+    """This model has been disabled."""
+
+    code = "model_disabled"
 
 
 class MethodNotAllowedError(ServiceError):
@@ -177,6 +185,17 @@ class InvalidRequestError(ServiceError):
 
     status = 422
     code = "invalid_content"
+
+
+class QuotaExceededError(ServiceError):
+    """This key's quota is used up; retry later."""
+
+    status = 429
+    code = "quota_exceeded"
+
+    def __init__(self, detail: str = "", *, seconds: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = seconds
 
 
 class HeadTooLargeError(ServiceError):

@@ -22,6 +22,7 @@ from service.errors import (
     InternalError,
     InvalidRequestError,
     QueueLimitError,
+    QuotaExceededError,
     StoreAwayError,
 )
 from service.evidence import (
@@ -39,6 +40,7 @@ from service.methods import config_digest, refusal
 from service.metrics import ROLE
 from service.policy import forbidden_by
 from service.queue import QueueError
+from service.quotas import Quotas
 from service.registry.described import KnownVersion, describe_version
 from service.registry.libraries import git_revision, service_version
 from service.secrets import Keyring
@@ -74,28 +76,26 @@ class FollowUps:
     watch: Watch
     delivery: Delivery
     keyring: Keyring
+    quotas: Quotas
 
     async def explain_again(self, call: AgainCall) -> AgainReply:
         """Store a pending record of its own for a past prediction, then queue it.
 
         Raises NotFoundError for a record the caller may not read, InvalidRequestError where the
         method cannot explain its model or policy allows no explanation, ConflictError for an ID
-        that names another request, QueueLimitError, StoreAwayError.
+        that names another request, QueueLimitError, QuotaExceededError, StoreAwayError.
         """
         fingerprint = self._fingerprint(call)
         if call.is_id_chosen and (first := await self._stored(call)) is not None:
             return _replay(first, call, fingerprint)
         parent = await self.watch.find(call.caller, call.parent_request_id, what="explain_again")
-        _check_policy(parent.decision)
+        _check_policy(parent.decision, is_told=not call.caller.roles)
         version = await self._version(parent.decision)
         n_rows = len(orjson.loads(parent.decision.part("outputs")))
         reason = refusal(version, call.method, n_rows)
         if reason is not None:
             raise _invalid("/method", reason, "method_not_possible")
-        if self.delivery.is_full:
-            model = parent.decision.template.model
-            self.delivery.metrics.ended(model, "rejected", was_counted=False)
-            raise QueueLimitError
+        self._admit(call.caller, parent.decision.model, n_rows)
         event = _again(parent.decision, version, call, fingerprint)
         try:
             outcome = await self.delivery.evidence.append(event)
@@ -146,6 +146,18 @@ class FollowUps:
                 await self.delivery.queue.announce_final(caller.tenant, request_id)
         return _accepted(event, "failed")
 
+    def _admit(self, caller: Caller, model: str, n_rows: int) -> None:
+        """Raises QueueLimitError, QuotaExceededError; the first is one more that was not served."""
+        metrics = self.delivery.metrics
+        if self.delivery.is_full:
+            metrics.ended(model, "rejected", was_counted=False)
+            raise QueueLimitError
+        try:
+            self.quotas.take(caller, n_rows, predict=False, explain=True)
+        except QuotaExceededError as error:
+            metrics.errors.labels(model, "explain", type(error).__name__).inc()
+            raise
+
     def _fingerprint(self, call: AgainCall) -> str:
         message = orjson.dumps(["explain again", call.parent_request_id, call.method])
         return self.keyring.digest(call.caller.tenant, "fingerprint", message)
@@ -176,13 +188,17 @@ class FollowUps:
         return version
 
 
-def _check_policy(parent: StoredDecision) -> None:
-    """InvalidRequestError where the policy at the time of the prediction allowed no explanation."""
+def _check_policy(parent: StoredDecision, *, is_told: bool) -> None:
+    """InvalidRequestError where the policy at the time of the prediction allowed no explanation.
+
+    is_told: by which rule, which may be about a column that not everybody may see.
+    """
     if "policy" not in parent.parts:
         return
     ruling = orjson.loads(parent.part("policy"))
     if not ruling["allowed"]:
-        raise _invalid("/request_id", forbidden_by(ruling["rule"]), "policy_forbids")
+        detail = forbidden_by(ruling["rule"]) if is_told else "the policy allows no explanation"
+        raise _invalid("/request_id", detail, "policy_forbids")
 
 
 def _invalid(pointer: str, detail: str, code: str) -> InvalidRequestError:

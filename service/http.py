@@ -60,6 +60,16 @@ class RequestContext:
         return None if value is None else value.decode("latin-1")
 
     @property
+    def has_body(self) -> bool:
+        """The client sends one, or says of what type the one is that it leaves out."""
+        sent = self.headers
+        return (
+            sent.get(b"content-length", b"0") != b"0"
+            or b"transfer-encoding" in sent
+            or b"content-type" in sent
+        )
+
+    @property
     def trace_id(self) -> str | None:
         """Of a W3C traceparent header; a malformed one counts as absent, as the standard says."""
         match = TRACEPARENT.fullmatch(self.headers.get(b"traceparent", b""))

@@ -21,6 +21,7 @@ EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
 GAP_BUCKETS = tuple(10.0**power for power in range(-12, 1))
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
+RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
@@ -94,6 +95,9 @@ class Metrics:
     purged: Counter = field(init=False)
     purge_held: Gauge = field(init=False)
     purged_at: Gauge = field(init=False)
+    privacy_scans: Counter = field(init=False)
+    privacy_findings: Counter = field(init=False)
+    feedback_rating: Histogram = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -103,6 +107,7 @@ class Metrics:
         self._make_checks()
         self._make_audit()
         self._make_purge()
+        self._make_people()
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -242,6 +247,19 @@ class Metrics:
             "explain_purge_last_success_timestamp_seconds", "When the last purge was complete"
         )
 
+    def _make_people(self) -> None:
+        self.privacy_scans = self._counter(
+            "explain_privacy_scans", "Texts searched for personal data", "detector", "outcome"
+        )
+        self.privacy_findings = self._counter(
+            "explain_privacy_findings",
+            "Personal data found, and what was done about it",
+            *("detector", "entity", "action"),
+        )
+        self.feedback_rating = self._histogram(
+            "explain_feedback_rating", "Ratings of explanations", RATINGS, "model"
+        )
+
     def ended(self, model: str, outcome: str, *, was_counted: bool) -> None:
         """Count how the wish for a queued explanation ended, and the wish itself where whoever had
         it is not scraped.
@@ -255,6 +273,7 @@ class Metrics:
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
         self.purged.labels(model)
+        self.feedback_rating.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},

@@ -11,6 +11,8 @@ from fastapi.routing import iter_route_contexts
 from schemas import Problem, answer_schema, document_schema, predict_request_schema
 from service.errors import NotFoundError
 from service.http import PROBLEM_TYPE, REQUEST_ID
+from service.registry import RegisteredModel
+from service.registry.personal import shown_schema
 from service.serving import ServedModel, ServedModels
 
 KEY = "api_key"
@@ -28,6 +30,7 @@ PROBLEMS = {
     "415": "Not application/json",
     "421": "A host name this service does not answer to",
     "422": "The content does not fit the model's schema",
+    "429": "The key's quota is used up; the same request passes after Retry-After",
     "431": "The head of the request is too large",
     "503": "The evidence store is unavailable, or the queue full; retry after Retry-After",
 }
@@ -83,7 +86,7 @@ HEADERS: dict[str, dict[str, object]] = {
     },
 }
 ANSWER_HEADERS = tuple(name for name in HEADERS if name not in ("X-Request-ID", "Retry-After"))
-RETRIED = ("409", "503")
+RETRIED = ("409", "429", "503")
 
 
 def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) -> dict[str, Any]:
@@ -155,7 +158,7 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": predict_request_schema(model.schema, example),
+                    "schema": _request_schema(model, example),
                     "example": example,
                 }
             },
@@ -168,6 +171,13 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
             }
         },
     }
+
+
+def _request_schema(model: RegisteredModel, example: dict[str, object]) -> dict[str, Any]:
+    schema: dict[str, Any] = predict_request_schema(model.schema, example)
+    instances = schema["properties"]["instances"]
+    instances["items"] = shown_schema(instances["items"], model.personal_levels)
+    return schema
 
 
 def _parameters(n_columns: int) -> list[dict[str, object]]:

@@ -1,11 +1,11 @@
 """The policy file of a running service, bound to the models it serves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from service.errors import InvalidInputError
 from service.logs import log
-from service.policy import ModelPolicy, PolicyFollower, Vocabulary
+from service.policy import ModelPolicy, PolicyFollower, Vocabulary, hidden_by_file
 from service.registry import RegisteredModel
 from service.registry.naming import class_text
 from service.secrets import POLICY_KEYS, Keyring
@@ -19,12 +19,30 @@ class Policies:
         self._follower = PolicyFollower(
             path, key_of=lambda tenant: keyring.key(tenant, POLICY_KEYS)
         )
+        self.misfits: set[str] = set()
+        """Models that the rules in force do not fit, and that keep older ones."""
 
     def of(self, model: RegisteredModel) -> ModelPolicy:
         """The rules for a model. Raises InvalidInputError where they do not fit it."""
         classes = model.manifest.classes
         names = None if classes is None else tuple(map(class_text, classes))
-        return self._follower.bind(model.name, Vocabulary(model.schema, classes, names))
+        policy = self._follower.bind(model.name, Vocabulary(model.schema, classes, names))
+        self.misfits.discard(model.name)
+        return policy
+
+    def hidden(self, model: str, roles: Sequence[str], columns: Collection[str]) -> frozenset[str]:
+        """Which columns of a version that is not served callers of these roles may not see."""
+        file = self._follower.file
+        own = {name: frozenset(role.mask) for name, role in file.section(model).roles.items()}
+        return hidden_by_file(file.masks(model), own, roles, columns)
+
+    def review_size(self, model: str) -> int:
+        """How many explained requests of a model are listed for human review."""
+        return self._follower.file.review_size(model)
+
+    def unknown_models(self, names: Collection[str]) -> list[str]:
+        """Models that the file names and that are not among these."""
+        return sorted(self._follower.file.document.models.keys() - {*names})
 
     def changed(self, models: Sequence[RegisteredModel]) -> Mapping[str, ModelPolicy] | None:
         """Once after each change, the new rules of all models they fit; None without a change.
@@ -40,4 +58,5 @@ class Policies:
                 bound[model.name] = self.of(model)
             except InvalidInputError as error:
                 log.error("policy_misfit", model=model.name, error=str(error))
+                self.misfits.add(model.name)
         return bound

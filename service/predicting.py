@@ -6,14 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
-from typing import NamedTuple
 
 import orjson
 
 from schemas import DecodedBody, InvalidContentError, NotStrictJsonError, Violation
 from service.answers import DEFAULT_TOP
-from service.auth import Caller
 from service.batching import MOST_THREADS, Batcher
+from service.calls import PredictCall, PredictReply
 from service.counting import count_failure, count_success, exemplar_of
 from service.delivery import Delivery, job_of
 from service.disposal import unrepeatable
@@ -25,6 +24,7 @@ from service.errors import (
     NotJsonError,
     OverloadedError,
     PredictionError,
+    QuotaExceededError,
 )
 from service.evidence import (
     AppendOutcome,
@@ -38,8 +38,9 @@ from service.evidence import (
 )
 from service.logs import log
 from service.planning import NOTHING, Plan, plan_explanation
-from service.prefer import NO_PREFERENCE, Preference
+from service.prefer import Preference
 from service.preparing import Ask, Prepared
+from service.quotas import Quotas
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
 from service.unstored import unstored_answer
@@ -51,38 +52,6 @@ SAY_SECONDS = 0.5
 
 LARGE_BODY_BYTES = 16384
 """A body above this is decoded in a thread: a hostile one of 1 MiB takes 0.3 s."""
-
-
-class PredictCall(NamedTuple):
-    """One POST /predict as the transport understood it; is_id_chosen: by the client, so that the
-    request may be a repetition.
-    """
-
-    model: str | None
-    body: bytes
-    explain: bool
-    top: int | None
-    request_id: str
-    is_id_chosen: bool
-    caller: Caller
-    trace_id: str | None = None
-    preference: Preference = NO_PREFERENCE
-
-
-class PredictReply(NamedTuple):
-    """The answer's bytes; a replay is the first answer's, with no counter moved.
-
-    timings: seconds of each of PHASES; of nothing in a replay. is_pending: the explanation comes
-    later; is_queued: it was computed by a worker, so that a preference to wait was heeded.
-    evidence: where the record is: stored, spooled or none.
-    """
-
-    body: bytes
-    is_replay: bool
-    timings: tuple[float, ...] = ()
-    is_pending: bool = False
-    is_queued: bool = False
-    evidence: str = "stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +72,7 @@ class PredictService:
     keyring: Keyring
     delivery: Delivery
     limits: Limits
+    quotas: Quotas = field(default_factory=Quotas)
     executor: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="predict")
     )
@@ -128,10 +98,20 @@ class PredictService:
             ask = await asyncio.to_thread(self._ask, served, call, received_at)
         else:
             ask = self._ask(served, call, received_at)
+        self._count_against_quota(served, call, len(ask.body.rows))
         parsed = perf_counter() - started
         if call.is_id_chosen:
             return await self._answer_once(served, ask, started, parsed)
         return await self._answer(served, ask, started, parsed)
+
+    def _count_against_quota(self, served: ServedModel, call: PredictCall, n_rows: int) -> None:
+        """A repetition counts too: only the store knows it as one, once it has been computed."""
+        try:
+            self.quotas.take(call.caller, n_rows, predict=True, explain=call.explain)
+        except QuotaExceededError as error:
+            stage = "explain" if call.explain else "predict"
+            served.metrics.errors(stage, type(error).__name__).inc()
+            raise
 
     def _ask(self, served: ServedModel, call: PredictCall, received_at: datetime) -> Ask:
         model = served.model
@@ -149,6 +129,8 @@ class PredictService:
         except InvalidContentError as error:
             raise InvalidRequestError("see errors", errors=error.errors) from None
         instances = model.codec.instances_json(body.rows)
+        fingerprint = self._fingerprint(call, model.name, top, body, instances)
+        body, instances = served.kept(body, instances)
         plan = self._plan(served, call, len(body.rows))
         wait = self._wait_seconds(call.preference)
         return Ask(
@@ -160,7 +142,7 @@ class PredictService:
             instances=instances,
             explain=call.explain,
             top=top,
-            fingerprint=self._fingerprint(call, model.name, top, body, instances),
+            fingerprint=fingerprint,
             subjects=self._keyed_subjects(call.caller.tenant, body.subjects),
             plan=plan,
             answer_by=received_at + timedelta(seconds=wait + SAY_SECONDS) if wait else None,
@@ -315,7 +297,7 @@ class PredictService:
             is_replay=False,
             timings=(parsed, predicted, perf_counter() - started, stored),
             is_pending=answer is None,
-            is_queued=True,
+            is_heeded=answer is not None or wait <= 0 or not self.delivery.is_queue_away,
         )
 
     async def _replay(

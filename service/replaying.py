@@ -44,6 +44,7 @@ NOT_NUMBERS = ("duration_seconds", "caveat", "links")
 
 LOADING: Mapping[str, object] = {"rows_done": 0}
 FAILED = "the model fails on the stored rows"
+ERASED = "rows of this record were erased"
 UNREADABLE = "the stored rows are no valid input of this version"
 
 
@@ -140,6 +141,8 @@ def replay(
     such version; one that is there and refused is a finding. Cost: loading the version, and what
     the explanation took.
     """
+    if None in orjson.loads(recorded.part("instances")):
+        return _report(recorded, None, _Findings(reason=ERASED))
     try:
         # Golden values are explained again: a model that is slow shows that loading goes on.
         with telling_of_calls(lambda: tell(LOADING)):

@@ -15,10 +15,11 @@ from service.compute import (
     Progress,
     Raised,
 )
-from service.errors import OverloadedError, ReplayFailedError, VersionGoneError
+from service.errors import ForbiddenError, OverloadedError, ReplayFailedError, VersionGoneError
 from service.logs import log
 from service.replaying import Recorded
 from service.settings import Settings
+from service.views import Views
 from service.watching import Watch
 
 FUNCTION = "service.replaying:replay_task"
@@ -75,6 +76,7 @@ class Replays:
     """Replays over HTTP; one per process."""
 
     watch: Watch
+    views: Views
     settings: Settings
     _running: int = 0
 
@@ -82,9 +84,12 @@ class Replays:
         """The report about a record the caller may read, as JSON.
 
         Raises NotFoundError, StoreAwayError, OverloadedError beyond MOST_AT_ONCE, VersionGoneError,
-        ReplayFailedError, also when it takes longer than an explanation may.
+        ForbiddenError for a role with masked columns, ReplayFailedError, also when it takes longer
+        than an explanation may.
         """
-        record = await self.watch.find(caller, request_id)
+        record = await self.watch.find(caller, request_id, what="replay")
+        if not self.views.sees_all(caller, record):
+            raise ForbiddenError("gaps tell of values, some of which this role may not see")
         if self._running >= MOST_AT_ONCE:
             raise OverloadedError
         self._running += 1

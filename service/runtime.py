@@ -10,6 +10,7 @@ from service.auth import Authenticator
 from service.delivery import Delivery
 from service.evidence import EvidenceLog
 from service.followup import FollowUps
+from service.importance import Importances
 from service.ledger import Ledger, Sequencing
 from service.metrics import Metrics
 from service.predicting import PredictService
@@ -17,6 +18,8 @@ from service.remote_metrics import JointRegistry
 from service.replays import Replays
 from service.serving import ServedModels
 from service.settings import Settings
+from service.views import Views
+from service.votes import VoteBox
 from service.watching import Watch
 
 Exposed = CollectorRegistry | JointRegistry
@@ -44,6 +47,9 @@ class Runtime:
     accesses: AccessLog = field(init=False)
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)
+    views: Views = field(init=False)
+    votes: VoteBox = field(init=False)
+    importances: Importances = field(init=False)
     replays: Replays = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,5 +62,12 @@ class Runtime:
             self.accesses,
             key_backup=timedelta(days=self.settings.key_backup_days),
         )
-        self.follow_ups = FollowUps(self.models, self.watch, self.delivery, self.predicting.keyring)
-        self.replays = Replays(self.watch, self.settings)
+        self.views = Views(self.models)
+        predicting = self.predicting
+        self.follow_ups = FollowUps(
+            self.models, self.watch, self.delivery, predicting.keyring, predicting.quotas
+        )
+        self.votes = VoteBox(self.watch, self.metrics)
+        keyring, k = self.predicting.keyring, self.settings.k_anonymity
+        self.importances = Importances(self.evidence, keyring, k)
+        self.replays = Replays(self.watch, self.views, self.settings)

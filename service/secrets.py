@@ -14,7 +14,10 @@ from service.secret_files import read_or_create
 SECRET_BYTES = 32
 POLICY_KEYS = "policy"
 REVIEW_KEYS = "review"
-"""Purposes of the draws of a policy and of the sample for review, which must be independent."""
+AGGREGATE_KEYS = "aggregate"
+"""Purposes of the draws of a policy, of the sample for review and of that for aggregates with its
+noise, which must be independent.
+"""
 
 LOG_KEYS = "log"
 """Purpose of the key that signs the logs' checkpoints, of no tenant."""
@@ -58,9 +61,11 @@ class Keyring:
         return int.from_bytes(code[:7], "big") >> 3
 
 
-def review_rank(keyring: Keyring, tenant: str, model: str) -> Callable[[str], bytes]:
+def review_rank(
+    keyring: Keyring, tenant: str, model: str, purpose: str = REVIEW_KEYS
+) -> Callable[[str], bytes]:
     """The order of the sample for review of a model's requests: by a hash nobody else can compute,
     independent of what was explained and of the policy's version.
     """
-    key, prefix = keyring.key(tenant, REVIEW_KEYS), f"{model}/".encode()
+    key, prefix = keyring.key(tenant, purpose), f"{model}/".encode()
     return lambda request_id: hmac.digest(key, prefix + request_id.encode(), "sha256")

@@ -23,6 +23,7 @@ from service.errors import (
     UnavailableError,
     UsageError,
 )
+from service.guards import CONTINUE, START, guarded
 from service.http import problem_response
 from service.logs import configure_logs, log
 from service.runtime import Runtime
@@ -46,7 +47,7 @@ class Ready:
 
 class _WholeAnswers:
     """A transport that sends an answer's head together with its body, which uvicorn writes one
-    after the other: a system call less, and the client wakes once.
+    after the other: a system call less, and the client wakes once. Heads get their guards here.
     """
 
     __slots__ = ("_head", "_loop", "_transport")
@@ -61,6 +62,9 @@ class _WholeAnswers:
         if self._head:
             data, self._head = self._head + data, b""
             self._transport.write(data)
+        elif data.startswith(START) and not data.startswith(CONTINUE):
+            self._head = guarded(data)
+            self._loop.call_soon(self._flush)
         else:
             self._head = data
             self._loop.call_soon(self._flush)

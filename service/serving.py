@@ -1,23 +1,27 @@
 """The models being served: loaded, bound to metrics, and following the registry."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Self
 
+from schemas import DecodedBody
 from service.answers import AnswerTemplates
-from service.errors import CommandError, NotFoundError
+from service.errors import CommandError, ModelDisabledError, NotFoundError
 from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
 from service.metrics import Metrics, ModelMetrics
 from service.policies import Policies
-from service.policy import ModelPolicy, Retention
+from service.policy import DEFAULT_REVIEW, ModelPolicy, Retention, hidden_columns
+from service.privacy import Screening
 from service.registry import RegisteredModel, Registry
 from service.registry.errors import GoldenMismatchError
 from service.registry.libraries import git_revision, installed_libraries, service_version
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
+
+NOT_SERVED = "no model of this name is served"
 
 UNREADABLE = 0
 """Stands for the version of a name whose `serving` file names none."""
@@ -32,6 +36,8 @@ class ServedModel:
     header: HeaderTemplate
     metrics: ModelMetrics
     policy: ModelPolicy | None = None
+    screening: Screening | None = None
+    """None where no request can hold a text that is not a level of the model's."""
 
     @property
     def is_best_effort(self) -> bool:
@@ -60,8 +66,20 @@ class ServedModel:
             retention_class=retention.name,
         )
         header = HeaderTemplate.of(constants, retention=retention.period)
-        bound = metrics.bind(model.name, method)
-        return cls(model, AnswerTemplates.of(model), header, bound, policy)
+        return cls(
+            *(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method)),
+            policy=policy,
+            screening=Screening.of(model.schema, model.personal_levels, metrics),
+        )
+
+    def kept(self, body: DecodedBody, instances: bytes) -> tuple[DecodedBody, bytes]:
+        """A body and its rows as JSON, as they are stored and shown: without personal data."""
+        if self.screening is None:
+            return body, instances
+        kept = self.screening.kept(body)
+        if kept is body:
+            return body, instances
+        return kept, self.model.codec.instances_json(kept.rows)
 
 
 def header_constants(  # noqa: PLR0913  # what differs between the headers of one version
@@ -128,6 +146,8 @@ class ServedModels:
         self._refused: dict[str, int] = {}
         self._retry_at: dict[str, float] = {}
         self._policies = policies
+        self._disabled: frozenset[str] = frozenset()
+        self._names: tuple[str, ...] = ()
 
     @property
     def all(self) -> Mapping[str, ServedModel]:
@@ -138,6 +158,41 @@ class ServedModels:
     def refused(self) -> Mapping[str, int]:
         """Names whose serving version could not be loaded; an older one may be answering."""
         return self._refused
+
+    @property
+    def disabled(self) -> Collection[str]:
+        """Registered names that nobody may call for now."""
+        return self._disabled
+
+    @property
+    def policy_troubles(self) -> Mapping[str, Sequence[str]]:
+        """What of the policy file is not in force: sections of models that are not registered, and
+        models that keep older rules because they do not fit the new ones.
+        """
+        if self._policies is None:
+            return {}
+        troubles = {
+            "unknown_policy_models": self._policies.unknown_models(self._names),
+            "policy_misfits": sorted(self._policies.misfits),
+        }
+        return {name: models for name, models in troubles.items() if models}
+
+    def hidden(self, name: str, roles: Sequence[str], columns: Collection[str]) -> frozenset[str]:
+        """Which columns of a model callers of these roles may not see; without a policy file no
+        role is known, and what is not known may see nothing.
+        """
+        served = self._served.get(name)
+        if self._policies is None:
+            return hidden_columns({}, roles, columns)
+        if served is None or served.policy is None:
+            return self._policies.hidden(name, roles, columns)
+        return hidden_columns(served.policy.masks, roles, columns)
+
+    def review_size(self, name: str) -> int:
+        """How many requests of a model, disabled or not, are listed for review; NotFoundError."""
+        if name not in self._served and name not in self._disabled:
+            raise NotFoundError(NOT_SERVED)
+        return DEFAULT_REVIEW if self._policies is None else self._policies.review_size(name)
 
     def bound_to(self, metrics: Metrics) -> "ServedModels":
         """The same loaded versions, counted elsewhere; it follows the registry only if asked to."""
@@ -164,15 +219,19 @@ class ServedModels:
             return self._resolve_default()
         served = self._served.get(name)
         if served is None:
-            raise NotFoundError("no model of this name is served")
+            if name in self._disabled:
+                raise ModelDisabledError(f"`explaind models enable {name}` lets it answer again")
+            raise NotFoundError(NOT_SERVED)
         return served
 
     def _resolve_default(self) -> ServedModel:
         if self.default is not None:
             return self.resolve(self.default)
-        if len(self._served) == 1:
-            return next(iter(self._served.values()))
-        if not self._served:
+        # A disabled model counts: switching one of two off must not hand its callers to the other.
+        names = self._served.keys() | self._disabled
+        if len(names) == 1:
+            return self.resolve(next(iter(names)))
+        if not names:
             raise NotFoundError("no model is registered yet; `explaind register` makes one")
         raise NotFoundError(
             "several models are served and none is the default: "
@@ -184,15 +243,21 @@ class ServedModels:
         version, or policy, in force.
         """
         self._follow_policy()
-        names = self.registry.layout.names()
+        layout = self.registry.layout
+        registered = layout.names()
+        disabled = frozenset(name for name in registered if layout.is_disabled(name))
+        names = [name for name in registered if name not in disabled]
+        self._names, self._disabled = tuple(registered), self._disabled | disabled
+        for name in [name for name in self._served if name not in names]:
+            self._retire(self._served[name])
+            self._served = {k: v for k, v in self._served.items() if k != name}
+            log.info("model_withdrawn", model=name, is_disabled=name in disabled)
         for name in names:
             try:
                 self._follow(name)
             except (CommandError, ValueError) as error:
                 self._refuse(name, UNREADABLE, error)
-        for name in [name for name in self._served if name not in names]:
-            self._retire(self._served[name])
-            self._served = {k: v for k, v in self._served.items() if k != name}
+        self._disabled = disabled  # not before those enabled again are there to answer
         self._refused = {k: v for k, v in self._refused.items() if k in names}
 
     def _follow_policy(self) -> None:

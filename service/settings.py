@@ -62,6 +62,19 @@ class Settings(BaseModel):
     api_keys_file: Path | None = Field(
         None, description="API keys (see `explaind keys`); unset: loopback only, no keys."
     )
+    explain_quota_per_minute: int = Field(
+        600,
+        ge=0,
+        le=10**9,
+        description="Instances an API key may have explained a minute, where the key itself does "
+        "not say; 0: no limit.",
+    )
+    predict_quota_per_minute: int = Field(
+        0,
+        ge=0,
+        le=10**9,
+        description="Instances an API key may have predicted a minute, likewise; 0: no limit.",
+    )
     secret_file_or_none: Path | None = Field(
         None,
         alias="secret_file",
@@ -91,6 +104,9 @@ class Settings(BaseModel):
         le=36_500,
         description="How long copies of the key store are kept: until then an erased record is "
         "`erasing`.",
+    )
+    k_anonymity: int = Field(
+        20, ge=2, description="People a day must have for its mean importances to be shown."
     )
     spool_max_bytes: int = Field(
         256 * 1024 * 1024,

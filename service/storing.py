@@ -48,18 +48,20 @@ def evidence_store(settings: Settings) -> Iterator[EvidenceStore]:
 
     Raises UnavailableError, and for what the store raises inside the block.
     """
-    with key_store(settings) as keys:
-        url, encrypts = settings.database_url, settings.encryption
-        try:
-            with EvidenceStore.open(url, keys=keys, encrypts=encrypts) as store:
-                yield store
-        except EvidenceError as error:
-            raise UnavailableError(str(error)) from error
+    url, encrypts = settings.database_url, settings.encryption
+    try:
+        with (
+            existing_keys(settings) as keys,
+            EvidenceStore.open(url, keys=keys, encrypts=encrypts) as store,
+        ):
+            yield store
+    except EvidenceError as error:
+        raise UnavailableError(str(error)) from error
 
 
 @contextmanager
-def key_store(settings: Settings) -> Iterator[KeyStore | None]:
-    """The key store where there is one. Raises UnavailableError."""
+def existing_keys(settings: Settings) -> Iterator[KeyStore | None]:
+    """The key store for who reads, None where there is none yet. Raises UnavailableError."""
     keys = _opened(settings, may_create=False)
     try:
         yield keys

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 
 class RandomBuffer:
@@ -73,3 +74,9 @@ class Uuid7Source:
 
 uuid7 = Uuid7Source()
 """The process's own source."""
+
+
+def first_id_at(moment: datetime) -> str:
+    """What every UUIDv7 made before that aware time is less than, and every later one is not."""
+    milliseconds = f"{int(moment.timestamp() * 1000):012x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}"

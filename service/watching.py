@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from time import monotonic
 from typing import Protocol
@@ -108,15 +108,14 @@ class Watch:
         self.metrics.audit_reads.labels(BACKEND, "ok").inc()
         return record
 
-    async def may_open(self, caller: Caller, request_id: str) -> bool:
-        """Whether the proof of a record the caller may read holds what was recorded; False once
-        that was erased or has expired. Otherwise as `find`.
+    async def openable(self, caller: Caller, request_id: str) -> Record | None:
+        """The record whose proof the caller asks for; None once it was erased or has expired, when
+        its headers can still be proven. Otherwise as `find`.
         """
         try:
-            await self.find(caller, request_id, what="proof")
+            return await self.find(caller, request_id, what="proof")
         except GoneError:
-            return False
-        return True
+            return None
 
     def _refusal(self, caller: Caller, request_id: str, error: WithheldError) -> ServiceError:
         if not caller.may_read(error.actor):
@@ -135,6 +134,14 @@ class Watch:
         self.accesses.refused(caller, NotFoundError.status, request_id)
         self.metrics.audit_reads.labels(BACKEND, "not_found").inc()
         return NotFoundError(reason)
+
+    async def known(self, caller: Caller, request_id: str) -> Record:
+        """A record of the caller's tenant, whether or not he may read it: for what he says of it.
+
+        Raises as `find`.
+        """
+        auditing = replace(caller, scopes=caller.scopes | {"audit"})
+        return await self.find(auditing, request_id, what=None)
 
     async def until_final(self, record: Record, seconds: float, is_stopping: Stopping) -> Record:
         """The record as soon as it is final, or as it is after that many seconds.

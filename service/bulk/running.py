@@ -200,12 +200,13 @@ class Bulk:
         return "bulk-" + self.keyring.digest(self.caller.tenant, "bulk", message)[:40]
 
     def _prepare(self, accepted: Accepted, instances: bytes, request_id: str) -> Prepared | None:
+        body, kept = self.served.kept(accepted.body, instances)
         ask = Ask(
             request_id=request_id,
             caller=self.caller,
             received_at=datetime.now(UTC),
-            body=accepted.body,
-            instances=instances,
+            body=body,
+            instances=kept,
             explain=True,
             top=0,
             fingerprint=self.keyring.digest(self.caller.tenant, "bulk", instances),

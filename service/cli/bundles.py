@@ -191,12 +191,15 @@ def _opened(settings: "Settings") -> Iterator[tuple["EvidenceStore", "Ledger"]]:
     from service.evidence.looking import open_as_is
     from service.ledger import Ledger, LogMismatchError
     from service.secrets import Keyring
-    from service.storing import key_store
+    from service.storing import existing_keys
 
     if not settings.secret_file.exists():
         raise UnavailableError(f"there is no secret file {settings.secret_file}")
     try:
-        with key_store(settings) as keys, open_as_is(settings.database_url, keys=keys) as store:
+        with (
+            existing_keys(settings) as keys,
+            open_as_is(settings.database_url, keys=keys) as store,
+        ):
             yield store, Ledger(store, Keyring.open(settings.secret_file))
     except LogMismatchError as error:
         raise CheckFailedError(f"{error}: run explaind verify") from error

@@ -22,22 +22,19 @@ def checkpoint(
     """Print a log's last signed checkpoint. Whoever keeps it elsewhere can later prove that the
     log was changed or put back.
     """
-    from service.errors import UnavailableError, UnknownError, UsageError
-    from service.evidence import EvidenceError, EvidenceStore
+    from service.errors import UnknownError, UsageError
     from service.ledger import LOGS, Ledger
     from service.secrets import Keyring
     from service.settings import Settings
+    from service.storing import evidence_store
 
     if log not in LOGS:
         raise UsageError(f"logs are {', '.join(LOGS)}")
     settings = Settings.load(data_dir=data_dir, database_url=database_url, secret_file=secret_file)
     keyring = Keyring.open(settings.secret_file)
-    try:
-        with EvidenceStore.open(settings.database_url) as store:
-            ledger = Ledger(store, keyring)
-            vkey, signed = ledger.vkey(log), ledger.checkpoint(log)
-    except EvidenceError as error:
-        raise UnavailableError(str(error)) from error
+    with evidence_store(settings) as store:
+        ledger = Ledger(store, keyring)
+        vkey, signed = ledger.vkey(log), ledger.checkpoint(log)
     if signed is None and not key:
         raise UnknownError(f"nothing of the log {log} has been signed yet")
     if as_json:

@@ -1,11 +1,14 @@
-"""`explaind keys create / list / revoke`."""
+"""`explaind keys create / list / rotate / revoke`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli.output import AsJson, print_json, print_text, say
+
+if TYPE_CHECKING:
+    from service.auth import KeyEntry
 
 app = typer.Typer(
     help="API keys; without a keys file only loopback is served.", no_args_is_help=True
@@ -30,7 +33,19 @@ def _path(file: Path | None) -> Path:
 def create(
     name: Name,
     scope: Annotated[list[str], typer.Option(help="predict, explain, audit, metrics or admin.")],
-    tenant: Annotated[str, typer.Option(help="Tenant whose records the key reaches.")] = "default",
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(help="Tenants whose records the key reaches; it writes to the first."),
+    ] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="Roles POLICY_FILE masks columns for.")
+    ] = None,
+    explain_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="Instances explained a minute; 0: no limit.")
+    ] = None,
+    predict_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="Instances predicted a minute; 0: no limit.")
+    ] = None,
     file: KeysFile = None,
 ) -> None:
     """Make a key and print it, once: it is stored hashed."""
@@ -42,9 +57,17 @@ def create(
     if len(scopes) != len(set(scope)):
         raise UsageError(f"scopes are {', '.join(SCOPES)}")
     keys = KeyFile.read(path) if path.exists() else KeyFile()
-    keys, key = keys.with_key(name, scopes, tenant)
+    keys, key = keys.with_key(
+        name,
+        scopes,
+        *(tenant or ()),
+        roles=role or (),
+        explain_per_minute=explain_per_minute,
+        predict_per_minute=predict_per_minute,
+    )
     keys.write(path)
-    say(f"key of {name} ({', '.join(scopes)}) for tenant {tenant}; it is not shown again:")
+    tenants = ", ".join(keys.keys[-1].tenants)
+    say(f"key of {name} ({', '.join(scopes)}) for {tenants}; it is not shown again:")
     print_text(key)
 
 
@@ -58,8 +81,38 @@ def list_keys(file: KeysFile = None, as_json: AsJson = False) -> None:
         print_json([entry.model_dump(mode="json", exclude={"sha256"}) for entry in entries])
         return
     for entry in entries:
-        state = "revoked" if entry.revoked_at else "in force"
-        print_text(f"{entry.name}  {entry.tenant}  {','.join(entry.scopes)}  {state}")
+        lists = (entry.tenants, entry.scopes, entry.roles)
+        words = [entry.name, *(",".join(names) or "-" for names in lists), _state(entry)]
+        print_text("  ".join(words))
+
+
+def _state(entry: "KeyEntry") -> str:
+    from datetime import UTC, datetime
+
+    if entry.is_in_force(datetime.now(UTC)):
+        until = entry.valid_until
+        return "in force" if until is None else f"in force until {until:%Y-%m-%d %H:%M} UTC"
+    return "revoked" if entry.revoked_at else "ended"
+
+
+@app.command()
+def rotate(
+    name: Name,
+    overlap_hours: Annotated[
+        float, typer.Option(min=0, max=8784, help="How long the key in force still works.")
+    ] = 24.0,
+    file: KeysFile = None,
+) -> None:
+    """Make another key for the same name and print it, once; the old one ends by itself."""
+    from datetime import timedelta
+
+    from service.auth import KeyFile
+
+    path = _path(file)
+    keys, key = KeyFile.read(path).rotated(name, timedelta(hours=overlap_hours))
+    keys.write(path)
+    say(f"new key of {name}; the old one works {overlap_hours:g} h more; it is not shown again:")
+    print_text(key)
 
 
 @app.command()
@@ -69,4 +122,4 @@ def revoke(name: Name, file: KeysFile = None) -> None:
 
     path = _path(file)
     KeyFile.read(path).without(name).write(path)
-    say(f"the key of {name} is revoked")
+    say(f"no key of {name} works any more")

@@ -1,4 +1,4 @@
-"""`explaind models list / show / promote / rollback`."""
+"""`explaind models list / show / promote / rollback / disable / enable`."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,13 +35,16 @@ def list_models(
 ) -> None:
     """Every name with its versions; * marks the one that serves."""
     layout = _registry(data_dir, registry).layout
-    found = [(name, _serving(layout, name), layout.versions(name)) for name in layout.names()]
+    names = layout.names()
+    found = [(n, _serving(layout, n), layout.versions(n), layout.is_disabled(n)) for n in names]
     if as_json:
-        print_json([{"name": n, "serving": s, "versions": v} for n, s, v in found])
+        keys = ("name", "serving", "versions", "disabled")
+        print_json([dict(zip(keys, facts, strict=True)) for facts in found])
         return
-    for name, serving, versions in found:
+    for name, serving, versions, is_disabled in found:
         marked = " ".join(f"{v}*" if v == serving else f"{v}" for v in versions)
-        print_text(f"{name}  {marked}" + ("" if serving else "  (serving: unknown)"))
+        notes = ("" if serving else "  (serving: unknown)") + ("  (disabled)" * is_disabled)
+        print_text(f"{name}  {marked}{notes}")
 
 
 def _serving(layout: "Layout", name: str) -> int | None:
@@ -96,3 +99,17 @@ def rollback(name: Name, data_dir: DataDir = None, registry: RegistryDir = None)
     """Let the version that served before serve again."""
     model = _registry(data_dir, registry).rollback(name)
     say(f"{name} version {model.version} serves again")
+
+
+@app.command()
+def disable(name: Name, data_dir: DataDir = None, registry: RegistryDir = None) -> None:
+    """Have no service predict with a model; its records stay, queued explanations complete."""
+    _registry(data_dir, registry).layout.disable(name)
+    say(f"{name} answers nobody until `explaind models enable {name}`")
+
+
+@app.command()
+def enable(name: Name, data_dir: DataDir = None, registry: RegistryDir = None) -> None:
+    """Let a disabled model answer again."""
+    _registry(data_dir, registry).layout.enable(name)
+    say(f"{name} is served again")

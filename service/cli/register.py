@@ -1,5 +1,6 @@
 """`explaind register`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,12 @@ Categories = Annotated[
 Schema = Annotated[
     Path | None, typer.Option(help="Edited input schema instead of the inferred one.")
 ]
+AllowColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Text column to take although it holds personal data or over 256 levels; repeatable."
+    ),
+]
 
 
 def register(
@@ -45,6 +52,7 @@ def register(
     schema: Schema = None,
     background: Annotated[int, typer.Option(min=1, help="Rows of the background.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the background's draw.")] = 0,
+    allow_column: AllowColumn = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     as_json: AsJson = False,
@@ -59,7 +67,8 @@ def register(
     choose_kernel_cache(settings.data_dir)
     from service.registry import Registry
 
-    options = _options(classes, categories, schema, background, seed)
+    chosen = replace(_options(classes, categories, schema), background_rows=background, seed=seed)
+    options = replace(chosen, allow_columns=tuple(allow_column or ()))
     into = Registry(settings.registry)
     if model is not None:
         made = into.register_file(name, model, data, target, options=options, on_progress=say)
@@ -80,13 +89,7 @@ def _print_summary(made: "Registration", *, serving: int | None) -> None:
         say(f"version {serving} keeps serving; `explaind models promote` changes that")
 
 
-def _options(
-    classes: str | None,
-    categories: Path | None,
-    schema: Path | None,
-    background: int,
-    seed: int,
-) -> "Options":
+def _options(classes: str | None, categories: Path | None, schema: Path | None) -> "Options":
     import orjson
 
     from schemas import ModelSchema, SchemaError
@@ -108,8 +111,6 @@ def _options(
         classes=[name.strip() for name in classes.split(",")] if classes else None,
         categories={column: tuple(values) for column, values in levels.items()},
         schema=edited,
-        background_rows=background,
-        seed=seed,
     )
 
 

@@ -62,14 +62,11 @@ def _record(settings: "Settings", tenant: str, request_id: str) -> "Record":
     with evidence_store(settings) as store:
         try:
             record = store.record(tenant, request_id)
-        except WithheldError as error:
-            raise CheckFailedError(str(error)) from None
-        except UnreadablePayloadError as error:
-            raise CheckFailedError(
-                f"the record of {request_id} cannot be opened: {error}"
-            ) from error
-        if record is not None:
-            note(store, at_the_machine("replay", tenant, request_id))
+            if record is not None:
+                note(store, at_the_machine("replay", tenant, request_id))
+        except (UnreadablePayloadError, WithheldError) as error:
+            reason = f"the record of {request_id} cannot be opened: {error}"
+            raise CheckFailedError(reason) from None
     if record is None:
         raise UnknownError(f"there is no record of request {request_id}")
     return record

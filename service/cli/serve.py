@@ -20,46 +20,70 @@ from service.cli.output import (
     say,
 )
 
+ExplainQuota = Annotated[
+    int | None, typer.Option(help="Instances a key may have explained a minute.")
+]
+PredictQuota = Annotated[
+    int | None, typer.Option(help="Instances a key may have predicted a minute.")
+]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")]
+Model = Annotated[str | None, typer.Option(help="Model of /predict.")]
+ApiKeysFile = Annotated[Path | None, typer.Option(help="API-keys file.")]
+EmbeddedWorkers = Annotated[
+    int | None, typer.Option(help="Workers to start when no --redis-url is given.")
+]
+InlineBudget = Annotated[float | None, typer.Option(help="Largest cost of an inline explanation.")]
+Wait = Annotated[
+    float | None, typer.Option(help="How long an answer waits for a queued explanation.")
+]
+Deadline = Annotated[
+    float | None, typer.Option(help="After how long a pending explanation counts as late.")
+]
+MaxQueue = Annotated[int | None, typer.Option(help="Most unfinished explanations.")]
+MaxBodyBytes = Annotated[int | None, typer.Option(help="Largest request body.")]
+MaxInstances = Annotated[int | None, typer.Option(help="Most instances a request.")]
 SpoolMaxBytes = Annotated[
     int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
 ]
-DeadlineSeconds = Annotated[
-    float | None, typer.Option(help="After how long a pending explanation counts as late.")
+RetentionDays = Annotated[int | None, typer.Option(help="How long records are kept.")]
+KAnonymity = Annotated[
+    int | None, typer.Option(help="People a day must have for its mean importances.")
+]
+KeyBackupDays = Annotated[
+    int | None, typer.Option(help="How long copies of the key store are kept.")
 ]
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model of /predict.")] = None,
-    api_keys_file: Annotated[Path | None, typer.Option(help="API-keys file.")] = None,
+    host: Host = None,
+    port: Port = None,
+    model: Model = None,
+    api_keys_file: ApiKeysFile = None,
+    explain_quota_per_minute: ExplainQuota = None,
+    predict_quota_per_minute: PredictQuota = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
     redis_url: RedisUrl = None,
-    embedded_workers: Annotated[
-        int | None, typer.Option(help="Workers to start when no --redis-url is given.")
-    ] = None,
+    embedded_workers: EmbeddedWorkers = None,
     secret_file: SecretFile = None,
     encryption: Encryption = None,
     keys_database_url: KeysDatabaseUrl = None,
     key_encryption_key_file: KeyEncryptionKeyFile = None,
     policy_file: PolicyPath = None,
-    inline_budget_seconds: Annotated[
-        float | None, typer.Option(help="Largest cost of an inline explanation.")
-    ] = None,
-    wait_seconds: Annotated[
-        float | None, typer.Option(help="How long an answer waits for a queued explanation.")
-    ] = None,
-    explanation_deadline_seconds: DeadlineSeconds = None,
+    inline_budget_seconds: InlineBudget = None,
+    wait_seconds: Wait = None,
+    explanation_deadline_seconds: Deadline = None,
     lease_seconds: LeaseSeconds = None,
     job_time_limit_seconds: JobTimeLimitSeconds = None,
-    max_queue: Annotated[int | None, typer.Option(help="Most unfinished explanations.")] = None,
-    max_body_bytes: Annotated[int | None, typer.Option(help="Largest request body.")] = None,
-    max_instances: Annotated[int | None, typer.Option(help="Most instances a request.")] = None,
+    max_queue: MaxQueue = None,
+    max_body_bytes: MaxBodyBytes = None,
+    max_instances: MaxInstances = None,
     spool_max_bytes: SpoolMaxBytes = None,
-    retention_days: Annotated[int | None, typer.Option(help="How long records are kept.")] = None,
-    key_backup_days: Annotated[int | None, typer.Option(help="Age copies of keys reach.")] = None,
+    retention_days: RetentionDays = None,
+    k_anonymity: KAnonymity = None,
+    key_backup_days: KeyBackupDays = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

@@ -32,11 +32,19 @@ from service.evidence.following import PendingRequest, Priority
 from service.evidence.listing import DecisionFilter, ListedDecision, ListedStatus, Page
 from service.evidence.log import EvidenceLog
 from service.evidence.openings import Opening, ProvenEvent
-from service.evidence.reading import Hold, Record, RequestKey, StoredDecision, StoredFinal
+from service.evidence.reading import (
+    Hold,
+    Record,
+    RequestKey,
+    StoredDecision,
+    StoredFinal,
+    StoredVote,
+)
 from service.evidence.sealing import Sealer
 from service.evidence.spool import SpoolLimits
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
+from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent
 from service.evidence.writer import Answer, CommitObserver
 
 __all__ = [
@@ -54,6 +62,7 @@ __all__ = [
     "EvidenceError",
     "EvidenceLog",
     "EvidenceStore",
+    "FeedbackEvent",
     "FinalEvent",
     "FinalOutcome",
     "FinalStatus",
@@ -61,6 +70,7 @@ __all__ = [
     "HeaderTemplate",
     "Hold",
     "InQuarantineError",
+    "LabelEvent",
     "Lane",
     "ListedDecision",
     "ListedStatus",
@@ -83,7 +93,9 @@ __all__ = [
     "StoreUnavailableError",
     "StoredDecision",
     "StoredFinal",
+    "StoredVote",
     "UnreadablePayloadError",
+    "VoteEvent",
     "WithheldError",
     "final_payload",
     "laid_out",

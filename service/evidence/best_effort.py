@@ -1,7 +1,7 @@
 """Events whose answer may leave without the store: to the store first, to the spool instead."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -67,7 +67,6 @@ class BestEffort:
         self._spooling = spooling
         self._spool = spool
         self._claims: dict[str, _Claim] = {}
-        self._on_slow_store: list[Callable[[], None]] = []
         self.is_diverting = False
         """The store is passed by."""
 
@@ -108,10 +107,6 @@ class BestEffort:
         """An event of this idempotency key is on its way."""
         return key in self._claims
 
-    def call_when_slow(self, callback: Callable[[], None]) -> None:
-        """Call on the loop when the store begins to be passed by, and while it is silent."""
-        self._on_slow_store.append(callback)
-
     def resume(self) -> None:
         """The store works: events go there first again."""
         if self.is_diverting:
@@ -121,8 +116,6 @@ class BestEffort:
     def _on_slow(self) -> None:
         if any(not claim.stored.done() for claim in self._claims.values()):
             self._open(_SILENT)
-        for callback in self._on_slow_store:
-            callback()
 
     def _on_outcome(self, claim: _Claim, stored: Answer) -> None:
         error = stored.exception()
@@ -142,8 +135,6 @@ class BestEffort:
         log.warning("evidence_store_passed_by", reason=reason)
         self.on_need.set()
         self._divert([claim for claim in self._claims.values() if not claim.stored.done()])
-        for callback in self._on_slow_store:
-            callback()
 
     def _divert(self, claims: Sequence[_Claim]) -> None:
         loop = asyncio.get_running_loop()

@@ -161,6 +161,11 @@ class Event:
     subjects: str | None = None
     event_id: str = field(default_factory=uuid7)
 
+    @property
+    def unique_key(self) -> str:
+        """The store takes one event of each: one of a kind about a request."""
+        return idempotency_key(self.tenant, self.request_id, self.event_type)
+
     def __post_init__(self) -> None:
         if self.received_at.tzinfo is not UTC or self.completed_at.tzinfo is not UTC:
             raise ValueError("received_at and completed_at must be in datetime.UTC")
@@ -349,7 +354,7 @@ def row_of(event: Event, record_key: bytes, encoding: str, header: bytes, payloa
     """The row to insert."""
     return (
         event.event_id,
-        idempotency_key(event.tenant, event.request_id, event.event_type),
+        event.unique_key,
         event.event_type,
         event.tenant,
         event.request_id,

@@ -22,7 +22,7 @@ from service.evidence.events import (
 from service.evidence.exclusive import insert_accesses
 from service.evidence.following import PendingRequest
 from service.evidence.listing import EVERY_DECISION, DecisionFilter, ListedDecision, Page
-from service.evidence.reading import Record, RequestKey, StoredDecision
+from service.evidence.reading import Record, RequestKey, StoredDecision, StoredVote
 from service.evidence.sampling import Rank
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
@@ -52,6 +52,7 @@ class EvidenceLog:
         self._store = store
         self._writer = writer
         self._access_writer = access_writer
+        writer.call_when_slow(self._tell_idle)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="evidence-reader")
         self._prober = ThreadPoolExecutor(1, thread_name_prefix="evidence-probe")
         self._probing: asyncio.Future[None] | None = None
@@ -101,7 +102,6 @@ class EvidenceLog:
     async def start_spooling(self, spooling: Spooling) -> None:
         """Have events of best effort spooled when need be, and what is in the spool stored."""
         await spooling.start(self._writer, self._store.sealer, self.is_writable)
-        spooling.call_when_slow(self._tell_idle)
         self._spooling = spooling
 
     async def close(self, *, timeout_seconds: float = 10.0) -> None:
@@ -218,12 +218,12 @@ class EvidenceLog:
 
     @property
     def is_slow(self) -> bool:
-        """Events wait for the store longer than those of best effort do."""
+        """Events wait for the store so long that none should wait for their end."""
         return self._writer.is_slow
 
     def call_when_idle(self, callback: Callable[[], None]) -> None:
-        """Call on the loop each time everything that was submitted has its outcome, and when that
-        takes too long for events of best effort.
+        """Call on the loop each time everything that was submitted has its outcome, and while that
+        takes too long to wait for.
         """
         self._on_idle.append(callback)
         self._writer.call_when_idle(callback)
@@ -243,6 +243,10 @@ class EvidenceLog:
     async def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
         """As `EvidenceStore.records`."""
         return await self._read(partial(self._store.records, keys))
+
+    async def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """As `EvidenceStore.votes`."""
+        return await self._read(partial(self._store.votes, decision))
 
     async def pending(
         self, *, since: datetime, until: datetime, limit: int
@@ -270,9 +274,11 @@ class EvidenceLog:
         period: tuple[datetime, datetime],
         size: int,
         rank: Rank,
+        stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
         """As `EvidenceStore.sample`."""
-        call = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
+        drawn = partial(self._store.sample, tenant, model, period=period, size=size, rank=rank)
+        call = partial(drawn, stored_by=stored_by)
         return await self._read(call)
 
     @property

@@ -20,8 +20,8 @@ its key is its commitment in the header."""
 
 @dataclass(frozen=True, slots=True)
 class ProvenEvent:
-    """An event without its meaning; opening: None once all of it is erased, while it is in
-    quarantine, and without payload.
+    """An event without its meaning; opening: None without a payload, once all of it is erased, and
+    in quarantine.
     """
 
     event_id: str

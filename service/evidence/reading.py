@@ -87,6 +87,11 @@ class StoredFinal(_Stored):
     status: FinalStatus
 
 
+@dataclass(frozen=True, slots=True)
+class StoredVote(_Stored):
+    """Feedback or labels as they were stored: see `service.evidence.votes`."""
+
+
 Kind = TypeVar("Kind", bound=_Stored)
 
 
@@ -203,6 +208,11 @@ def _erased(
     stands = connection.execute(wanted).one_or_none()
     kind, at = (None, None) if stands is None else (stands.kind, moment_of(stands.erased_us))
     return ErasedError(decision.header, kind=kind, at=at)
+
+
+def stored_vote(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredVote:
+    """A row of `select_votes` with its payload. Raises ErasedError where that is None."""
+    return _stored(StoredVote, row, unsealed)
 
 
 def records_of(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Select, select, tuple_
 from service.evidence.events import microseconds
 from service.evidence.listing import LISTED, ListedDecision, page_of
 from service.evidence.tables import events
+from service.uuid7 import first_id_at
 
 Rank = Callable[[str], bytes]
 """The place of a request ID in the order of the sample; keyed, or clients could choose it."""
@@ -24,8 +25,10 @@ def explained(
     tenant: str,
     model: str,
     period: tuple[datetime, datetime],
+    stored_by: datetime | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """Request ID and event ID of every complete explanation received in [since, until).
+    """Request ID and event ID of every complete explanation received in [since, until), and made
+    before stored_by if that is given, as its ID says.
 
     In pages: one long read would keep SQLite's log from being cut meanwhile.
     """
@@ -33,6 +36,8 @@ def explained(
         after: Place | None = None
         while True:
             query = _select_names(tenant, model, event_type, period, after)
+            if stored_by is not None:
+                query = query.where(events.c.event_id < first_id_at(stored_by))
             with connect() as connection:
                 rows = connection.execute(query).all()
             for row in rows:

@@ -81,8 +81,9 @@ _PAYLOAD: _Shape = {
     "explanation": _EXPLANATION,
     "provenance": _PROVENANCE,
     **dict.fromkeys(("instances", "fed", "outputs", "scores"), _ROWS),
-    "fingerprint": _JOINT,
-    **dict.fromkeys(("ask", "checks"), _COMMON),
+    "labels": _ROWS,
+    **dict.fromkeys(("fingerprint", "comment"), _JOINT),
+    **dict.fromkeys(("ask", "checks", "rating"), _COMMON),
     "policy": _POLICY,
 }
 """What is not named here is nobody's alone: it never gets into the common text."""

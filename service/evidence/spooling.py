@@ -77,10 +77,6 @@ class Spooling:
                 self._best_effort.lose(event, answer, error)
         self._best_effort.submit(sealed)
 
-    def call_when_slow(self, callback: Callable[[], None]) -> None:
-        """As `BestEffort.call_when_slow`."""
-        self._best_effort.call_when_slow(callback)
-
     def call_when_drained(self, callback: Callable[[datetime], None]) -> None:
         """Call with the time of receipt of the oldest of some events that are stored now."""
         self._drain.on_drained.append(callback)

@@ -2,12 +2,10 @@
 
 import enum
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from threading import Lock
 from typing import Self
 
 from sqlalchemy import Connection, Engine, select, update
@@ -16,7 +14,6 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from service.databases import connect, create_file
 from service.evidence import sampling
 from service.evidence.engines import (
-    alone,
     bind_keys,
     database_url,
     prepare,
@@ -44,14 +41,18 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
+    StoredVote,
     read_record,
     records_of,
     select_decision,
     select_records,
     stored_decision,
+    stored_vote,
 )
 from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
+from service.evidence.transactions import Transactions
+from service.evidence.votes import latest_votes, select_votes
 from service.keystore import KeyStore
 
 _HUNG_SECONDS = 1.0
@@ -91,7 +92,7 @@ Outcome = AppendOutcome | StoreUnavailableError
 Outcomes = list[Outcome]
 
 
-class EvidenceStore:
+class EvidenceStore(Transactions):
     """A database of events. Safe to call from several threads, `readers` of them at once."""
 
     def __init__(
@@ -102,12 +103,10 @@ class EvidenceStore:
         *,
         busy_timeout_seconds: float = 3.0,
     ) -> None:
+        super().__init__(writing, reading)
         self.sealer = sealer
-        self._writing = writing
-        self._reading = reading
         self._bounds = _postgresql_bounds(writing, busy_timeout_seconds)
         self._insertion: Connection | None = None
-        self._inserting = Lock()
 
     @classmethod
     def open(
@@ -235,6 +234,16 @@ class EvidenceStore:
             rows = connection.execute(select_events(event_ids)).all()
         return proven_events(rows, self.sealer)
 
+    def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """Each principal's last feedback and last labels on that request, in the order in which
+        they first voted; erased ones are left out. Raises StoreUnavailableError,
+        UnreadablePayloadError.
+        """
+        with self.reading() as connection:
+            rows = latest_votes(connection.execute(select_votes(decision)).all())
+        opened = zip(rows, self.sealer.open(rows), strict=True)
+        return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]
+
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
         still to come; oldest first. Raises StoreUnavailableError.
@@ -276,15 +285,17 @@ class EvidenceStore:
         period: tuple[datetime, datetime],
         size: int,
         rank: sampling.Rank,
+        stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
-        """The `size` explained requests of lowest rank received in [since, until), lowest first.
+        """The `size` explained requests of lowest rank received in [since, until), lowest first;
+        with stored_by, without those explained later than that.
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
         at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each
         explanation of that time. Raises StoreUnavailableError.
         """
         with translated_errors():
-            found = sampling.explained(self._reading.connect, tenant, model, period)
+            found = sampling.explained(self._reading.connect, tenant, model, period, stored_by)
             chosen = sampling.lowest(found, size=size, rank=rank)
             with self._reading.connect() as connection:
                 return sampling.listed(connection, chosen)
@@ -296,30 +307,6 @@ class EvidenceStore:
             if self._bounds is not None:
                 connection.exec_driver_sql(self._bounds)
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
-
-    @property
-    def is_sqlite(self) -> bool:
-        """The database is a file of SQLite's, else PostgreSQL."""
-        return self._writing.dialect.name == "sqlite"
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A connection on which each statement is a transaction. SQL errors inside become
-        StoreUnavailableError.
-        """
-        with translated_errors(), self._reading.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def changing(self) -> Iterator[Connection]:
-        """One transaction, all or nothing. SQL errors inside become StoreUnavailableError.
-
-        On SQLite inserts of this process wait for its end, awake at once: a busy database would
-        have them sleep.
-        """
-        turn = self._inserting if self.is_sqlite else nullcontext()
-        with turn, translated_errors(), self._writing.connect() as connection, alone(connection):
-            yield connection
 
     def _records(self, keys: Sequence[RequestKey]) -> Sequence[Record | ErasedError]:
         with translated_errors(), self._reading.connect() as connection:

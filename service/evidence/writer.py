@@ -63,6 +63,9 @@ class GroupWriter(Generic[Item]):
         self._is_watched = False
         self._looked_at = self._clock_seconds = 0.0
         self._on_slow: list[Callable[[], None]] = []
+        self.is_slow = False
+        """A row waits for longer than SLOW_SECONDS, or did at the last look."""
+
         self._loop = loop
         self._queue_limit = queue_limit
         self._observer = observer
@@ -103,12 +106,6 @@ class GroupWriter(Generic[Item]):
     def call_when_slow(self, callback: Callable[[], None]) -> None:
         """Call on the loop, again and again, while a row waits for longer than SLOW_SECONDS."""
         self._on_slow.append(callback)
-
-    @property
-    def is_slow(self) -> bool:
-        """A row waits for longer than SLOW_SECONDS."""
-        self._forget_answered()
-        return self._waited_seconds() > SLOW_SECONDS
 
     def is_alive(self) -> bool:
         """The thread runs and takes rows."""
@@ -206,7 +203,8 @@ class GroupWriter(Generic[Item]):
         while self._waited_seconds() > self._overdue_seconds:
             _, rows = self._submitted.popleft()
             _refuse(rows, f"the store has not answered for {self._overdue_seconds:g} seconds")
-        if self._waited_seconds() > SLOW_SECONDS:
+        self.is_slow = self._waited_seconds() > SLOW_SECONDS
+        if self.is_slow:
             for callback in self._on_slow:
                 callback()
         if self._submitted:

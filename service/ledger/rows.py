@@ -6,12 +6,12 @@ a busy event loop takes a hundred times as long as the row.
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate, pairwise
 from typing import ClassVar, Protocol
 
 import orjson
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -48,7 +48,7 @@ class Mark:
 
     arrival, event_id: of the last row that was put into it; arrival is a rowid of SQLite, or a
     column of PostgreSQL made of transaction numbers and the offset. signed_us: when the last
-    checkpoint was signed, at signed_size.
+    checkpoint was signed, at signed_size. read_as: the stored text it was read from.
     """
 
     size: int = 0
@@ -57,11 +57,16 @@ class Mark:
     offset: int = 0
     signed_size: int = 0
     signed_us: int = 0
+    read_as: str = ""
 
     @property
     def text(self) -> str:
-        """As it is stored; equal marks have equal texts."""
-        return orjson.dumps(self).decode()
+        """As it is stored."""
+        values = {name: getattr(self, name) for name in _STORED}
+        return orjson.dumps(values).decode()
+
+
+_STORED = tuple(each.name for each in fields(Mark) if each.name != "read_as")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ def log_rows(store: EvidenceStore) -> LogRows:
 
 def set_mark(connection: Connection, log: Log, old: Mark, new: Mark) -> bool:
     """Replace the mark unless another process has meanwhile."""
-    changed = update(meta).where(meta.c.name == log.mark_name, meta.c.value == old.text)
+    changed = update(meta).where(meta.c.name == log.mark_name, meta.c.value == old.read_as)
     return connection.execute(changed.values(value=new.text)).rowcount == 1
 
 
@@ -148,7 +153,7 @@ def add_mark(connection: Connection, log: Log) -> None:
 
 
 def _mark(text: str) -> Mark:
-    return Mark(**orjson.loads(text))
+    return Mark(**orjson.loads(text), read_as=text)
 
 
 def _cut(packed: bytes | None, count: int, what: str) -> list[bytes]:
@@ -221,12 +226,12 @@ class SqliteRows(_Rows):
     def change(self, connection: Connection) -> AbstractContextManager[Connection]:
         """As LogRows."""
         del connection
-        return self._store.changing()
+        return self._store.changing(waits_for_disk=False)
 
     def mark(self, connection: Connection, log: Log) -> tuple[Mark, bool]:
         """As LogRows."""
-        found = connection.execute(select(meta.c.value).where(meta.c.name == log.mark_name))
-        mark = _mark(found.scalar_one())
+        stored = "SELECT value FROM meta WHERE name = ?"
+        mark = _mark(connection.exec_driver_sql(stored, (log.mark_name,)).scalar_one())
         if not mark.arrival:
             return mark, True
         query = f"SELECT event_id FROM {log.table} WHERE rowid = ?"  # noqa: S608  # a fixed name

@@ -15,7 +15,6 @@ from service.ledger.sequencing import Sequencer
 from service.logs import log as lines
 from service.logs import place_of
 
-PAUSE_SECONDS = 0.5
 LINE_SECONDS = 60.0
 
 
@@ -85,6 +84,9 @@ class Sequencing:
     on being stored, and is put into the log afterwards.
     """
 
+    pause_seconds = 0.5
+    """Between two turns."""
+
     def __init__(self, followings: Sequence[_Following], observer: SequencingObserver) -> None:
         self._followings = followings
         self._observer = observer
@@ -122,7 +124,7 @@ class Sequencing:
             self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        while not self._is_ending.wait(PAUSE_SECONDS):
+        while not self._is_ending.wait(self.pause_seconds):
             self._turn(is_last=False)
         self._turn(is_last=True)
 
@@ -136,6 +138,8 @@ class Sequencing:
             following.turn(is_last=is_last)
         except EvidenceError as error:
             self._observer.on_failure(type(error).__name__)
+            if not isinstance(error, LogMismatchError):
+                lines.warning("sequencer_waits_for_store", reason=str(error))
         except Exception as error:  # noqa: BLE001  # this thread must outlive whatever a turn does
             self._observer.on_failure(type(error).__name__)
             lines.error("sequencer_failed", place=place_of(error))

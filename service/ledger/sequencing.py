@@ -17,7 +17,7 @@ from service.ledger.rows import Batch, Log, Mark, RepeatedError, add_mark, log_r
 from service.ledger.tree import CompactRange, StoredNode, peaks_of, root_of
 from service.logs import log as lines
 
-BATCH_ROWS = 2000
+BATCH_ROWS = 1000
 SIGNING_PAUSE_US = 1_000_000
 
 
@@ -63,6 +63,7 @@ class Sequencer:
         self._file = file
         self._tree: CompactRange | None = None
         self._seen: _State | None = None
+        self._has_written = False
         self.signed: Checkpoint | None = None
         """The last checkpoint there is of this log, whoever signed it."""
 
@@ -78,6 +79,9 @@ class Sequencer:
                 has_more = self._turn(is_last=is_last, skips_known=False)
             except RepeatedError:
                 has_more = self._turn_without_known(is_last=is_last)
+        if self._has_written:
+            self._store.flush()
+            self._has_written = False
 
     def waiting(self) -> int:
         """How many committed rows are not in the log. Raises StoreUnavailableError."""
@@ -106,6 +110,7 @@ class Sequencer:
                     self._write(changing, mark, step)
         except _OutrunError:
             return False
+        self._has_written = True
         self._tree = step.tree
         self._seen = _State(step.tree.size, step.tree.root(), "this process")
         self.signed = step.checkpoint or self.signed
@@ -128,7 +133,9 @@ class Sequencer:
             return mark
         lines.error("log_source_changed", log=self.log.name, after=mark.event_id)
         with self._rows.change(connection) as changing:
-            set_mark(changing, self.log, mark, self._rows.renumbered(changing, self.log, mark))
+            renumbered = self._rows.renumbered(changing, self.log, mark)
+            if not set_mark(changing, self.log, mark, renumbered):
+                raise _OutrunError
         return None
 
     def _restored(self, connection: Connection, size: int) -> CompactRange:

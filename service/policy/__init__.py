@@ -5,6 +5,7 @@ from service.policy.deciding import BoundRule, KeyOf, ModelPolicy, PolicyDecisio
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
 from service.policy.retention import Retention
+from service.policy.roles import hidden_by_file, hidden_columns
 from service.policy.terms import Threshold, Vocabulary
 
 __all__ = [
@@ -20,4 +21,6 @@ __all__ = [
     "Vocabulary",
     "bind",
     "forbidden_by",
+    "hidden_by_file",
+    "hidden_columns",
 ]

@@ -17,6 +17,7 @@ from service.policy.terms import (
     conjunction,
     constant,
     score,
+    unknown,
 )
 
 OPERATORS = {"above": ">", "at_least": ">=", "below": "<", "at_most": "<="}
@@ -40,6 +41,7 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
     for i, rule in enumerate(rules or ()):
         with _place(file, model, f"{section}.rules[{i}]"):
             bound.append(_bound(rule, f"{section}.rules[{i}]", vocabulary))
+    _check_masks(file, model, vocabulary)
     return ModelPolicy(
         version=file.version,
         rules=tuple(bound),
@@ -49,7 +51,18 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         canary=file.canary(model),
         is_best_effort=file.evidence(model) == "best_effort",
         retention=file.retention(model),
+        masks=file.masks(model),
     )
+
+
+def _check_masks(file: PolicyFile, model: str, vocabulary: Vocabulary) -> None:
+    """Those of the default section may name columns that only other models have."""
+    names = vocabulary.schema.names
+    for role, entry in file.section(model).roles.items():
+        with _place(file, model, f"models.{model}.roles.{role}.mask"):
+            for column in entry.mask:
+                if column not in names:
+                    raise PolicyError(unknown("column", column, names))
 
 
 @contextmanager

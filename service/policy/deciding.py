@@ -2,12 +2,13 @@
 
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from explainers.base import FloatArray
 from schemas.definitive import Row
 from service.policy.retention import Retention
+from service.policy.roles import Masks
 from service.policy.terms import Run, Threshold
 
 KeyOf = Callable[[str], bytes]
@@ -100,7 +101,7 @@ class ModelPolicy:
     review_size: how many explained requests are kept listed for human review. canary: the share
     of inline explanations that a second engine checks. is_best_effort: predictions are answered
     whether or not the evidence store takes their record. retention: None where the file does not
-    say.
+    say. masks: which columns callers of each role may not see.
     """
 
     version: str
@@ -111,6 +112,7 @@ class ModelPolicy:
     canary: float
     is_best_effort: bool = False
     retention: Retention | None = None
+    masks: Masks = field(default_factory=dict)
 
     def decide(
         self,

@@ -20,11 +20,13 @@ from pydantic import (
 from service.errors import InvalidInputError, UnavailableError
 from service.policy.expressions import Expression
 from service.policy.retention import MOST_DAYS, Retention, RetentionClass
+from service.policy.roles import Masks
 from service.policy.terms import PolicyError
 
 MOST_BYTES = 1024 * 1024
 MOST_RULES = 100
 MOST_REVIEWED = 10_000
+MOST_MASKED = 10_000
 DEFAULT_REVIEW = 100
 DEFAULT_CANARY = 0.001
 
@@ -34,6 +36,7 @@ Evidence = Literal["required", "best_effort"]
 """Whether a prediction is answered only with a durable record in the store, or in any case."""
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+ColumnName = Annotated[str, Field(min_length=1)]
 
 
 class _Strict(BaseModel):
@@ -121,10 +124,17 @@ Rules = Annotated[
 ]
 
 
+class Role(_Strict):
+    """What callers of a role may not see: columns of the instances."""
+
+    mask: Annotated[tuple[ColumnName, ...], Field(strict=False, max_length=MOST_MASKED)]
+
+
 class Section(_Strict):
     """What holds for one model; what it does not say, the default section says."""
 
     rules: Rules | None = None
+    roles: dict[Name, Role] = {}
     review: int | None = Field(None, ge=0, le=MOST_REVIEWED)
     canary: Probability | None = None
     evidence: Evidence | None = None
@@ -165,6 +175,13 @@ class PolicyFile:
     def section(self, model: str) -> "ModelSection":
         """What the file says of one model alone."""
         return self.document.models.get(model, ModelSection())
+
+    def masks(self, model: str) -> Masks:
+        """What each role known for a model may not see; a role of its own section stands for the
+        default section's of that name.
+        """
+        roles = {**self.document.default.roles, **self.section(model).roles}
+        return {name: frozenset(role.mask) for name, role in roles.items()}
 
     def review_size(self, model: str) -> int:
         """How many explained requests are listed for human review."""

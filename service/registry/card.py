@@ -3,7 +3,13 @@
 from typing import TYPE_CHECKING
 
 from schemas import Column, ModelSchema
-from service.registry.manifest import CostEntry, ExplainerEntry, Manifest, ProofEntry
+from service.registry.manifest import (
+    AllowedColumn,
+    CostEntry,
+    ExplainerEntry,
+    Manifest,
+    ProofEntry,
+)
 
 if TYPE_CHECKING:
     from service.registry.work import Report
@@ -32,7 +38,10 @@ def summary(manifest: Manifest, report: "Report", schema: ModelSchema) -> str:
     if report.ignored_columns:
         lines.append("  not used    " + ", ".join(report.ignored_columns))
     lines += [f"  warning     {text}" for text in report.warnings]
-    return "\n".join([*lines, "  columns", *(f"    {column_line(c)}" for c in schema.columns)])
+    lines += [f"  allowed     {allowed_line(entry)}" for entry in manifest.allowed_columns]
+    hidden = {entry.column for entry in manifest.allowed_columns if entry.findings}
+    columns = (column_line(c, is_shown=c.name not in hidden) for c in schema.columns)
+    return "\n".join([*lines, "  columns", *(f"    {line}" for line in columns)])
 
 
 def explains_line(explainer: ExplainerEntry) -> str:
@@ -80,10 +89,18 @@ def strongest_line(strongest: tuple[tuple[str, float], ...]) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in strongest[:5])
 
 
-def column_line(column: Column) -> str:
-    """One column as registration understood it."""
+def allowed_line(entry: AllowedColumn) -> str:
+    """A column that was registered although it may hold personal data, and what it holds."""
+    kinds = ", ".join(f"{entity} in {count}" for entity, count in entry.findings.items())
+    return f"{entry.column}: {entry.values} distinct values, {kinds or 'no personal data found'}"
+
+
+def column_line(column: Column, *, is_shown: bool = True) -> str:
+    """One column as registration understood it; its levels unless they are personal data."""
     text = f"{column.name}: {column.kind}"
-    if column.levels is not None:
+    if column.levels is not None and not is_shown:
+        text += f" ({len(column.levels)} levels, not shown)"
+    elif column.levels is not None:
         shown = ", ".join(map(str, column.levels[:SHOWN_LEVELS]))
         more = len(column.levels) - SHOWN_LEVELS
         text += f" ({shown}{f', {more} more' if more > 0 else ''})"

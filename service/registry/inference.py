@@ -1,5 +1,6 @@
 """What registration reads off the data: schema, background, reference statistics, sample."""
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,12 +11,15 @@ from schemas import Column, ModelSchema, SchemaError
 from schemas.model_schema import MAX_INTEGER
 from service.errors import InvalidInputError
 from service.models.base import InputColumns, Unknown
+from service.privacy import PersonalLevels
 
 if TYPE_CHECKING:
     import pandas as pd
 
 JsonValue = Level | None
 BASELINE_BINS = 10
+NO_LEVEL = "other"
+"""An example for a column that takes any text and has no level that could be shown."""
 
 
 def infer_schema(columns: InputColumns, rows: FloatArray, frame: "pd.DataFrame") -> ModelSchema:
@@ -223,12 +227,16 @@ def _histogram(values: FloatArray) -> dict[str, object]:
     return {"edges": edges.tolist(), "shares": (shares / len(values)).tolist()}
 
 
-def synthetic_sample(schema: ModelSchema, rows: FloatArray) -> dict[str, JsonValue]:
+def synthetic_sample(
+    schema: ModelSchema, rows: FloatArray, personal: PersonalLevels = MappingProxyType({})
+) -> dict[str, JsonValue]:
     """Medians and most frequent levels: a request that works and is nobody's row."""
     sample: dict[str, JsonValue] = {}
     for column, values in zip(schema.columns, rows.T, strict=True):
         known = values[~np.isnan(values)]
-        if not len(known):
+        if personal.get(column.name):
+            sample[column.name] = _harmless(column, known, personal[column.name])
+        elif not len(known):
             sample[column.name] = None
         elif column.levels is not None or column.kind == "boolean":
             levels, counts = np.unique(known[known >= 0], return_counts=True)
@@ -236,6 +244,14 @@ def synthetic_sample(schema: ModelSchema, rows: FloatArray) -> dict[str, JsonVal
         else:
             sample[column.name] = _middle(column, known)
     return sample
+
+
+def _harmless(column: Column, known: FloatArray, personal: frozenset[str]) -> JsonValue:
+    """The most frequent level that is no personal data, else what the column takes instead."""
+    codes = [code for code, level in enumerate(column.levels or ()) if str(level) not in personal]
+    if codes:
+        return _decode(column, max(codes, key=lambda code: int(np.sum(known == code))))
+    return None if column.nullable else NO_LEVEL
 
 
 def _middle(column: Column, known: FloatArray) -> float:

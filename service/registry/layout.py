@@ -21,6 +21,7 @@ NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 MANIFEST = "manifest.json"
 SERVING = "serving"
 HISTORY = "history"
+DISABLED = "disabled"
 TABLES = "tables.npy"
 PRIVATE = frozenset({"background.json", "golden.json", TABLES})  # rows of real people, or sums
 
@@ -94,6 +95,27 @@ class Layout:
             if served[-2:-1] != [version]:
                 raise UnavailableError("another version was promoted meanwhile; roll back again")
             self._point(name, served[:-1])
+
+    def is_disabled(self, name: str) -> bool:
+        """Nobody may call the model for now."""
+        return (self.root / check_name(name) / DISABLED).exists()
+
+    def disable(self, name: str) -> None:
+        """Have no service answer for the name until it is enabled; UnknownError for none."""
+        self._check_registered(name)
+        with self.lock(), _writing(self.root / name):
+            write_atomically(self.root / name / DISABLED, b"")
+
+    def enable(self, name: str) -> None:
+        """Have it served again."""
+        self._check_registered(name)
+        with self.lock(), _writing(self.root / name):
+            (self.root / name / DISABLED).unlink(missing_ok=True)
+            _fsync(self.root / name)
+
+    def _check_registered(self, name: str) -> None:
+        if not self.versions(check_name(name)):
+            raise UnknownError(f"no model {name!r} is registered in {self.root}")
 
     def _point(self, name: str, served: list[int]) -> None:
         folder = self.root / name

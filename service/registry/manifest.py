@@ -103,6 +103,16 @@ class ProofEntry(_Part):
     oracle_rows: int
 
 
+class AllowedColumn(_Part):
+    """A text column that a person allowed whatever it holds: how many distinct values the model or
+    the data had, and in how many of them which kind of personal data was found.
+    """
+
+    column: str
+    values: int
+    findings: dict[str, int]
+
+
 class Manifest(_Part):
     """Everything that identifies a version."""
 
@@ -123,4 +133,5 @@ class Manifest(_Part):
     cost: CostEntry
     proof: ProofEntry
     warnings: tuple[str, ...]
+    allowed_columns: tuple[AllowedColumn, ...] = ()
     files: dict[str, FileEntry]

@@ -19,6 +19,7 @@ from service.registry.manifest import (
     Manifest,
     ProofEntry,
 )
+from service.registry.personal import personal_levels
 from service.registry.registered import GOLDEN_CALLED_ROWS, golden_of, golden_values
 from service.registry.work import Work
 
@@ -37,7 +38,9 @@ def version_files(work: Work) -> dict[str, bytes]:
         "background.json": work.background_bytes,
         "golden.json": orjson.dumps(golden),
         "baseline.json": orjson.dumps(baseline_of(schema, work.rows, work.scores)),
-        "sample.json": orjson.dumps(synthetic_sample(schema, work.rows)),
+        "sample.json": orjson.dumps(
+            synthetic_sample(schema, work.rows, personal_levels(schema, work.allowed))
+        ),
         **({} if tables is None else {TABLES: tables}),
     }
 
@@ -85,6 +88,7 @@ def manifest_of(
             oracle_rows=int(work.proven.get("oracle_rows") or 0),
         ),
         warnings=tuple(work.warnings),
+        allowed_columns=work.allowed,
         files=file_entries(contents),
     )
 

@@ -26,11 +26,13 @@ from service.logs import log
 from service.models.base import NativeModel
 from service.models.errors import ModelLoadError
 from service.models.formats import Artifact, load_model
+from service.privacy import PersonalLevels
 from service.registry.building import INLINE_ENGINES, CalledFactory, ExplainerFactory
 from service.registry.errors import DamagedVersionError, GoldenMismatchError
 from service.registry.inference import rows_of
 from service.registry.layout import TABLES, Layout, read_files, sha256_of
 from service.registry.manifest import Manifest
+from service.registry.personal import personal_levels
 
 GOLDEN_TOLERANCE = {True: 1e-5, False: 1e-9}
 """Largest relative gap to the golden outputs, scores and base values, by float32 or not."""
@@ -58,6 +60,11 @@ class RegisteredModel:
     """What explanations are held to; None without an explainer of its own."""
     seen: SeenRanges
     sample: Mapping[str, Level | None]
+    personal_levels: PersonalLevels
+    """What is not shown of the schema."""
+
+    largest_value: float | None
+    """Of the golden rows: sum over outputs of |value|; None without explanations."""
 
     @property
     def name(self) -> str:
@@ -167,7 +174,15 @@ def _assemble(
         invariants=invariants,
         seen=SeenRanges.of(schema, seen_ranges(orjson.loads(contents["baseline.json"]))),
         sample=orjson.loads(contents["sample.json"]),
+        personal_levels=personal_levels(schema, manifest.allowed_columns),
+        largest_value=_largest(orjson.loads(contents["golden.json"])),
     )
+
+
+def _largest(golden: Mapping[str, object]) -> float | None:
+    if "values" not in golden:
+        return None
+    return float(np.abs(np.asarray(golden["values"])).sum(axis=-1).max())
 
 
 def _explainer(

@@ -16,6 +16,7 @@ from explainers.base import (
     Naming,
     UnsupportedModelError,
 )
+from schemas import ModelSchema
 from service.errors import InvalidInputError
 from service.models.base import NativeModel, Served, StoppedEarly
 from service.models.probing import are_shares
@@ -35,6 +36,7 @@ from service.registry.inference import (
 from service.registry.layout import MANIFEST, Layout, sha256_of, write_files
 from service.registry.manifest import CostEntry
 from service.registry.naming import output_names
+from service.registry.personal import check_personal
 from service.registry.recording import file_entries, manifest_of, version_files
 from service.registry.registered import RegisteredModel, load_folder
 from service.registry.tables import encode_frame, unknown_shares
@@ -100,9 +102,8 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
     rows = encode_frame(source.frame, native.columns.raw, unknown=unknown)
     if len(rows) < SMALLEST_TABLE:
         raise InvalidInputError(f"{len(rows)} rows are too few to register with")
-    schema = options.schema or infer_schema(native.columns, rows, source.frame)
-    check_schema(schema, native.columns)
-    check_missing(native.columns, rows)
+    schema = _schema(source, options, rows)
+    allowed = check_personal(schema, source.frame, options.allow_columns)
     warnings = _reading(source, rows)
     served, labels, rows, doubts = _served(source, rows, options, say)
     classes, quality, worse = _judge(source, options, served.scores, labels)
@@ -130,7 +131,17 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
         background_bytes=background_bytes,
         naming=Naming(native.columns.raw.names, outputs, native.output_space),
         warnings=warnings,
+        allowed=allowed,
     )
+
+
+def _schema(source: Source, options: Options, rows: FloatArray) -> ModelSchema:
+    """A person's or the inferred one; it fits the model, and the model the data."""
+    columns = source.native.columns
+    schema = options.schema or infer_schema(columns, rows, source.frame)
+    check_schema(schema, columns)
+    check_missing(columns, rows)
+    return schema
 
 
 def _reading(source: Source, rows: FloatArray) -> list[str]:

@@ -9,6 +9,7 @@ from schemas import ModelSchema
 from service.models.base import NativeModel
 from service.models.formats import Artifact
 from service.registry.building import CalledFactory, ExplainerFactory
+from service.registry.manifest import AllowedColumn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +24,9 @@ class Options:
     classes: Sequence[str] | None = None
     categories: Mapping[str, tuple[Level, ...]] = field(default_factory=dict)
     schema: ModelSchema | None = None
+    allow_columns: Sequence[str] = ()
+    """Text columns that are taken although they hold personal data or very many levels."""
+
     background_rows: int = 100
     seed: int = 0
 
@@ -67,6 +71,7 @@ class Work:
     background_bytes: bytes
     naming: Naming
     warnings: list[str] = field(default_factory=list)
+    allowed: tuple[AllowedColumn, ...] = ()
     factory: ExplainerFactory | None = None
     explainer: Explainer | None = None
     called: CalledFactory | None = None

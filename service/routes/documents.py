@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from service.auth import Caller
 from service.deps import RuntimeDep, requires
 from service.docs_page import docs_page
+from service.guards import PAGE_POLICY
 from service.openapi import openapi_document
 from service.runtime import Runtime
 
@@ -26,10 +27,9 @@ async def openapi(request: Request, runtime: RuntimeDep, _: Predicting) -> dict[
 async def docs(request: Request, runtime: RuntimeDep, _: Predicting) -> HTMLResponse:
     """The same as a page; nothing is loaded from elsewhere."""
     document = await _document(request, runtime)
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
     base_url = str(request.base_url).rstrip("/")
     page = docs_page(document, base_url=base_url)
-    return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+    return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
 
 
 async def _document(request: Request, runtime: Runtime) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
 from schemas import Record, RecordPage
 from service.auth import Caller
-from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
+from service.deps import ContextDep, ReaderDep, RequestId, RuntimeDep, reads
 from service.errors import InvalidRequestError, StoreAwayError
 from service.evidence import BadCursorError, DecisionFilter, EvidenceError, ListedStatus, Page
 from service.metrics import BACKEND
@@ -31,7 +31,7 @@ VARY = "Accept, Authorization"
     "/{request_id}", response_model=Record, openapi_extra={"parameters": [PREFER_PARAMETER]}
 )
 async def read(
-    request_id: RequestId, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
+    request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep, context: ContextDep
 ) -> Response:
     """The record of one request, once final the same bytes every time. Scope: audit, or who made
     it. While its explanation is pending, Retry-After says when to ask again.
@@ -46,7 +46,7 @@ async def read(
             record = await runtime.watch.until_final(
                 record, preference.wait_seconds, lambda: runtime.is_stopping
             )
-    document = record_document(record)
+    document = await runtime.views.record(caller, record, record_document(record))
     if record.is_sequenced:
         headers["Link"] = f'</explanations/{request_id}/proof>; rel="proof"'
     if record.is_pending:
@@ -96,7 +96,7 @@ async def related(
     request: Request,
     query: Annotated[PageQuery, Query()],
     runtime: RuntimeDep,
-    caller: CallerDep,
+    caller: ReaderDep,
 ) -> Response:
     """Records that explain this request again, newest first. Scope: as its record."""
     await runtime.watch.find(caller, request_id, what="list")
@@ -109,7 +109,7 @@ async def list_records(
     request: Request,
     query: Annotated[ListQuery, Query()],
     runtime: RuntimeDep,
-    caller: Annotated[Caller, Depends(requires("audit"))],
+    caller: Annotated[Caller, Depends(reads("audit"))],
 ) -> Response:
     """Records newest first, a page at a time; `next_cursor` and Link lead on."""
     matching = DecisionFilter(

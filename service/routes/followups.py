@@ -17,9 +17,9 @@ from schemas import (
     read_document,
 )
 from service.auth import Caller
-from service.deps import CallerDep, ContextDep, RequestId, RuntimeDep, requires
+from service.deps import ContextDep, ReaderDep, RequestId, RuntimeDep, requires
 from service.errors import InvalidRequestError, NotJsonError, OverloadedError, ServiceError
-from service.evidence import Record, RequestKey
+from service.evidence import Record
 from service.followup import AgainCall
 from service.http import read_json_body
 from service.openapi import REQUEST_ID_PARAMETER
@@ -96,8 +96,18 @@ async def explain_again(
 
 
 @router.post("/{request_id}/cancel", status_code=202, response_model=Accepted)
-async def cancel(request_id: RequestId, runtime: RuntimeDep, caller: Explaining) -> Response:
-    """Call a pending explanation off; 409 once it is final. For who may read its record."""
+async def cancel(
+    request: Request,
+    request_id: RequestId,
+    runtime: RuntimeDep,
+    caller: Explaining,
+    context: ContextDep,
+) -> Response:
+    """Call a pending explanation off; 409 once it is final. For who may read its record. It needs
+    no body; one that comes must be application/json.
+    """
+    if context.has_body:
+        await read_json_body(context, request.receive, limit=runtime.settings.max_body_bytes)
     body = await runtime.follow_ups.cancel(caller, request_id)
     headers = {"Location": f"/explanations/{request_id}", "Cache-Control": "no-store"}
     return Response(body, 202, headers, media_type="application/json")
@@ -118,7 +128,7 @@ async def replay(
 
 @router.get("/{request_id}/events", responses=EVENTS, response_class=StreamingResponse)
 async def events(
-    request_id: RequestId, runtime: RuntimeDep, caller: CallerDep, context: ContextDep
+    request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep, context: ContextDep
 ) -> Response:
     """What happens to an explanation until it is final. Scope: as its record."""
     await runtime.watch.find(caller, request_id)
@@ -127,12 +137,13 @@ async def events(
         return Response(headers=headers, media_type=EVENT_STREAM)
     if runtime.watch.is_crowded:
         raise OverloadedError
-    told = _told(runtime, (caller.tenant, request_id))
+    told = _told(runtime, caller, request_id)
     return StreamingResponse(told, headers=headers, media_type=EVENT_STREAM)
 
 
-async def _told(runtime: Runtime, key: RequestKey) -> AsyncIterator[bytes]:
+async def _told(runtime: Runtime, caller: Caller, request_id: str) -> AsyncIterator[bytes]:
     yield b"retry: %d\n\n" % RECONNECT_MILLISECONDS
+    key = (caller.tenant, request_id)
     happenings = runtime.watch.follow(key, STREAM_SECONDS, lambda: runtime.is_stopping)
     try:
         async for happening in happenings:
@@ -140,9 +151,10 @@ async def _told(runtime: Runtime, key: RequestKey) -> AsyncIterator[bytes]:
                 yield b": waiting\n\n"
             elif isinstance(happening, Record):
                 name = happening.status or "skipped"  # nothing was asked for, nothing comes
-                yield _event(name, happening.part("explanation"))
+                yield _event(name, await runtime.views.explanation(caller, happening))
             else:
-                yield _event("progress", orjson.dumps(dict(happening.facts)))
+                facts = {} if caller.roles else dict(happening.facts)  # how far it got may tell
+                yield _event("progress", orjson.dumps(facts))
     except ServiceError:
         return  # the client connects again, and is told why
     finally:

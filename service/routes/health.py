@@ -28,6 +28,9 @@ class Readiness(BaseModel):
     status: Literal["ready", "degraded", "unready"]
     reason: str | None = None
     refused_models: list[str] | None = None
+    disabled_models: list[str] | None = None
+    unknown_policy_models: list[str] | None = None
+    policy_misfits: list[str] | None = None
 
 
 @router.get("/livez")
@@ -45,19 +48,13 @@ async def readyz(runtime: RuntimeDep) -> Response:
     """200 when a model is loaded, its golden values agreed and the evidence store is writable."""
     is_writable = await runtime.evidence.is_writable()
     reason = _unready_reason(runtime, is_writable=is_writable)
-    body: dict[str, object] = {"status": "ready" if reason is None else "unready"}
-    if reason is not None:
-        body["reason"] = reason
-    elif runtime.models.refused:
-        # An older version still answers; the one that was promoted could not be loaded.
-        body = {"status": "degraded", "refused_models": sorted(runtime.models.refused)}
-    elif not is_writable:
-        body = {"status": "degraded", "reason": SPOOLING}
-    elif runtime.sequencing is not None and runtime.sequencing.troubles:
-        troubles = runtime.sequencing.troubles.values()
-        body = {"status": "degraded", "reason": "; ".join(troubles)}
-    elif runtime.delivery.is_queue_away:
-        body = {"status": "degraded", "reason": "the queue is away: heavy explanations wait"}
+    if reason is None:
+        troubles = _troubles(runtime, is_writable=is_writable)
+        body: dict[str, object] = {"status": "degraded" if troubles else "ready", **troubles}
+    else:
+        body = {"status": "unready", "reason": reason}
+    if runtime.models.disabled:  # by somebody's will: no trouble
+        body["disabled_models"] = sorted(runtime.models.disabled)
     return Response(
         orjson.dumps(body),
         200 if reason is None else 503,
@@ -66,12 +63,30 @@ async def readyz(runtime: RuntimeDep) -> Response:
     )
 
 
+def _troubles(runtime: Runtime, *, is_writable: bool) -> dict[str, object]:
+    """What does not work as it was asked to while the service answers."""
+    troubles: dict[str, object] = dict(runtime.models.policy_troubles)
+    if runtime.models.refused:
+        # An older version still answers; the one that was promoted could not be loaded.
+        troubles["refused_models"] = sorted(runtime.models.refused)
+    reasons = [] if runtime.sequencing is None else [*runtime.sequencing.troubles.values()]
+    if not is_writable:
+        reasons.insert(0, SPOOLING)
+    if runtime.delivery.is_queue_away:
+        reasons.append("the queue is away: heavy explanations wait")
+    if reasons:
+        troubles["reason"] = "; ".join(reasons)
+    return troubles
+
+
 def _unready_reason(runtime: Runtime, *, is_writable: bool) -> str | None:
     if runtime.is_stopping:
         return "stopping"
-    if not runtime.models.all:
+    models = runtime.models
+    known = {*models.all, *models.disabled}  # those disabled still have records to be read
+    if not known:
         return "no model is loaded"
-    if runtime.models.default not in (None, *runtime.models.all):
+    if models.default not in (None, *known):
         return "the model of EXPLAIND_MODEL is not served"
     if not is_writable and not _can_do_without_store(runtime):
         return "the evidence store is not writable"

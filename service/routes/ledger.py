@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from schemas import Consistency, Proof, Violation
 from service.auth import Caller
-from service.deps import CallerDep, RequestId, RuntimeDep
+from service.deps import CallerDep, ReaderDep, RequestId, RuntimeDep
 from service.errors import InvalidRequestError, NotFoundError, StoreAwayError
 from service.evidence import EvidenceError, EvidenceStore
 from service.ledger import ACCESS, Checkpoint, hashes_text
@@ -77,11 +77,13 @@ async def consistency(
 
 
 @router.get("/explanations/{request_id}/proof", response_model=Proof)
-async def proof(request_id: RequestId, runtime: RuntimeDep, caller: CallerDep) -> Response:
+async def proof(request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep) -> Response:
     """That the signed log has the events of a request, for checking with the public key alone.
-    Scope: as its record. Of an erased one the headers are proven, which are all that is left.
+    Scope: as its record. Of an erased one the headers are proven, which are all that is left; they
+    are all that a role with masked columns gets.
     """
-    opens = await runtime.watch.may_open(caller, request_id)
+    record = await runtime.watch.openable(caller, request_id)
+    opens = record is not None and runtime.views.sees_all(caller, record)
 
     def made(store: EvidenceStore) -> bytes:
         found = proof_document(store, runtime.ledger, caller, request_id, opens=opens)

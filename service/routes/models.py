@@ -10,12 +10,12 @@ from pydantic import BaseModel
 
 from schemas import ModelInfo, ModelList, ReviewSample
 from service.auth import NAME, Caller
-from service.deps import RuntimeDep, requires
+from service.deps import RuntimeDep, reads, requires
 from service.errors import StoreAwayError
 from service.evidence import EvidenceError
 from service.metrics import BACKEND
-from service.policy import DEFAULT_REVIEW
 from service.records import review_document, review_period
+from service.registry.personal import shown_schema
 from service.routes.explanations import Moment
 from service.runtime import Runtime
 from service.secrets import review_rank
@@ -52,11 +52,10 @@ async def review_model(
     name: ModelName,
     query: Annotated[ReviewQuery, Query()],
     runtime: RuntimeDep,
-    caller: Annotated[Caller, Depends(requires("audit"))],
+    caller: Annotated[Caller, Depends(reads("audit"))],
 ) -> Response:
     """Explained requests drawn uniformly for human review; the policy says how many."""
-    served, reads = runtime.models.resolve(name), runtime.metrics.audit_reads
-    size = DEFAULT_REVIEW if served.policy is None else served.policy.review_size
+    size, reads = runtime.models.review_size(name), runtime.metrics.audit_reads
     period = review_period(query.since, query.until)
     rank = review_rank(runtime.predicting.keyring, caller.tenant, name)
     try:
@@ -87,7 +86,7 @@ def model_info(served: ServedModel, versions: list[int]) -> dict[str, object]:
         "serving_version": model.version,
         "versions": versions,
         "task": manifest.task,
-        "json_schema": model.schema.to_json(),
+        "json_schema": shown_schema(model.schema.to_json(), model.personal_levels),
         "output_space": manifest.explainer.output_space,
         "method": manifest.explainer.method,
         "cost_seconds_per_instance": manifest.cost.explain_row if explains else None,

@@ -9,9 +9,10 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope, Send
 
 from schemas import Violation
+from service.calls import PredictCall, PredictReply
 from service.errors import InvalidRequestError, NotFoundError, ServiceError
 from service.http import context_of, read_json_body
-from service.predicting import PHASES, PredictCall, PredictReply
+from service.predicting import PHASES
 from service.prefer import parse_prefer
 from service.runtime import Runtime
 
@@ -53,11 +54,15 @@ class PredictEndpoint:
             preference=parse_prefer(context.header(b"prefer")),
         )
         reply = await runtime.predicting.predict(call)
-        length = (b"content-length", b"%d" % len(reply.body))
-        headers = [*HEADERS[reply.evidence], length, outcome_header(reply)]
+        if caller.roles:
+            body = await runtime.views.answer(caller, reply.body, call.body)
+            reply = reply._replace(body=body)
+        headers = [*HEADERS[reply.evidence], (b"content-length", b"%d" % len(reply.body))]
+        if reply.is_replay or not caller.roles:  # how long it took may tell of a masked column
+            headers.append(outcome_header(reply))
         if reply.is_pending:
             headers.append((b"location", b"/explanations/" + call.request_id.encode()))
-        if reply.is_queued and call.preference.applied is not None:
+        if reply.is_heeded and call.preference.applied is not None:
             headers.append((b"preference-applied", call.preference.applied.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})

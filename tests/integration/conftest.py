@@ -3,15 +3,17 @@
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from access_table import PRINCIPALS
 from live_app import LiveApp, live_app
 from servers import Client
 from tables import breast_cancer, instances_of, mixed
 
-from service.auth import SCOPES, KeyFile, Scope
+from service.auth import SCOPES, KeyFile
 
 Instance = dict[str, Any]
 
@@ -28,23 +30,6 @@ def mixed_rows() -> list[Instance]:
     return instances_of(mixed()[0].iloc[:64])
 
 
-@pytest.fixture(scope="session")
-def two_models(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Path:
-    """A registry with `breast_cancer` and `mixed`. Copy it to change it."""
-    from xgboost import XGBClassifier
-
-    from service.registry import Registry
-    from service.registry.work import Options
-
-    path = tmp_path_factory.mktemp("two") / "registry"
-    shutil.copytree(demo_registry, path)
-    X, y = mixed()
-    X = X.astype({"site": "category", "grade": "category"})
-    model = XGBClassifier(n_estimators=10, max_depth=3, n_jobs=1, enable_categorical=True)
-    Registry(path).register("mixed", model.fit(X, y), X, y, options=Options())
-    return path
-
-
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, two_models: Path) -> Iterator[LiveApp]:
     """The application over both models; `breast_cancer` is the default."""
@@ -52,15 +37,6 @@ def live(tmp_path_factory: pytest.TempPathFactory, two_models: Path) -> Iterator
     shutil.copytree(two_models, data_dir / "registry")
     with live_app(data_dir, model="breast_cancer") as live:
         yield live
-
-
-PRINCIPALS: dict[str, tuple[tuple[Scope, ...], str]] = {
-    **{scope: ((scope,), "default") for scope in SCOPES},
-    "alice": (("predict", "explain"), "default"),
-    "bob": (("predict", "explain"), "default"),
-    "eve": (SCOPES, "elsewhere"),
-}
-"""Name to scopes and tenant; one principal per scope is named after it."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +58,8 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Iter
     file, content, keys = data_dir / "keys.json", KeyFile(), {}
     for name, (scopes, tenant) in PRINCIPALS.items():
         content, keys[name] = content.with_key(name, scopes, tenant)
-    content.write(file)
+    content, keys["both"] = content.with_key("both", SCOPES, "default", "elsewhere")
+    content, keys["renewed"] = content.rotated("ended", timedelta(0))
+    content.without("revoked").write(file)
     with live_app(data_dir, registry=demo_registry, api_keys_file=file) as live:
         yield Keyed(live, file, keys)

@@ -1,6 +1,5 @@
 """Who may do what: every route against every scope, records of others, keys that end."""
 
-import json
 import stat
 import time
 from dataclasses import dataclass
@@ -8,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from access_table import ACCESS, ACCESS_OF_ALL, PRINCIPALS, RECORD, Route, send
+from fastapi.routing import iter_route_contexts
 from live_app import live_app
 from problems import MARKER, assert_problem
-from servers import JSON, Client, Reply, explaind, wait_until
+from servers import explaind, wait_until
 
 from service.app import create_app
 from service.auth import SCOPES, KeyFile
@@ -18,49 +19,6 @@ from service.errors import InvalidInputError
 from service.settings import Settings
 
 Instance = dict[str, Any]
-OPEN_PATHS = {"/livez", "/readyz"}
-UNDOCUMENTED = [("GET", "/openapi.json", ["predict"]), ("GET", "/docs", ["predict"])]
-READ_RECORD = "/explanations/{request_id}"
-EXPLAIN_AGAIN = "/explanations"
-OF_A_RECORD = {
-    ("GET", READ_RECORD): 200,
-    ("GET", READ_RECORD + "/related"): 200,
-    ("GET", READ_RECORD + "/events"): 200,
-    ("GET", READ_RECORD + "/proof"): 200,
-    ("POST", READ_RECORD + "/cancel"): 409,
-    ("POST", EXPLAIN_AGAIN): 202,
-}
-"""What is asked about one record, and what who may read it is answered."""
-
-
-@dataclass(frozen=True)
-class Route:
-    method: str
-    path: str
-    scopes: list[str] | None
-    """None: open to everybody."""
-
-    def send(self, client: Client, rows: list[Instance], request_id: str) -> Reply:
-        path = self.path.replace("{request_id}", request_id).replace("{name}", "breast_cancer")
-        if self.method == "POST":
-            again = {"request_id": request_id}
-            content = again if self.path == EXPLAIN_AGAIN else {"instances": rows[:1]}
-            body = json.dumps(content).encode()
-            return client.request(self.method, path, body, JSON)
-        return client.request(self.method, path)
-
-
-@pytest.fixture(scope="module")
-def routes(keyed: Any) -> list[Route]:
-    document = keyed.client("predict").get("/openapi.json").json()
-    found = [
-        Route(
-            method.upper(), path, (operation["security"] or [{"api_key": None}])[0].get("api_key")
-        )
-        for path, operations in document["paths"].items()
-        for method, operation in operations.items()
-    ]
-    return [*found, *(Route(*route) for route in UNDOCUMENTED)]
 
 
 @pytest.fixture(scope="module")
@@ -71,68 +29,126 @@ def record_of_alice(keyed: Any, rows: list[Instance]) -> str:
     return request_id
 
 
-def test_every_route_is_documented_with_its_scope(routes: list[Route]) -> None:
-    assert {(route.method, route.path): route.scopes for route in routes} == {
-        ("POST", "/predict"): ["predict"],
-        ("POST", "/models/breast_cancer/predict"): ["predict"],
-        ("GET", READ_RECORD): [],
-        ("GET", READ_RECORD + "/related"): [],
-        ("GET", READ_RECORD + "/events"): [],
-        ("GET", READ_RECORD + "/proof"): [],
-        ("GET", "/log/checkpoint"): [],
-        ("GET", "/log/key"): [],
-        ("GET", "/log/consistency"): [],
-        ("POST", READ_RECORD + "/cancel"): ["explain"],
-        ("POST", EXPLAIN_AGAIN): ["explain"],
-        ("GET", "/explanations"): ["audit"],
-        ("GET", "/models"): ["predict"],
-        ("GET", "/models/{name}"): ["predict"],
-        ("GET", "/models/{name}/review"): ["audit"],
-        ("GET", "/livez"): None,
-        ("GET", "/readyz"): None,
-        ("GET", "/metrics"): ["metrics"],
-        ("GET", "/openapi.json"): ["predict"],
-        ("GET", "/docs"): ["predict"],
+def test_every_route_has_a_row_and_every_row_a_route(keyed: Any) -> None:
+    document = keyed.client("predict").get("/openapi.json").json()
+    found = {
+        (method.upper(), path): operation["security"]
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
     }
+    expected = {
+        route: [] if access.needs is None else [{"api_key": [access.needs] if access.needs else []}]
+        for route, access in ACCESS.items()
+    }
+    assert found == expected
 
 
-def test_every_route_needs_a_key_but_the_probes(
-    keyed: Any, routes: list[Route], rows: list[Instance], record_of_alice: str
+def test_what_the_document_leaves_out_is_in_the_table_too(keyed: Any) -> None:
+    app = keyed.live.app
+    served = {
+        (method, route.path)
+        for route in iter_route_contexts(app.routes)
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
+    named = {
+        (method, path.replace("/breast_cancer/", "/{name}/")) for method, path in ACCESS_OF_ALL
+    }
+    assert served == named
+
+
+@pytest.mark.parametrize("route", ACCESS_OF_ALL, ids=" ".join)
+@pytest.mark.parametrize("name", [None, "wrong", "revoked", "ended"])
+def test_without_a_key_in_force_only_the_probes_answer(
+    keyed: Any, rows: list[Instance], record_of_alice: str, route: Route, name: str | None
 ) -> None:
-    for route in routes:
-        reply = route.send(keyed.client(None), rows, record_of_alice)
-        if route.path in OPEN_PATHS:
-            assert reply.status == 200, route
-        else:
-            assert_problem(reply, 401, "unauthenticated")
-            assert reply.headers["www-authenticate"] == "Bearer"
+    client = keyed.client(name) if name != "wrong" else keyed.live.client("exd_" + "0" * 56)
+    reply = send(client, route, record_of_alice, rows[0])
+    if ACCESS_OF_ALL[route].needs is None:
+        assert reply.status == 200
+    else:
+        assert_problem(reply, 401, "unauthenticated")
+        assert reply.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("route", ACCESS_OF_ALL, ids=" ".join)
+@pytest.mark.parametrize("name", [*SCOPES, *(f"not-{scope}" for scope in SCOPES)])
 def test_every_route_against_every_scope(
-    keyed: Any, routes: list[Route], rows: list[Instance], record_of_alice: str, scope: str
+    keyed: Any, rows: list[Instance], record_of_alice: str, name: str, route: Route
 ) -> None:
-    for route in routes:
-        reply = route.send(keyed.client(scope), rows, record_of_alice)
-        if route.scopes is not None and not set(route.scopes) <= {scope}:
-            assert_problem(reply, 403, "forbidden")
-        elif (route.method, route.path) in OF_A_RECORD and scope != "audit":
-            assert_problem(reply, 404, "not_found")
-        else:
-            assert reply.status == 200, (route, reply.body)
+    access = ACCESS_OF_ALL[route]
+    scopes = frozenset(PRINCIPALS[name][0])
+    reply = send(keyed.client(name), route, record_of_alice, rows[0])
+    if not access.admits(scopes):
+        assert_problem(reply, 403, "forbidden")
+    elif access.is_of_a_record and "audit" not in scopes:
+        assert_problem(reply, 404, "not_found")
+    else:
+        assert reply.status == access.status, reply.body
 
 
+@pytest.mark.parametrize("route", [r for r in ACCESS if ACCESS[r].is_of_a_record], ids=" ".join)
 def test_who_made_a_record_may_ask_for_everything_about_it(
-    keyed: Any, routes: list[Route], rows: list[Instance], record_of_alice: str
+    keyed: Any, rows: list[Instance], record_of_alice: str, route: Route
 ) -> None:
-    for route in routes:
-        expected = OF_A_RECORD.get((route.method, route.path))
-        if expected is None:
-            continue
-        assert route.send(keyed.client("alice"), rows, record_of_alice).status == expected, route
-        for other in ("bob", "eve"):
-            reply = route.send(keyed.client(other), rows, record_of_alice)
-            assert_problem(reply, 404, "not_found")
+    reply = send(keyed.client("alice"), route, record_of_alice, rows[0])
+    assert reply.status == ACCESS[route].status, reply.body
+    for other in ("bob", "eve"):
+        reply = send(keyed.client(other), route, record_of_alice, rows[0])
+        assert_problem(reply, 404, "not_found")
+
+
+def test_a_rotated_key_is_the_same_principal(
+    keyed: Any, rows: list[Instance], record_of_alice: str
+) -> None:
+    record = keyed.client("renewed").get(f"/explanations/{record_of_alice}")
+    assert record.status == 200
+    answer = keyed.client("renewed").predict(rows[:1]).json()
+    stored = keyed.client("audit").get(answer["explanation"]["links"]["self"]).json()
+    assert stored["provenance"]["principal"] == "ended"
+
+
+READING = [
+    RECORD,
+    RECORD + "/related",
+    RECORD + "/events",
+    "/explanations",
+    "/models/{name}/review",
+]
+
+
+@pytest.mark.parametrize("path", READING)
+def test_an_auditor_over_several_tenants_names_one(
+    keyed: Any, rows: list[Instance], record_of_alice: str, path: str
+) -> None:
+    route, both = ("GET", path), keyed.client("both")
+    elsewhere = keyed.client("eve").predict(rows[:1]).headers["x-request-id"]
+    assert send(both, route, record_of_alice, rows[0]).status == 200
+    assert send(both, route, elsewhere, rows[0], "?tenant=elsewhere").status == 200
+    if ACCESS[route].is_of_a_record:
+        assert_problem(send(both, route, elsewhere, rows[0]), 404, "not_found")
+        crossed = send(both, route, record_of_alice, rows[0], "?tenant=elsewhere")
+        assert_problem(crossed, 404, "not_found")
+
+
+@pytest.mark.parametrize("path", READING)
+def test_a_foreign_tenant_looks_like_one_that_does_not_exist(
+    keyed: Any, rows: list[Instance], record_of_alice: str, path: str
+) -> None:
+    replies = [
+        send(keyed.client("audit"), ("GET", path), record_of_alice, rows[0], f"?tenant={tenant}")
+        for tenant in ("elsewhere", "no-such-tenant")
+    ]
+    details = {assert_problem(reply, 404, "not_found")["detail"] for reply in replies}
+    assert len(details) == 1
+    own = send(keyed.client("audit"), ("GET", path), record_of_alice, rows[0], "?tenant=default")
+    assert own.status == 200
+
+
+def test_the_first_tenant_is_the_one_that_is_written_to(keyed: Any, rows: list[Instance]) -> None:
+    request_id = keyed.client("both").predict(rows[:1]).headers["x-request-id"]
+    assert keyed.client("audit").get(f"/explanations/{request_id}").status == 200
+    assert_problem(keyed.client("eve").get(f"/explanations/{request_id}"), 404, "not_found")
 
 
 @pytest.mark.parametrize("scope", SCOPES)

@@ -15,9 +15,10 @@ from cryptography.exceptions import InvalidSignature
 from live_app import LiveApp, live_app
 from problems import assert_problem
 from proven import proof_of, verified
-from servers import wait_until
+from servers import JSON, wait_until
 
 from schemas import Consistency
+from service.runtime import Runtime
 
 Instance = dict[str, Any]
 
@@ -65,16 +66,19 @@ def test_a_record_announces_its_proof_once_it_is_in_the_log(
 
 
 def test_all_events_of_a_queued_explanation_are_proven(
-    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+    data_dir: Path, rows: list[Instance]
 ) -> None:
-    with live_app(
-        tmp_path, registry=demo_registry, inline_budget_seconds=1e-9, embedded_workers=1
-    ) as app:
+    with live_app(data_dir, inline_budget_seconds=1e-9) as app:
         client = app.client()
-        reply = client.predict(rows[:1], headers={"Prefer": "wait=30"})
-        assert reply.json()["explanation"]["status"] == "complete"
-        types = {json.loads(e["header"])["event_type"] for e in proof_of(client, reply)["entries"]}
-    assert types == {"decision", "explanation", "outcome", "answer"}
+        reply = client.predict(rows[:1], headers={"Prefer": "respond-async"})
+        assert len(proof_of(client, reply)["entries"]) == 1
+        request_id = reply.headers["x-request-id"]
+        called_off = client.request("POST", f"/explanations/{request_id}/cancel", b"{}", JSON)
+        assert called_off.status == 202
+        entries = proof_of(client, reply)["entries"]
+    assert [entry["seq"] for entry in entries] == [0, 1, 2]
+    types = [json.loads(entry["header"])["event_type"] for entry in entries]
+    assert types == ["decision", "explanation", "outcome"]
 
 
 def test_the_log_only_grows(app: LiveApp, rows: list[Instance]) -> None:
@@ -120,10 +124,13 @@ def test_before_anything_is_signed_there_is_no_checkpoint(
 
 
 def test_a_record_without_its_checkpoint_yet_says_when_to_ask_again(
-    data_dir: Path, rows: list[Instance], monkeypatch: pytest.MonkeyPatch
+    data_dir: Path, rows: list[Instance]
 ) -> None:
-    monkeypatch.setattr("service.ledger.running.PAUSE_SECONDS", 60.0)
-    with live_app(data_dir) as app:
+    def pause(runtime: Runtime) -> None:
+        assert runtime.sequencing is not None
+        runtime.sequencing.pause_seconds = 60.0
+
+    with live_app(data_dir, customise=pause) as app:
         client = app.client()
         request_id = client.predict(rows[:1]).headers["x-request-id"]
         refused = client.get(f"/explanations/{request_id}/proof")

@@ -8,8 +8,17 @@ from live_app import live_app
 from servers import Reply
 from tables import breast_cancer, instances_of
 
+from service.guards import GUARDS
+
 ROWS = instances_of(breast_cancer()[0].iloc[:2])
-OF_HTTP = {"cache-control", "connection", "content-length", "content-type", "date"}
+OF_EVERY_ANSWER = {name.decode() for name in GUARDS}
+OF_HTTP = OF_EVERY_ANSWER | {
+    "cache-control",
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+}
 PATHS = ("/predict", "/models/breast_cancer/predict")
 
 

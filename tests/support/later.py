@@ -58,10 +58,11 @@ class Worker:
 class Stream:
     """One connection that follows a record."""
 
-    def __init__(self, app: LiveApp, path: str) -> None:
+    def __init__(self, app: LiveApp, path: str, key: str = "none") -> None:
         host, port = app.url.removeprefix("http://").split(":")
         self.connection = http.client.HTTPConnection(host, int(port), timeout=20)
-        self.connection.request("GET", path + "/events")
+        headers = {"Authorization": f"Bearer {key}"}
+        self.connection.request("GET", path + "/events", headers=headers)
         self.response = self.connection.getresponse()
 
     def __enter__(self) -> Self:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import uvicorn
+from fastapi import FastAPI
 from servers import Reachable, Reply, wait_until
 
 from service.app import create_app
@@ -24,6 +25,7 @@ Customise = Callable[[Runtime], None]
 @dataclass
 class LiveApp(Reachable):
     runtime: Runtime
+    app: FastAPI
 
     def connect(self, *, timeout_seconds: float = 5.0) -> socket.socket:
         """A bare TCP connection."""
@@ -87,7 +89,7 @@ def live_app(
         try:
             wait_until(lambda: server.started or not thread.is_alive(), seconds=60)
             assert server.started, getattr(app.state, "startup_error", "the app did not start")
-            with closing(LiveApp(f"http://127.0.0.1:{port}", found[0])) as live:
+            with closing(LiveApp(f"http://127.0.0.1:{port}", found[0], app)) as live:
                 yield live
         finally:
             server.should_exit = True

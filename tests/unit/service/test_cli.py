@@ -218,7 +218,8 @@ def test_what_a_command_logs_is_json_on_stderr(registered: Path, tmp_path: Path)
 def test_reading_commands_print_json(registered: Path) -> None:
     place = ("--data-dir", str(registered), "--json")
     listed = command("models", "list", *place)
-    assert json.loads(listed.stdout) == [{"name": "cancer", "serving": 1, "versions": [1, 2]}]
+    facts = {"name": "cancer", "serving": 1, "versions": [1, 2], "disabled": False}
+    assert json.loads(listed.stdout) == [facts]
     shown: Any = json.loads(command("models", "show", "cancer", "2", *place).stdout)
     assert (shown["name"], shown["version"]) == ("cancer", 2)
 

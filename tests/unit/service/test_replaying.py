@@ -196,6 +196,14 @@ def test_rows_the_schema_refuses_are_a_reason(site: Site) -> None:
     assert report["inputs"] == {"equal": False}
 
 
+def test_a_record_whose_rows_were_erased_says_so(site: Site) -> None:
+    def erase(rows: Any) -> None:
+        rows[1] = None
+
+    report = site.replay(changed(site.asked(INLINE), "instances", erase))
+    assert (report["equal"], report["reason"]) == (False, "rows of this record were erased")
+
+
 def test_another_library_version_is_named(site: Site) -> None:
     def age(provenance: dict[str, Any]) -> None:
         provenance["library_versions"]["numpy"] = "0.9"

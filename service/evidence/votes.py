@@ -1,0 +1,64 @@
+"""What people say of a stored record: how good its explanation was, and what turned out true.
+
+A later vote of the same principal replaces his earlier one by being later; nothing is changed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sqlalchemy import Row, Select, select
+
+from service.evidence.events import Event, Lane, idempotency_key, microseconds
+from service.evidence.reading import StoredDecision
+from service.evidence.tables import events
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class VoteEvent(Event):
+    """One vote about a request; its payload holds what was said. received_at: the request's, by
+    which the votes about it are found.
+    """
+
+    has_brief_header: ClassVar[bool] = True
+
+    status: str | None = None
+    lane: Lane | None = None
+
+    @property
+    def unique_key(self) -> str:
+        """One for each event: a second vote is another event, the same event again is not."""
+        own = f"{self.request_id}/{self.event_id}"
+        return idempotency_key(self.tenant, own, self.event_type)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FeedbackEvent(VoteEvent):
+    """A rating of an explanation. payload: `rating`, and `comment` where there is one."""
+
+    event_type: ClassVar[str] = "feedback"
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LabelEvent(VoteEvent):
+    """What the predicted instances turned out to be. payload: `labels`, one per instance."""
+
+    event_type: ClassVar[str] = "label"
+
+
+def select_votes(decision: StoredDecision) -> Select[tuple[object, ...]]:
+    """The query for all votes about a request, oldest first. Cost: an index entry for each vote
+    about a request of the same microsecond.
+    """
+    found: Select[tuple[object, ...]] = select(events)
+    return found.where(
+        events.c.tenant == decision.tenant,
+        events.c.event_type.in_(("feedback", "label")),
+        events.c.received_us == microseconds(decision.received_at),
+        events.c.request_id == decision.request_id,
+    ).order_by(events.c.event_id)
+
+
+def latest_votes(rows: Sequence[Row[tuple[object, ...]]]) -> list[Row[tuple[object, ...]]]:
+    """Of the rows of `select_votes`, each principal's last of each kind."""
+    return list({(row.event_type, row.actor): row for row in rows}.values())
