@@ -21,7 +21,6 @@ Ranges = Sequence[tuple[int, int]]
 """Seqs as ranges of the first and the last, ascending."""
 
 PAGE = 500
-_NOTHING = b"{}"
 SOURCES = {EVIDENCE.name: events, ACCESS.name: accesses}
 
 
@@ -64,45 +63,14 @@ def events_by_id(store: EvidenceStore, log: str, event_ids: Sequence[str]) -> Se
 
 
 def entries(
-    ledger: Ledger,
-    log: str,
-    size: int,
-    found: Sequence[tuple[int, ProvenEvent]],
-    withheld: Keys,
+    ledger: Ledger, log: str, size: int, found: Sequence[tuple[int, ProvenEvent]]
 ) -> list[Json]:
     """The lines of events at their places, proven in the tree of that size.
 
-    withheld: requests whose payloads are not shown. Raises LogMismatchError.
+    Raises LogMismatchError.
     """
     paths = ledger.inclusions(log, [seq for seq, _ in found], size)
-    return [
-        proven_line(seq, event, path, is_opened=not _is_withheld(event, withheld))
-        for (seq, event), path in zip(found, paths, strict=True)
-    ]
-
-
-def _is_withheld(event: ProvenEvent, withheld: Keys) -> bool:
-    """Facts without content, such as the quarantine itself, are shown."""
-    if not withheld or event.opening is None:
-        return False
-    first = event.opening[0]
-    if len(event.opening) == 1 and first is not None and first.text == _NOTHING:
-        return False
-    header = orjson.loads(event.header)
-    return (header["tenant"], header["request_id"]) in withheld
-
-
-def quarantined(store: EvidenceStore) -> Keys:
-    """Requests put under quarantine and not released since."""
-    kinds = ("quarantine", "release")
-    told = (events.c.tenant, events.c.request_id, events.c.event_type)
-    last: dict[tuple[str, str], str] = {}
-    with store.reading() as connection:
-        tenants = distinct(connection, events.c.tenant)
-        wanted = events.c.tenant.in_(tenants), events.c.event_type.in_(kinds)
-        for row in connection.execute(select(*told).where(*wanted).order_by(events.c.event_id)):
-            last[row.tenant, row.request_id] = row.event_type
-    return {key for key, kind in last.items() if kind == "quarantine"}
+    return [proven_line(seq, event, path) for (seq, event), path in zip(found, paths, strict=True)]
 
 
 def is_hidden_later(store: EvidenceStore, event: ProvenEvent, *, size: int) -> bool:

@@ -14,9 +14,12 @@ _ALIKE = {
         *("event_id", "event_type", "tenant", "request_id", "parent_request_id", "actor"),
         *("model", "version", "status", "lane"),
     ),
-    "access": ("event_id", "tenant", "principal", "request_id", "kind"),
+    "access": ("event_id", "tenant", "principal", "request_id"),
 }
-_TIMES = {"received_us": "received_at", "expires_us": "expires_at"}
+_TIMES = {
+    "evidence": {"received_us": "received_at", "expires_us": "expires_at"},
+    "access": {"at_us": "at"},
+}
 _EXPIRY_STEP_US = 1000
 """A database taken over from schema version 1 knows when records expire to a millisecond."""
 
@@ -27,22 +30,26 @@ def misfiled(log: str, row: FiledRow, header: Json) -> list[str]:
     """Names of columns that say something else than the header, which may say less."""
     values = row._mapping  # noqa: SLF001  # SQLAlchemy's documented way to read a row by name
     found = [name for name in _ALIKE[log] if name in header and header[name] != values[name]]
-    if log != EVIDENCE.name:
-        return found
-    for column, name in _TIMES.items():
-        if name not in header:
-            continue
-        told = microseconds(datetime.fromisoformat(header[name]))
-        if values[column] is None or abs(values[column] - told) > _EXPIRY_STEP_US * (
-            column == "expires_us"
-        ):
+    for column, name in _TIMES[log].items():
+        if name in header and not _is_at(header[name], values[column], column):
             found.append(column)
+    if log != EVIDENCE.name:
+        kinds = {f"access/{values['kind']}", None}
+        return [*found, "kind"] if header.get("event_type") not in kinds else found
     key = idempotency_key(header["tenant"], header["request_id"], header["event_type"])
-    if values["idempotency_key"] != key and not str(values["idempotency_key"]).startswith(
-        f"{key}/"
-    ):
-        found.append("idempotency_key")
-    return found
+    filed = str(values["idempotency_key"])
+    return (
+        [*found, "idempotency_key"]
+        if filed != key and filed[: len(key) + 1] != f"{key}/"
+        else found
+    )
+
+
+def _is_at(told: str | None, filed: int | None, column: str) -> bool:
+    if told is None or filed is None:
+        return told is None and filed is None
+    step = _EXPIRY_STEP_US if column == "expires_us" else 0
+    return abs(filed - microseconds(datetime.fromisoformat(told))) <= step
 
 
 def unfiled_subjects(connection: Connection, rows: list[tuple[FiledRow, list[str]]]) -> list[int]:

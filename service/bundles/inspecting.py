@@ -90,12 +90,17 @@ class Inspector:
             head = {"vkey": self.ledger.vkey(log), "checkpoint": signed.note}
             ranges = [(0, signed.size - 1)] if signed.size else []
             whole = _Whole(head, ranges, witness, self.vkey)
-            return _LogCheck(self, log, whole).run(None if filed is None else filed.note)
+            return self._checked(log, whole, None if filed is None else filed.note)
         except LogMismatchError as error:
             problem = str(error)
         except MALFORMED as error:
             problem = said(error)
         return {"verdict": "failed", "findings": [{"seq": None, "problem": problem}]}
+
+    def _checked(self, log: str, whole: _Whole, filed: str | None) -> Json:
+        verdict = _LogCheck(self, log, whole).run(filed)
+        source = "of the secret file" if self.vkey is None else "as given"
+        return {**verdict, "key": f"{whole.key.fingerprint}, {source}"}
 
 
 class _LogCheck:

@@ -16,13 +16,11 @@ from sqlalchemy import func, select
 
 from service.bundles.entries import (
     SOURCES,
-    Keys,
     Ranges,
     entries,
     is_hidden_later,
     pages,
     proven_at,
-    quarantined,
 )
 from service.bundles.selecting import Selection, count_selected, ranges_of, selected_seqs
 from service.errors import CheckFailedError, InvalidInputError, UnavailableError, UnknownError
@@ -165,15 +163,13 @@ class Exporter:
         self, file: "_Signed", ranges: Ranges, log: str, size: int, *, is_last: bool
     ) -> None:
         written, count = 0, sum(last - first + 1 for first, last in ranges)
-        withheld: Keys = quarantined(self.store) if log == EVIDENCE.name else set()
         for page in pages(ranges):
             found = proven_at(self.store, log, page)
             hidden = [event for event in found if event.opening is None]
             is_open = log == EVIDENCE.name and not is_last
             if is_open and any(is_hidden_later(self.store, event, size=size) for event in hidden):
                 raise _ErasedMeanwhileError
-            lines = entries(self.ledger, log, size, list(zip(page, found, strict=True)), withheld)
-            for line in lines:
+            for line in entries(self.ledger, log, size, list(zip(page, found, strict=True))):
                 file.write(line)
             written += len(page)
             self.progress(written, count)

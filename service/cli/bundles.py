@@ -176,9 +176,10 @@ def _print_verdict(verdict: dict[str, object], *, as_json: bool) -> None:
     if as_json:
         print_json(verdict)
         return
-    logs = verdict.pop("logs")
+    shown = dict(verdict)
+    logs = shown.pop("logs")
     assert isinstance(logs, dict)
-    texts = [text_of(verdict)]
+    texts = [text_of(shown)]
     texts += [f"{log}: " + text_of(found).replace("\n", "\n  ") for log, found in logs.items()]
     print_text("\n".join(texts))
 

@@ -26,6 +26,7 @@ from service.evidence.reading import Record, RequestKey, StoredDecision, StoredV
 from service.evidence.sampling import Rank
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
+from service.evidence.votes import votes_of
 from service.evidence.writer import Answer, CommitObserver, EventWriter, GroupWriter
 from service.keystore import KeyStore
 
@@ -245,8 +246,8 @@ class EvidenceLog:
         return await self._read(partial(self._store.records, keys))
 
     async def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
-        """As `EvidenceStore.votes`."""
-        return await self._read(partial(self._store.votes, decision))
+        """As `votes_of`."""
+        return await self._read(partial(votes_of, self._store, decision))
 
     async def pending(
         self, *, since: datetime, until: datetime, limit: int

@@ -41,18 +41,15 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
-    StoredVote,
     read_record,
     records_of,
     select_decision,
     select_records,
     stored_decision,
-    stored_vote,
 )
 from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
 from service.evidence.transactions import Transactions
-from service.evidence.votes import latest_votes, select_votes
 from service.keystore import KeyStore
 
 _HUNG_SECONDS = 1.0
@@ -234,16 +231,6 @@ class EvidenceStore(Transactions):
             rows = connection.execute(select_events(event_ids)).all()
         return proven_events(rows, self.sealer)
 
-    def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
-        """Each principal's last feedback and last labels on that request, in the order in which
-        they first voted; erased ones are left out. Raises StoreUnavailableError,
-        UnreadablePayloadError.
-        """
-        with self.reading() as connection:
-            rows = latest_votes(connection.execute(select_votes(decision)).all())
-        opened = zip(rows, self.sealer.open(rows), strict=True)
-        return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]
-
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
         still to come; oldest first. Raises StoreUnavailableError.
@@ -287,8 +274,7 @@ class EvidenceStore(Transactions):
         rank: sampling.Rank,
         stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
-        """The `size` explained requests of lowest rank received in [since, until), lowest first;
-        with stored_by, without those explained later than that.
+        """The `size` lowest-ranked requests received in [since, until) and explained by stored_by.
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
         at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each

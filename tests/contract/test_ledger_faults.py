@@ -147,13 +147,16 @@ CHANGES = {
     "a node changed": ("UPDATE tree_nodes SET hash = zero WHERE number = 1",),
     "a node missing": ("DELETE FROM tree_nodes WHERE number = 1",),
     "a checkpoint changed": ("UPDATE checkpoints SET note = replace(note, '600', '601')",),
+    "a signature changed": (
+        "UPDATE checkpoints SET note = replace(note, '/evidence ', '/evidence A')",
+    ),
     "a checkpoint garbled": ("UPDATE checkpoints SET note = 'x'",),
 }
 
 
 @pytest.mark.parametrize("change_name", CHANGES)
 def test_a_log_that_was_changed_is_not_signed_again(url: str, change_name: str) -> None:
-    zero = "x'00'" if url.startswith("sqlite") else "CAST('' AS BYTEA)"
+    zero = "zeroblob(32)" if url.startswith("sqlite") else "decode(repeat('00', 32), 'hex')"
     with EvidenceStore.open(url) as store:
         append(store, 600)
         sequencer(store).run(is_last=True)
