@@ -40,7 +40,9 @@ GRACE = timedelta(seconds=5)
 LATE_COMMIT = timedelta(seconds=60)
 """How much later than its receipt a decision may at most become durable."""
 
-GIVE_UP = timedelta(hours=24)
+GIVE_UP = timedelta(hours=48)
+"""Two days, so that a clock that is wrong by one gives up nothing early."""
+
 DEEP_SECONDS = 600.0
 """Between sweeps that also find decisions of clocks that were wrong by up to a day."""
 

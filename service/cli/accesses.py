@@ -30,6 +30,7 @@ def accesses(
     """List the access log, oldest first: reads of others' records, exports, erasures, refusals."""
     from service.accesses import AccessFilter, listed
     from service.settings import Settings
+    from service.storing import evidence_store
 
     matching = AccessFilter(
         tenant=tenant,
@@ -38,8 +39,6 @@ def accesses(
         since=utc(since),
         until=utc(until),
     )
-    from service.storing import evidence_store
-
     with evidence_store(Settings.load(data_dir=data_dir, database_url=database_url)) as store:
         found = listed(store, matching)
         if as_json:

@@ -55,12 +55,11 @@ def erase(
     from service import disposal
     from service.errors import CheckFailedError
     from service.evidence.exclusive import forget_pages
+    from service.storing import evidence_store
 
     settings = _settings(data_dir, database_url, secret_file)
     selection = Selection(settings, tenant, tuple(request_id or ()), subject)
     order = _order(reason)
-    from service.storing import evidence_store
-
     with evidence_store(settings) as store:
         keys = list(selection.keys(store))
         found = disposal.survey(store, keys)
@@ -135,13 +134,12 @@ def release(
 ) -> None:
     """End holds, or quarantine."""
     from service import disposal
+    from service.storing import evidence_store
 
     settings = _settings(data_dir, database_url, secret_file)
     period = utc(since), utc(until)
     selection = Selection(settings, tenant, tuple(request_id or ()), subject, model, period)
     order, kind = _order(reason), _kind(from_quarantine)
-    from service.storing import evidence_store
-
     with evidence_store(settings) as store:
         _note(store, "release", selection, order, of=kind)
         keys = selection.keys(store)

@@ -9,6 +9,8 @@ from service.cli.output import (
     DatabaseUrl,
     DataDir,
     JobTimeLimitSeconds,
+    KeyEncryptionKeyFile,
+    KeysDatabaseUrl,
     LeaseSeconds,
     RedisUrl,
     RegistryDir,
@@ -30,6 +32,8 @@ def worker(
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
     secret_file: SecretFile = None,
+    keys_database_url: KeysDatabaseUrl = None,
+    key_encryption_key_file: KeyEncryptionKeyFile = None,
     lease_seconds: LeaseSeconds = None,
     job_time_limit_seconds: JobTimeLimitSeconds = None,
 ) -> None:

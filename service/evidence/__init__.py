@@ -44,7 +44,7 @@ from service.evidence.sealing import Sealer
 from service.evidence.spool import SpoolLimits
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
-from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent
+from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent, votes_of
 from service.evidence.writer import Answer, CommitObserver
 
 __all__ = [
@@ -99,4 +99,5 @@ __all__ = [
     "WithheldError",
     "final_payload",
     "laid_out",
+    "votes_of",
 ]

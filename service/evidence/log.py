@@ -26,6 +26,7 @@ from service.evidence.reading import Record, RequestKey, StoredDecision, StoredV
 from service.evidence.sampling import Rank
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
+from service.evidence.votes import votes_of
 from service.evidence.writer import Answer, CommitObserver, EventWriter, GroupWriter
 from service.keystore import KeyStore
 
@@ -245,8 +246,8 @@ class EvidenceLog:
         return await self._read(partial(self._store.records, keys))
 
     async def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
-        """As `EvidenceStore.votes`."""
-        return await self._read(partial(self._store.votes, decision))
+        """As `votes_of`."""
+        return await self._read(partial(votes_of, self._store, decision))
 
     async def pending(
         self, *, since: datetime, until: datetime, limit: int
@@ -291,8 +292,10 @@ class EvidenceLog:
         return await self._read(partial(call, self._store))
 
     async def is_writable(self) -> bool:
-        """A commit works now. Cost: one commit; False after 2 s without an answer."""
-        if not self._writer.is_alive():
+        """A commit works now, and keys are left. Cost: one commit; False after 2 s without an
+        answer.
+        """
+        if not self._writer.is_alive() or not self._store.sealer.can_seal:
             return False
         if self._probing is None or self._probing.done():
             # One at a time, in a thread of its own: a store that hangs holds up no reader.

@@ -44,21 +44,6 @@ def _wanted(connection: Connection) -> dict[str, str]:
 
 
 _SUBJECTS = "events_subjects_rail"
-_GONE = "events_gone_rail"
-_WITHOUT_CONTENT = "('hold', 'release', 'quarantine', 'erasure', 'purge', 'outcome', 'answer')"
-"""Types of events that may be added about what has been erased."""
-
-_MAY_BE_GONE = (
-    f"NEW.event_type NOT IN {_WITHOUT_CONTENT}"
-    " AND (NEW.event_type <> 'decision' OR NEW.parent_request_id IS NOT NULL)"
-)
-_IS_GONE = """EXISTS (
-    SELECT 1 FROM erasures WHERE tenant = NEW.tenant AND request_id =
-    CASE WHEN NEW.event_type = 'decision' THEN NEW.parent_request_id ELSE NEW.request_id END
-    AND (subject = '' OR NEW.event_type IN ('decision', 'explanation')))"""
-"""What is said of a request, or copied from it, after its erasure would bring back what is gone; of
-a record without one subject, so would another explanation of it.
-"""
 
 
 def _sqlite_statements() -> dict[str, str]:
@@ -68,9 +53,6 @@ def _sqlite_statements() -> dict[str, str]:
         " WHEN NEW.subjects IS NOT NULL BEGIN INSERT OR IGNORE INTO event_subjects"
         " SELECT NEW.tenant, value, NEW.event_id FROM json_each(NEW.subjects)"
         " WHERE value IS NOT NULL; END",
-        # Not an error: to who inserts, it is as if there were such an event already.
-        _GONE: f"CREATE TRIGGER IF NOT EXISTS {_GONE} BEFORE INSERT ON events"
-        f" WHEN {_MAY_BE_GONE} AND {_IS_GONE} BEGIN SELECT RAISE(IGNORE); END",
         "events_change_rail": "CREATE TRIGGER IF NOT EXISTS events_change_rail BEFORE UPDATE OF"
         f" {', '.join(_FIXED)} ON events {refuse}",
         "events_erase_rail": "CREATE TRIGGER IF NOT EXISTS events_erase_rail"
@@ -86,14 +68,7 @@ def _sqlite_statements() -> dict[str, str]:
     return statements
 
 
-_FUNCTIONS = f"""
-CREATE OR REPLACE FUNCTION explaind_gone() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-  IF {_IS_GONE} THEN
-    RETURN NULL;
-  END IF;
-  RETURN NEW;
-END $$;
+_FUNCTIONS = """
 CREATE OR REPLACE FUNCTION explaind_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'evidence is not changed';
@@ -106,7 +81,7 @@ BEGIN
   ON CONFLICT DO NOTHING;
   RETURN NULL;
 END $$;
-"""  # noqa: S608  # only fixed texts
+"""
 
 
 def _postgresql_statements() -> dict[str, str]:
@@ -114,8 +89,6 @@ def _postgresql_statements() -> dict[str, str]:
     statements = {
         _SUBJECTS: f"CREATE TRIGGER {_SUBJECTS} AFTER INSERT ON events FOR EACH ROW"
         " WHEN (NEW.subjects IS NOT NULL) EXECUTE FUNCTION explaind_subjects()",
-        _GONE: f"CREATE TRIGGER {_GONE} BEFORE INSERT ON events FOR EACH ROW"
-        f" WHEN ({_MAY_BE_GONE}) EXECUTE FUNCTION explaind_gone()",
         "events_change_rail": "CREATE TRIGGER events_change_rail BEFORE UPDATE OF"
         f" {', '.join(_FIXED)} ON events {refuse}",
         "events_erase_rail": "CREATE TRIGGER events_erase_rail BEFORE UPDATE OF payload ON events"

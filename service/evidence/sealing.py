@@ -139,6 +139,11 @@ class Sealer:
         self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
         self._compressing = Lock()
 
+    @property
+    def can_seal(self) -> bool:
+        """There are keys left, if any are needed."""
+        return self._sealing is None or self._sealing.has_keys
+
     def fill(self) -> None:
         """Wait for the first keys, so that no `seal` does. Raises StoreUnavailableError."""
         if self._sealing is not None:

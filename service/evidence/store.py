@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +22,7 @@ from service.evidence.engines import (
 from service.evidence.errors import ErasedError, EventRefusedError, StoreUnavailableError
 from service.evidence.events import Event, FinalEvent, Row
 from service.evidence.following import PendingRequest, pending_of, select_pending
+from service.evidence.inserting import Insertion
 from service.evidence.listing import (
     EVERY_DECISION,
     DecisionFilter,
@@ -41,21 +41,17 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
-    StoredVote,
     read_record,
     records_of,
     select_decision,
     select_records,
     stored_decision,
-    stored_vote,
 )
 from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
 from service.evidence.transactions import Transactions
-from service.evidence.votes import latest_votes, select_votes
 from service.keystore import KeyStore
 
-_KEY = INSERTED_COLUMNS.index("idempotency_key")
 _HUNG_SECONDS = 1.0
 _REQUEST = slice(INSERTED_COLUMNS.index("tenant"), INSERTED_COLUMNS.index("request_id") + 1)
 _EVENT_ID = INSERTED_COLUMNS.index("event_id")
@@ -107,8 +103,6 @@ class EvidenceStore(Transactions):
         super().__init__(writing, reading)
         self.sealer = sealer
         self._bounds = _postgresql_bounds(writing, busy_timeout_seconds)
-        marker = "?" if writing.dialect.name == "sqlite" else "%s"
-        self._one_row = f"({', '.join([marker] * len(INSERTED_COLUMNS))})"
         self._insertion: Connection | None = None
 
     @classmethod
@@ -237,16 +231,6 @@ class EvidenceStore(Transactions):
             rows = connection.execute(select_events(event_ids)).all()
         return proven_events(rows, self.sealer)
 
-    def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
-        """Each principal's last feedback and last labels on that request, in the order in which
-        they first voted; erased ones are left out. Raises StoreUnavailableError,
-        UnreadablePayloadError.
-        """
-        with self.reading() as connection:
-            rows = latest_votes(connection.execute(select_votes(decision)).all())
-        opened = zip(rows, self.sealer.open(rows), strict=True)
-        return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]
-
     def pending(self, *, since: datetime, until: datetime, limit: int) -> Sequence[PendingRequest]:
         """The first decisions, of all tenants, received in [since, until), whose explanation is
         still to come; oldest first. Raises StoreUnavailableError.
@@ -290,8 +274,7 @@ class EvidenceStore(Transactions):
         rank: sampling.Rank,
         stored_by: datetime | None = None,
     ) -> Sequence[ListedDecision]:
-        """The `size` explained requests of lowest rank received in [since, until), lowest first;
-        with stored_by, without those explained later than that.
+        """The `size` lowest-ranked requests received in [since, until) and explained by stored_by.
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
         at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each
@@ -317,29 +300,25 @@ class EvidenceStore(Transactions):
         return records_of(rows, keys, self.sealer)
 
     def _insert(self, rows: Sequence[Row]) -> Outcomes:
-        # PostgreSQL makes the second inserter of a key wait for the first: in one order everywhere,
-        # or two processes with the same retries in different order would wait for each other.
-        ordered = sorted(rows, key=lambda row: str(row[_KEY]))
-        values = tuple(chain.from_iterable(ordered))
+        insertion = Insertion.of(rows)
         with self._inserting:
             try:
-                return self._insert_ordered(rows, values)
+                return self._insert_ordered(rows, insertion)
             except DBAPIError as error:
                 self._end_insertion()
                 if not error.connection_invalidated:
                     raise
             # The server went away since the last insert. What it did take is not taken again.
-            return self._insert_ordered(rows, values)
+            return self._insert_ordered(rows, insertion)
 
-    def _insert_ordered(self, rows: Sequence[Row], values: tuple[object, ...]) -> Outcomes:
+    def _insert_ordered(self, rows: Sequence[Row], insertion: Insertion) -> Outcomes:
         # Kept open: opening and closing one costs a lone insert as much as SQLite itself does.
         if self._insertion is None:
             self._insertion = self._writing.connect()
             if self._bounds is not None:
                 self._insertion.exec_driver_sql(self._bounds)
         connection = self._insertion
-        inserted = connection.exec_driver_sql(self._statement(len(rows)), values).rowcount
-        if inserted == len(rows):
+        if insertion.run(connection) == len(rows):
             return [AppendOutcome.STORED] * len(rows)
         ids = [row[_EVENT_ID] for row in rows]
         present = select(events.c.event_id).where(events.c.event_id.in_(ids))
@@ -353,17 +332,6 @@ class EvidenceStore(Transactions):
         if self._insertion is not None:
             self._insertion.close()
             self._insertion = None
-
-    def _statement(self, n_rows: int) -> str:
-        """One INSERT of n rows in the driver's own SQL.
-
-        Not SQLAlchemy's batching (three times the CPU), and no RETURNING: SQLite gives the GIL
-        away and waits for it again at each returned row, which beside a busy event loop took three
-        times as long. The number of rows inserted says as much, unless some were in conflict.
-        """
-        rows = ", ".join([self._one_row] * n_rows)
-        columns = ", ".join(INSERTED_COLUMNS)
-        return f"INSERT INTO events ({columns}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608  # only names and markers
 
 
 def _postgresql_bounds(engine: Engine, seconds: float) -> str | None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Select, select
 
 from service.evidence.events import Event, Lane, idempotency_key, microseconds
-from service.evidence.reading import StoredDecision
+from service.evidence.reading import StoredDecision, StoredVote, stored_vote
+from service.evidence.store import EvidenceStore
 from service.evidence.tables import events
 
 
@@ -59,6 +60,12 @@ def select_votes(decision: StoredDecision) -> Select[tuple[object, ...]]:
     ).order_by(events.c.event_id)
 
 
-def latest_votes(rows: Sequence[Row[tuple[object, ...]]]) -> list[Row[tuple[object, ...]]]:
-    """Of the rows of `select_votes`, each principal's last of each kind."""
-    return list({(row.event_type, row.actor): row for row in rows}.values())
+def votes_of(store: EvidenceStore, decision: StoredDecision) -> Sequence[StoredVote]:
+    """Each principal's last feedback and last labels on that request, in the order in which they
+    first voted; erased ones are left out. Raises StoreUnavailableError, UnreadablePayloadError.
+    """
+    with store.reading() as connection:
+        found = connection.execute(select_votes(decision)).all()
+    rows = list({(row.event_type, row.actor): row for row in found}.values())
+    opened = zip(rows, store.sealer.open(rows), strict=True)
+    return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]

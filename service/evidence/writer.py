@@ -16,6 +16,7 @@ from service.logs import log, place_of
 
 BATCH_ROWS = 512
 LOOK_SECONDS = 0.05
+MOST_LOOK_SECONDS = 0.2
 SLOW_SECONDS = 0.25
 """After so long without an outcome those who can do without the store go on without."""
 
@@ -198,7 +199,7 @@ class GroupWriter(Generic[Item]):
         the outcomes from being told, not the store from giving them.
         """
         self._is_watched = False
-        self._clock_seconds += min(self._loop.time() - self._looked_at, 2 * LOOK_SECONDS)
+        self._clock_seconds += min(self._loop.time() - self._looked_at, MOST_LOOK_SECONDS)
         self._forget_answered()
         while self._waited_seconds() > self._overdue_seconds:
             _, rows = self._submitted.popleft()

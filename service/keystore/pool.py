@@ -49,6 +49,11 @@ class KeyPool:
             self._refill()
         return key
 
+    @property
+    def has_keys(self) -> bool:
+        """There is one, or will be with the first wish."""
+        return bool(self._keys) or self._thread is None
+
     def wait(self, *, timeout_seconds: float) -> None:
         """Until there are keys. Raises KeysUnavailableError."""
         self._refill()

@@ -34,7 +34,7 @@ from service.keystore.wrapping import REF_BYTES, DataKey, Kek, KekSource
 SCHEMA = "explaind_keys"
 """In PostgreSQL, so that a grant or a dump can leave it out."""
 
-AT_ONCE = 500
+AT_ONCE = 4000
 TRUNCATE_SECONDS = 5.0
 _LOCK = 0x65787065
 
@@ -126,6 +126,11 @@ class KeyStore:
         """Wait for the first keys, so that `take` has some. Raises KeysUnavailableError."""
         self._pool.wait(timeout_seconds=FIRST_SECONDS)
 
+    @property
+    def has_keys(self) -> bool:
+        """The next `take` has one."""
+        return self._pool.has_keys
+
     def take(self) -> DataKey:
         """A key that is stored durably and was never given to anybody; only the first one
         of all is waited for. Cost: 0.2 us.
@@ -142,7 +147,7 @@ class KeyStore:
         """Reference to key; those that were destroyed are missing.
 
         Read anew each time, so that a key destroyed by any process is gone at once. Cost: one query
-        for 500. Raises KeysUnavailableError, WrongKeyError.
+        for some thousands. Raises KeysUnavailableError, WrongKeyError.
         """
         found: dict[bytes, bytes] = {}
         wanted = [*dict.fromkeys(refs)]

@@ -174,8 +174,8 @@ def draws(key: bytes, version: str, tenant: str, request_id: str) -> tuple[float
     # None of the three can hold a slash, so no two triples share a message.
     message = f"{version}/{tenant}/{request_id}".encode()
     digest = hmac.digest(key, message, "sha256")
-    explained, checked = (int.from_bytes(half) >> 11 for half in (digest[:8], digest[8:16]))
-    return explained / RESOLUTION, checked / RESOLUTION
+    explained, checked = int.from_bytes(digest[:8]), int.from_bytes(digest[8:16])
+    return (explained >> 11) / RESOLUTION, (checked >> 11) / RESOLUTION
 
 
 def draw(key: bytes, version: str, tenant: str, request_id: str) -> float:

@@ -70,7 +70,7 @@ def _troubles(runtime: Runtime, *, is_writable: bool) -> dict[str, object]:
         # An older version still answers; the one that was promoted could not be loaded.
         troubles["refused_models"] = sorted(runtime.models.refused)
     reasons = [] if runtime.sequencing is None else [*runtime.sequencing.troubles.values()]
-    if not is_writable:
+    if not is_writable or _is_spooling(runtime):
         reasons.insert(0, SPOOLING)
     if runtime.delivery.is_queue_away:
         reasons.append("the queue is away: heavy explanations wait")
@@ -91,6 +91,12 @@ def _unready_reason(runtime: Runtime, *, is_writable: bool) -> str | None:
     if not is_writable and not _can_do_without_store(runtime):
         return "the evidence store is not writable"
     return None
+
+
+def _is_spooling(runtime: Runtime) -> bool:
+    """A full disk may take a probe and no record."""
+    spool = runtime.evidence.spool
+    return spool is not None and spool.is_needed
 
 
 def _can_do_without_store(runtime: Runtime) -> bool:

@@ -48,7 +48,7 @@ async def importance(
     caller: Annotated[Caller, Depends(reads("audit"))],
 ) -> Response:
     """Mean |contribution| of each column of the serving version, over the people of whole days;
-    withheld where too few stand behind it.
+    withheld where too few stand behind it, and from roles that do not see every column.
     """
     model = runtime.models.resolve(name).model
     runtime.views.check_sees_all(caller, model)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import orjson
 import pytest
@@ -23,7 +24,7 @@ from service.evidence import (
     EvidenceStore,
     StoreUnavailableError,
 )
-from service.evidence.events import OutcomeEvent, seal
+from service.evidence.events import NoteEvent, OutcomeEvent, seal
 from service.evidence.exclusive import exclusively, forget_pages
 from service.evidence.tables import events
 
@@ -112,6 +113,17 @@ def test_nothing_is_said_of_an_erased_record_that_would_bring_it_back(
     assert store.pending(since=START, until=EXPIRY, limit=9) == []
     note = OutcomeEvent.about(decision("erased-one"), "timeout", actor="o", completed_at=EXPIRY)
     assert store.append(note) is STORED
+    for request_id, expected in (("erased-one", CONFLICT), ("unrelated", STORED)):
+        said = Comment.about(decision(request_id), None, actor="a", completed_at=EXPIRY)
+        assert store.append(said) is expected
+        assert store.append(decision(f"besides-{request_id}")) is STORED
+
+
+class Comment(NoteEvent):
+    """Whatever a later release lets people say of a request."""
+
+    __slots__ = ()
+    event_type: ClassVar[str] = "comment"
 
 
 def test_a_final_that_was_refused_leaves_no_bytes(store: EvidenceStore) -> None:

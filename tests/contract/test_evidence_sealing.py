@@ -64,6 +64,10 @@ def about_two(request_id: str = "request-1") -> DecisionEvent:
     return replace(decision(request_id), payload=payload, parts=parts, subjects=subjects)
 
 
+def contents_of(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+
+
 def row_of(url: str, event_id: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
     engine = create_engine(url)
     with engine.connect() as connection:
@@ -73,12 +77,15 @@ def row_of(url: str, event_id: str):  # type: ignore[no-untyped-def]  # noqa: AN
 
 
 async def test_a_payload_is_stored_unreadable_and_comes_back_as_it_was(
-    url: str, keys: KeyStore
+    url: str, keys: KeyStore, tmp_path: Path
 ) -> None:
     event = decision(answer=b'{"values":["eve@example.org"]}')
     async with opened(url, keys) as log:
         assert await log.append(event) is STORED
         found = await log.get("default", event.request_id)
+        files = contents_of(tmp_path)
+    assert files
+    assert not any(b"eve@example.org" in content for content in files)
     assert found is not None
     assert (found.payload, found.parts) == (event.payload, event.parts)
     row = row_of(url, event.event_id)
@@ -286,10 +293,16 @@ async def test_what_cannot_be_cut_is_kept_whole_and_said(url: str, keys: KeyStor
     assert "33" not in str(lines[0]["reason"])
 
 
-async def test_an_event_whose_keys_are_missing_fails_alone(
-    url: str, keys: KeyStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.keystore.pool.FIRST_SECONDS", 0.05)
+async def test_a_log_without_keys_is_not_writable(url: str, keys: KeyStore) -> None:
+    async with opened(url, keys) as log:
+        assert await log.is_writable()
+        keys.close()
+        assert not await log.is_writable()
+        with pytest.raises(StoreUnavailableError, match="key store"):
+            await log.append(decision("request-1"))
+
+
+async def test_an_event_whose_keys_are_missing_fails_alone(url: str, keys: KeyStore) -> None:
     with EvidenceStore.open(url, keys=keys) as store:
         sealed = [
             store.sealer.seal(event)

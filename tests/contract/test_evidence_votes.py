@@ -16,6 +16,7 @@ from service.evidence import (
     StoredVote,
     VoteEvent,
     laid_out,
+    votes_of,
 )
 from service.evidence.sealing import refs_of
 from service.evidence.sections import sections_about
@@ -52,7 +53,7 @@ def cast(url: str, about: DecisionEvent, *votes: VoteEvent) -> list[tuple[str, d
             assert store.append(event) is STORED
         stored = store.get(about.tenant, about.request_id)
         assert stored is not None
-        return [_said(found) for found in store.votes(stored)]
+        return [_said(found) for found in votes_of(store, stored)]
 
 
 def _said(found: StoredVote) -> tuple[str, dict[str, object]]:
@@ -116,7 +117,7 @@ def test_of_an_erased_subject_labels_and_shared_comments_go(url: str, tmp_path: 
             assert store.append(event) is STORED
         stored = store.get("default", "request-one")
         assert stored is not None
-        assert [orjson.loads(found.payload) for found in store.votes(stored)] == [
+        assert [orjson.loads(found.payload) for found in votes_of(store, stored)] == [
             {"labels": ["good", "bad"]},
             {"rating": 2, "comment": "anna is cross"},
         ]
@@ -128,11 +129,11 @@ def test_of_an_erased_subject_labels_and_shared_comments_go(url: str, tmp_path: 
             if row.event_type != "decision":
                 refs = refs_of(row)
                 keys.destroy(refs[n] for n in sections_about(subjects, "anna", len(refs)))
-        assert [orjson.loads(found.payload) for found in store.votes(stored)] == [
+        assert [orjson.loads(found.payload) for found in votes_of(store, stored)] == [
             {"labels": [None, "bad"]},
             {"rating": 2, "comment": None},
         ]
         for row in rows:
             if row.event_type != "decision":
                 keys.destroy(refs_of(row))
-        assert store.votes(stored) == []
+        assert votes_of(store, stored) == []

@@ -27,6 +27,7 @@ def test_two_api_processes_keep_one_log(
             "EXPLAIND_DATABASE_URL": postgres_url,
             "EXPLAIND_REGISTRY": str(demo_registry),
             "EXPLAIND_SECRET_FILE": str(tmp_path / "secret"),
+            "EXPLAIND_KEY_ENCRYPTION_KEY_FILE": str(tmp_path / "key-encryption-key"),
             "EXPLAIND_REDIS_URL": valkey.url,
         }
         folders = [tmp_path / name for name in ("a", "b")]

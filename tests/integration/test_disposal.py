@@ -78,7 +78,8 @@ def test_an_erased_record_is_gone_with_its_header_and_a_proof_that_verifies(
     assert types.keys() == {"decision", "erasure"}
     assert (types["decision"]["payload"], types["decision"]["key"]) == (None, None)
     listed = client.get("/explanations?status=erased").json()["items"]
-    assert [(item["request_id"], item["status"]) for item in listed] == [(request_id, "erased")]
+    assert {item["status"] for item in listed} == {"erased"}
+    assert request_id in {item["request_id"] for item in listed}
 
 
 def test_an_erased_request_is_never_answered_again_under_its_id(

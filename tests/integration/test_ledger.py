@@ -146,8 +146,8 @@ def sequenced_at_the_end(data_dir: Path) -> int:
     size = int((data_dir / "checkpoint.evidence").read_text().split("\n")[1])
     with sqlite3.connect(data_dir / "evidence.db") as database:
         entries, events = (
-            database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
-            for table in ("log_entries", "events")
+            database.execute(f"SELECT count(*) FROM {rows}").fetchone()[0]  # noqa: S608
+            for rows in ("log_entries WHERE log = 'evidence'", "events")
         )
     database.close()
     assert size == entries == events

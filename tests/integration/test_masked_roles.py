@@ -344,3 +344,13 @@ def test_without_its_version_a_record_is_masked_and_has_no_ranks(
     assert record["explanation"]["visible"] is None
     assert record["explanation"]["values"] is None
     assert record["instances"][0]["grade"] is None
+
+
+@pytest.mark.parametrize("name", [name for name in ROLES if name not in ("owner", "trusted")])
+def test_aggregates_are_withheld_from_whoever_does_not_see_every_column(
+    client_of: ClientOf, name: str
+) -> None:
+    path = "/models/mixed/importance"
+    assert_problem(client_of(name).get(path), 403, "forbidden")
+    for whole in ("owner", "trusted"):
+        assert client_of(whole).get(path).status == 200

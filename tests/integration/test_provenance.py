@@ -1,6 +1,7 @@
 """What records say of where they come from, read from the store itself."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +15,7 @@ from servers import JSON, wait_until
 from valkey_server import Valkey, running_valkey
 
 from service.evidence import Record
+from service.evidence.sections import cut
 from service.methods import config_digest
 from service.registry.described import describe_version
 from service.registry.libraries import REVISION, git_revision
@@ -21,6 +23,12 @@ from service.registry.libraries import REVISION, git_revision
 Instance = dict[str, Any]
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACED = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+DECIDING = """
+[models.breast_cancer.decision]
+name = "discharge"
+class = "benign"
+at_least = 0.9
+"""
 PASSED = dict.fromkeys(("finite", "additivity", "link", "dummy", "names", "golden"), "passed")
 
 
@@ -121,6 +129,22 @@ async def test_a_job_queued_again_keeps_its_trace(
         redis.flushall()
         wait_until(lambda: "traced-0001" in jobs_in(redis), seconds=30)
         assert jobs_in(redis)["traced-0001"]["trace_id"] == TRACE
+
+
+def test_what_records_say_can_be_cut_into_sections_of_subjects(
+    tmp_path: Path, demo_registry: Path, live: LiveApp, rows: list[Instance]
+) -> None:
+    (tmp_path / "policy.toml").write_text(DECIDING)
+    shutil.copytree(demo_registry, tmp_path / "registry")
+    with live_app(tmp_path, policy_file=tmp_path / "policy.toml") as app:
+        answer = app.client().predict(rows[:2]).json()
+        decision = Worker(app).record(answer["request_id"]).decision
+    assert {"checks", "policy"} <= decision.parts.keys()
+    queued = live.client().predict(rows[:2]).json()
+    record, _, _ = completed(live, queued["request_id"])
+    assert record.final is not None
+    for stored in (decision, record.decision, record.final):
+        assert len(cut(stored.payload, stored.parts, (1, 2))) >= 3
 
 
 def test_headers_name_the_commit_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import orjson
 from sqlalchemy import create_engine, text
 
 from service.evidence import (
@@ -81,6 +82,11 @@ def decision(
         parts=parts,
         tenant=tenant,
     )
+
+
+def about_one(subject: str, request_id: str) -> DecisionEvent:
+    """A decision about one subject, by keyed name."""
+    return replace(decision(request_id), subjects=orjson.dumps([subject]).decode())
 
 
 def pending(

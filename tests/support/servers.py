@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,13 +132,21 @@ def explaind(
 
 
 def start_server(
-    data_dir: Path, *arguments: str, env: Mapping[str, str] | None = None, port: int = 0
+    data_dir: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    port: int = 0,
+    inside: Sequence[str] = (),
 ) -> Server:
-    """Start `explaind serve` and return once it says where it serves."""
+    """Start `explaind serve` and return once it says where it serves.
+
+    inside: a command that runs another one in its place.
+    """
     log = data_dir / "serve.log"
+    options = ("--port", str(port), "--data-dir", str(data_dir))
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", str(port), "--data-dir", str(data_dir), *arguments],
+            [*inside, *COMMAND, "serve", *options, *arguments],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             env={**os.environ, **(env or {})},

@@ -13,6 +13,9 @@ def test_defaults_serve_this_machine_from_one_folder() -> None:
     assert settings.registry == Path("explaind-data/registry")
     assert settings.secret_file == Path("explaind-data/secret")
     assert settings.database_url.endswith("/explaind-data/evidence.db")
+    assert settings.keys_database_url.endswith("/explaind-data/keys.db")
+    assert settings.key_encryption_key_file == Path("explaind-data/key-encryption-key")
+    assert settings.encryption
 
 
 @pytest.mark.parametrize("name", ["data", "a b", "a%20b", "a?b=c", "a#b", "a:b@c", "ü"])
@@ -42,6 +45,25 @@ def test_directories_and_urls_come_from_their_own_settings() -> None:
     assert settings.registry == Path("/srv/registry")
     assert settings.secret_file == Path("/run/secret")
     assert settings.database_url == "postgresql+psycopg://db/evidence"
+
+
+def test_keys_are_kept_beside_evidence_only_in_postgresql_and_unasked() -> None:
+    environ = {"EXPLAIND_DATABASE_URL": "postgresql+psycopg://db/evidence"}
+    settings = Settings.load(environ)
+    assert settings.keys_database_url == settings.database_url
+    assert settings.keeps_keys_beside_evidence
+    apart = Settings.load({**environ, "EXPLAIND_KEYS_DATABASE_URL": "sqlite:////srv/keys.db"})
+    assert apart.keys_database_url == "sqlite:////srv/keys.db"
+    assert not apart.keeps_keys_beside_evidence
+    assert not Settings.load(
+        {"EXPLAIND_DATABASE_URL": "sqlite:////x.db"}
+    ).keeps_keys_beside_evidence
+
+
+def test_the_key_itself_is_no_setting_and_no_misspelling() -> None:
+    environ = {"EXPLAIND_KEY_ENCRYPTION_KEY": "00" * 32}
+    assert Settings.load(environ) == Settings.load({})
+    assert Settings.unknown_variables(environ) == []
 
 
 @pytest.mark.parametrize(

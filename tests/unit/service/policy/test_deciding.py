@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from policies import REGRESSION, ROW, policy, row
 
+from service.errors import InvalidInputError
 from service.policy import ModelPolicy, PolicyDecision
 
 N = 20_000
@@ -207,3 +208,36 @@ def test_a_higher_rate_of_the_same_draw_would_include_the_lower(tmp_path: Path) 
         model.decide("default", name, [ROW], scores, asked=False) for name in SEQUENCE[:500]
     ]
     assert all(found.is_drawn == (found.u < RATE) for found in decisions)
+
+
+def test_canaries_are_drawn_independently_of_what_is_explained(tmp_path: Path) -> None:
+    model = policy(tmp_path, f"[default]\ncanary = {RATE}\nrules = [{{ rate = {RATE} }}]")
+    scores = np.array([[0.5, 0.5]])
+    decisions = [model.decide("default", name, [ROW], scores, asked=True) for name in SEQUENCE]
+    explained = np.array([decision.u < RATE for decision in decisions])
+    checked = np.array([decision.is_canary for decision in decisions])
+    assert abs(checked.mean() - RATE) < five_sigma(N, RATE)
+    assert abs((explained & checked).mean() - RATE**2) < five_sigma(N, RATE**2)
+    unasked = [model.decide("default", name, [ROW], scores, asked=False) for name in SEQUENCE]
+    assert not any(decision.is_canary for decision in unasked)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("", 0.001),
+        ("[default]\ncanary = 0", 0.0),
+        ("[default]\ncanary = 0.5\n[models.loans]\ncanary = 0.25", 0.25),
+        ("[default]\ncanary = 0.5\n[models.other]\ncanary = 0.25", 0.5),
+    ],
+)
+def test_the_share_of_canaries_is_the_models_or_the_default(
+    tmp_path: Path, text: str, share: float
+) -> None:
+    assert policy(tmp_path, text).canary == share
+
+
+@pytest.mark.parametrize("share", ["-0.1", "1.5", "nan", '"often"'])
+def test_a_share_that_is_none_is_refused(tmp_path: Path, share: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"default\.canary"):
+        policy(tmp_path, f"[default]\ncanary = {share}")

@@ -1,0 +1,135 @@
+"""What a worker makes of a job and its record, and what it says of itself in the end."""
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from service.auth import LOCAL
+from service.delivery import job_of
+from service.evidence import EvidenceLog
+from service.metrics import Metrics
+from service.planning import INLINE, QUEUED, Plan
+from service.preparing import Ask, Prepared, run
+from service.queue import Claim, Job
+from service.registry import Registry
+from service.replaying import Recorded, replay
+from service.secrets import Keyring
+from service.serving import ServedModel
+from service.settings import sqlite_url
+from service.tasks import Task
+from service.worker.canaries import CanaryAssignment
+from service.worker.explanations import ExplanationAssignment, ExplanationWork
+from service.worker.work import Absent, GivenUp
+
+KEYRING = Keyring(b"k" * 32)
+
+
+@pytest.fixture(scope="module")
+def served(demo_registry: Path) -> ServedModel:
+    model = Registry(demo_registry).serving("breast_cancer")
+    return ServedModel.of(model, Metrics(), retention_days=1)
+
+
+@pytest.fixture
+async def evidence(tmp_path: Path) -> AsyncIterator[EvidenceLog]:
+    log = await EvidenceLog.open(sqlite_url(tmp_path / "evidence.db"))
+    yield log
+    await log.close()
+
+
+async def stored(served: ServedModel, evidence: EvidenceLog, plan: Plan) -> Job:
+    """The job of a request that was answered like that."""
+    body = served.model.codec.decode(
+        orjson.dumps({"instances": [served.model.sample]}), max_instances=1
+    )
+    ask = Ask(
+        request_id="request-1",
+        caller=LOCAL,
+        received_at=datetime.now(UTC),
+        body=body,
+        instances=served.model.codec.instances_json(body.rows),
+        explain=True,
+        top=4,
+        fingerprint="f" * 64,
+        subjects=None,
+        plan=plan,
+    )
+    (prepared,) = run(served, [ask])
+    assert isinstance(prepared, Prepared)
+    await evidence.append(prepared.event)
+    return job_of(prepared.event, served.model.digest, priority="high")
+
+
+def work_over(evidence: EvidenceLog) -> ExplanationWork:
+    return ExplanationWork(evidence, KEYRING, Metrics(), "worker-9", environment={})
+
+
+def claim_of(job: Job, *, deliveries: int = 1, queued_ago: float = 0.0) -> Claim:
+    return Claim(job, f"{round((time.time() - queued_ago) * 1000)}-0", deliveries)
+
+
+async def test_a_task_says_who_takes_it_how_often_and_after_how_long(
+    served: ServedModel, evidence: EvidenceLog
+) -> None:
+    job = await stored(served, evidence, QUEUED)
+    claim = claim_of(job, deliveries=3, queued_ago=20.0)
+    (found,) = await work_over(evidence).fetch([claim])
+    assert isinstance(found, ExplanationAssignment)
+    taken = Task.from_bytes(found.task).taken
+    assert (taken.worker, taken.attempt) == ("worker-9", 3)
+    assert 20 <= taken.queue_seconds < 30
+
+
+@pytest.mark.parametrize(
+    "change", [{"digest": "sha256:0"}, {"version": 2}, {"method": "lime"}, {"model": "other"}]
+)
+async def test_a_job_that_names_another_than_its_record_is_not_computed(
+    served: ServedModel, evidence: EvidenceLog, change: dict[str, Any]
+) -> None:
+    job = await stored(served, evidence, QUEUED)
+    claims = [claim_of(replace(job, **change)), claim_of(job)]
+    wrong, right = await work_over(evidence).fetch(claims)
+    assert wrong is Absent.UNKNOWN
+    assert isinstance(right, ExplanationAssignment)
+
+
+async def test_a_canary_is_of_what_is_complete(served: ServedModel, evidence: EvidenceLog) -> None:
+    job = await stored(served, evidence, INLINE)
+    explain, check = await work_over(evidence).fetch(
+        [claim_of(job), claim_of(replace(job, kind="canary"))]
+    )
+    assert explain is Absent.FINAL
+    assert isinstance(check, CanaryAssignment)
+    assert check.method == "tree_interventional"
+
+
+async def test_a_canary_of_what_is_pending_is_dropped(
+    served: ServedModel, evidence: EvidenceLog
+) -> None:
+    job = await stored(served, evidence, QUEUED)
+    assert await work_over(evidence).fetch([claim_of(replace(job, kind="canary"))]) == [
+        Absent.FINAL
+    ]
+
+
+async def test_what_was_given_up_says_by_whom_and_is_not_compared_by_a_replay(
+    served: ServedModel, evidence: EvidenceLog, demo_registry: Path
+) -> None:
+    job = await stored(served, evidence, QUEUED)
+    (found,) = await work_over(evidence).fetch([claim_of(job, deliveries=4)])
+    assert isinstance(found, ExplanationAssignment)
+    await found.store(GivenUp("dead", "3 deliveries ended without a result"))
+    record = await evidence.record(*job.key)
+    assert record is not None
+    assert record.final is not None
+    provenance = orjson.loads(record.final.part("provenance"))
+    assert (provenance["worker"], provenance["attempt"]) == ("worker-9", 4)
+    assert "checks" not in record.final.parts
+    report = replay(Recorded.of(record), Registry(demo_registry), KEYRING, lambda _: None)
+    assert (report["equal"], report["explanation"]) == (True, None)
