@@ -1,13 +1,13 @@
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from service.evidence import AppendOutcome, StoreBusyError, StoreUnavailableError
 from service.evidence.events import Row
 from service.evidence.store import Outcome
-from service.evidence.writer import BATCH_ROWS, Answer, CommitObserver, GroupWriter, Insert
+from service.evidence.writer import BATCH_ROWS, Answer, CommitObserver, GroupWriter
 
 STORED = AppendOutcome.STORED
 
@@ -40,7 +40,7 @@ class BrokenObserver:
 
 
 def writer_of(
-    insert: Insert,
+    insert: Callable[[Sequence[Row]], Sequence[Outcome]],
     *,
     limit: int = 5000,
     observer: CommitObserver | None = None,
