@@ -39,6 +39,7 @@ def accesses(
         since=utc(since),
         until=utc(until),
     )
+
     with evidence_store(Settings.load(data_dir=data_dir, database_url=database_url)) as store:
         found = listed(store, matching)
         if as_json:

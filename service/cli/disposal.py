@@ -60,6 +60,7 @@ def erase(
     settings = _settings(data_dir, database_url, secret_file)
     selection = Selection(settings, tenant, tuple(request_id or ()), subject)
     order = _order(reason)
+
     with evidence_store(settings) as store:
         keys = list(selection.keys(store))
         found = disposal.survey(store, keys)
@@ -140,6 +141,7 @@ def release(
     period = utc(since), utc(until)
     selection = Selection(settings, tenant, tuple(request_id or ()), subject, model, period)
     order, kind = _order(reason), _kind(from_quarantine)
+
     with evidence_store(settings) as store:
         _note(store, "release", selection, order, of=kind)
         keys = selection.keys(store)

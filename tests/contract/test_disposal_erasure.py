@@ -230,5 +230,17 @@ def test_erased_bytes_and_their_keys_are_in_no_page_of_the_database(tmp_path: Pa
         assert not any(found_in(tmp_path, each) for each in planted)
 
 
+def test_a_reader_that_keeps_the_log_from_being_cut_is_told_of(tmp_path: Path) -> None:
+    with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db") as store:
+        store.append(decision("read-meanwhile"))
+        with store.reading() as reader:
+            reader.exec_driver_sql("BEGIN")
+            reader.execute(select(events.c.event_id)).all()
+            erase(store, of_requests(store, "default", ["read-meanwhile"]), ERASURE)
+            assert not forget_pages(store, seconds=0.1)
+            reader.exec_driver_sql("COMMIT")
+        assert forget_pages(store)
+
+
 def found_in(directory: Path, planted: bytes) -> bool:
     return any(planted in file.read_bytes() for file in directory.glob("evidence.db*"))
