@@ -6,7 +6,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Query, Request
 
 from service.auth import Caller, Scope
-from service.errors import ForbiddenError
+from service.errors import ForbiddenError, NotFoundError
 from service.http import REQUEST_ID, RequestContext, context_of
 from service.runtime import Runtime
 
@@ -44,16 +44,20 @@ def requires(scope: Scope) -> Callable[[CallerDep, RuntimeDep], Awaitable[Caller
     """A dependency that lets only callers with this scope through; OpenAPI reads its `scope`."""
 
     async def check(caller: CallerDep, runtime: RuntimeDep) -> Caller:
-        try:
-            caller.require(scope)
-        except ForbiddenError:
-            if scope in EVIDENCE_SCOPES:
-                runtime.accesses.refused(caller, ForbiddenError.status)
-            raise
+        _require(scope, caller, runtime)
         return caller
 
     check.scope = scope  # type: ignore[attr-defined]
     return check
+
+
+def _require(scope: Scope, caller: Caller, runtime: Runtime) -> None:
+    try:
+        caller.require(scope)
+    except ForbiddenError:
+        if scope in EVIDENCE_SCOPES:
+            runtime.accesses.refused(caller, ForbiddenError.status)
+        raise
 
 
 Tenant = Annotated[
@@ -65,21 +69,27 @@ Tenant = Annotated[
 ]
 
 
-async def reader_of(caller: CallerDep, tenant: Tenant = None) -> Caller:
+async def reader_of(caller: CallerDep, runtime: RuntimeDep, tenant: Tenant = None) -> Caller:
     """The principal, looking into the tenant named by the query; NotFoundError if not his."""
-    return caller if tenant is None else caller.at(tenant)
+    if tenant is None:
+        return caller
+    try:
+        return caller.at(tenant)
+    except NotFoundError:
+        runtime.accesses.refused(caller, NotFoundError.status)
+        raise
 
 
 reader_of.scope = None  # type: ignore[attr-defined]
 ReaderDep = Annotated[Caller, Depends(reader_of)]
 
 
-def reads(scope: Scope) -> Callable[[CallerDep, Tenant], Awaitable[Caller]]:
+def reads(scope: Scope) -> Callable[[CallerDep, RuntimeDep, Tenant], Awaitable[Caller]]:
     """Like `requires`, for routes that read in any of the caller's tenants."""
 
-    async def check(caller: CallerDep, tenant: Tenant = None) -> Caller:
-        caller.require(scope)
-        return await reader_of(caller, tenant)
+    async def check(caller: CallerDep, runtime: RuntimeDep, tenant: Tenant = None) -> Caller:
+        _require(scope, caller, runtime)
+        return await reader_of(caller, runtime, tenant)
 
     check.scope = scope  # type: ignore[attr-defined]
     return check
