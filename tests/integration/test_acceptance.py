@@ -17,7 +17,6 @@ from servers import JSON, Client, running_server, wait_until
 from explainers.base import Background, IdentityDerivation
 from explainers.exact import interventional_values, restricted_background, restricted_oracle
 from schemas import Column
-from service.evidence import EvidenceStore
 from service.models.base import TreeForm
 from service.registry import RegisteredModel, Registry
 from service.registry.building import ExplainerFactory
@@ -28,6 +27,7 @@ from service.registry.work import Options
 from service.replaying import Recorded, replay
 from service.secrets import Keyring
 from service.settings import Settings
+from service.storing import evidence_store
 
 ROWS = 50
 ON_THRESHOLDS = slice(25, 40)
@@ -230,7 +230,7 @@ def served_scores(case: Case, rows: np.ndarray) -> np.ndarray:
 def test_the_stored_record_computed_again_gives_the_same_bytes(case: Case) -> None:
     settings = Settings.load({}, data_dir=case.data_dir)
     request_id = case.answer["request_id"]
-    with EvidenceStore.open(settings.database_url) as store:
+    with evidence_store(settings) as store:
         record = store.record("default", request_id)
     assert record is not None
     keyring = Keyring.open(settings.secret_file)
