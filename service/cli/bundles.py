@@ -176,11 +176,12 @@ def _print_verdict(verdict: dict[str, object], *, as_json: bool) -> None:
     if as_json:
         print_json(verdict)
         return
-    shown = dict(verdict)
-    logs = shown.pop("logs")
+    logs = verdict["logs"]
     assert isinstance(logs, dict)
-    texts = [text_of(shown)]
-    texts += [f"{log}: " + text_of(found).replace("\n", "\n  ") for log, found in logs.items()]
+    # Each in a copy, because `text_of` takes apart what it is given.
+    texts = [text_of({name: said for name, said in verdict.items() if name != "logs"})]
+    for log, found in logs.items():
+        texts.append(f"{log}: " + text_of(dict(found)).replace("\n", "\n  "))
     print_text("\n".join(texts))
 
 

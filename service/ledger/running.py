@@ -143,8 +143,6 @@ class Sequencing:
         except Exception as error:  # noqa: BLE001  # this thread must outlive whatever a turn does
             self._observer.on_failure(type(error).__name__)
             lines.error("sequencer_failed", place=place_of(error))
-        else:
-            return 0
         return _waiting(following.sequencer)
 
 

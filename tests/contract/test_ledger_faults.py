@@ -15,7 +15,7 @@ from ledgers import KEYRING, append, assert_log_is_sound, query, sequencer
 
 from service.evidence import EvidenceStore
 from service.evidence.events import seal
-from service.ledger import Ledger, LogMismatchError
+from service.ledger import Ledger, LogMismatchError, Sequencing
 from service.ledger.checkpoints import CheckpointFile
 from service.secrets import Keyring
 
@@ -70,7 +70,23 @@ def test_what_a_dead_process_committed_is_sequenced_by_the_next(url: str) -> Non
     assert_log_is_sound(url, entries=sum(1 + turn % 7 for turn in range(100)))
 
 
-def test_a_transaction_still_open_is_neither_overtaken_nor_missed(postgres_url: str) -> None:
+class Told:
+    """What an observer of the sequencing is told."""
+
+    def __init__(self) -> None:
+        self.waiting: list[int] = []
+        self.failures: list[str] = []
+
+    def on_failure(self, kind: str) -> None:
+        self.failures.append(kind)
+
+    def on_waiting(self, rows: int) -> None:
+        self.waiting.append(rows)
+
+
+def test_a_transaction_still_open_is_neither_overtaken_nor_missed(
+    postgres_url: str, tmp_path: Path
+) -> None:
     address = postgres_url.replace("postgresql+psycopg://postgres@/", "user=postgres dbname=")
     address = address.replace("?host=", " host=")
     with EvidenceStore.open(postgres_url) as store, psycopg.connect(address) as slow:
@@ -85,6 +101,11 @@ def test_a_transaction_still_open_is_neither_overtaken_nor_missed(postgres_url: 
         append(store, 4)
         sequencing.run(is_last=True)
         assert query(postgres_url, "SELECT count(*) FROM log_entries") == [(2,)]
+        told = Told()
+        following = Sequencing.of(store, Ledger(store, KEYRING).signer, tmp_path, told)
+        following.start()
+        following.close()
+        assert (told.waiting[-1], told.failures) == (4, [])
         slow.commit()
         sequencing.run(is_last=True)
     assert_log_is_sound(postgres_url, entries=7)

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from drills import (
     Load,
     Witness,
     assert_alive,
+    assert_verifies,
     drained,
     is_refused,
     is_spooled,
@@ -67,6 +69,13 @@ def assert_whole(
     assert_alive(server)
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    lock = Lock(folder)
+    yield
+    lock.release()
+
+
 def kill_repeatedly(folder: Path, *, turns: int) -> None:
     """Each second time the store is locked when the process is killed, so that what it has
     acknowledged last is in its spool.
@@ -76,21 +85,19 @@ def kill_repeatedly(folder: Path, *, turns: int) -> None:
     try:
         for turn in range(turns):
             load = Load([server.url], ROWS)
-            lock = None
             with load.running():
                 load.until(60 + 17 * turn % 100, is_stored)
                 witness.wait_for_one(server.client())
-                if turn % 2:
-                    lock = Lock(folder)
-                    load.until(20 + 11 * turn % 40, is_spooled)
-                server.kill()
-            server.close()
-            if lock is not None:
-                lock.release()
+                with locked(folder) if turn % 2 else nullcontext():
+                    if turn % 2:
+                        load.until(20 + 11 * turn % 40, is_spooled)
+                    server.kill()
+                    server.close()
             spooled += load.count(is_spooled)
             server = started(folder)
             ids += load.acknowledged()
             assert_whole(server, load, witness, url=sqlite_of(folder), ids=ids)
+        assert_verifies(folder, witness)
     finally:
         server.close()
     assert spooled >= 20 * (turns // 2)
@@ -173,14 +180,17 @@ def test_thirty_seconds_of_a_locked_store_hang_nobody(
 
 
 def kill_one_of_two(folder: Path, url: str, *, turns: int) -> None:
-    witness, ids = Witness(), []
     other_dir = folder / "other"
     other_dir.mkdir()
     shutil.copytree(folder / "registry", other_dir / "registry")
     shutil.copy(folder / "policy.toml", other_dir)
-    env = {"EXPLAIND_DATABASE_URL": url, "EXPLAIND_SECRET_FILE": str(folder / "secret")}
-    one = started(folder, **env)
-    two = started(other_dir, **env)
+    env = {
+        "EXPLAIND_DATABASE_URL": url,
+        "EXPLAIND_SECRET_FILE": str(folder / "secret"),
+        "EXPLAIND_KEY_ENCRYPTION_KEY_FILE": str(folder / "key-encryption-key"),
+    }
+    witness, ids = Witness(), []
+    one, two = started(folder, **env), started(other_dir, **env)
     try:
         for _ in range(turns):
             load = Load([one.url, two.url], ROWS)
@@ -189,12 +199,12 @@ def kill_one_of_two(folder: Path, url: str, *, turns: int) -> None:
                 witness.wait_for_one(one.client())
                 two.kill()
                 load.until(40, is_stored)
-                witness.look(one.client())
             two.close()
             two = started(other_dir, **env)
             ids += load.acknowledged()
             assert_whole(one, load, witness, url=url, ids=ids)
             load.assert_kept(two.client())
+        assert_verifies(folder, witness, "--database-url", url)
     finally:
         one.close()
         two.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import merkle
-from servers import Client, Reply, Server, wait_until
+from servers import Client, Reply, Server, explaind, wait_until
 from sqlalchemy import create_engine, text
 
 Instance = dict[str, Any]
@@ -196,6 +196,23 @@ class Witness:
         assert {request_id: found.get(request_id) for request_id in request_ids} == dict.fromkeys(
             request_ids, 1
         )
+
+
+def assert_verifies(folder: Path, witness: Witness, *database: str) -> None:
+    """The database, and a bundle of all of it, pass against a checkpoint kept before the fault."""
+    kept = folder / "kept.checkpoint"
+    kept.write_text(witness.notes[min(witness.notes)])
+    bundle = folder / "all.bundle.gz"
+    source = ("--data-dir", str(folder), *database)
+    calls = (
+        ("export", "--out", str(bundle), "--witness", str(kept), *source),
+        ("verify", str(bundle), "--witness", str(kept)),
+        ("verify", "--witness", str(kept), *source),
+    )
+    for call in calls:
+        done = explaind(*call)
+        assert done.returncode == 0, done.stdout + done.stderr
+    bundle.unlink()
 
 
 def queried(url: str, query: str) -> list[Any]:

@@ -344,3 +344,46 @@ def test_a_line_of_the_format_is_what_the_page_says() -> None:
     bundle = reference(1).bundle()
     assert line_of(bundle.manifest).startswith(b'{"format":"explaind-bundle/1","vkey":"explaind/')
     assert list(bundle.entries[0]) == ["seq", "header", "proof", "payload", "key"]
+
+
+def test_a_name_that_stands_twice_in_a_line_is_refused(tmp_path: Path) -> None:
+    """Another reader may take the first of the two."""
+    log = reference(3)
+    bundle = log.bundle()
+    lines = [line_of(bundle.manifest), *map(line_of, bundle.entries)]
+    lines[2] = lines[2].replace(b'"payload":', b'"payload":null,"payload":', 1)
+    found = verdict_on(b"".join([*lines, bundle.trailer]), tmp_path)
+    assert first_problem(found) == (1, "a name stands twice in one JSON object")
+
+
+class Impostor(Signer):
+    """Signs in the name of another key's fingerprint."""
+
+    @property
+    def name(self) -> str:
+        return Signer().name
+
+
+def test_a_key_under_another_fingerprint_is_refused(tmp_path: Path) -> None:
+    log = reference(3)
+    log.signer = Impostor(b"\x08" * 32)
+    found = first_problem(verdict_on(log.bundle().content(), tmp_path))
+    assert found == (None, "the verifier key's name tells the fingerprint of another key")
+
+
+def test_a_checkpoint_of_another_log_under_the_right_key_is_refused(tmp_path: Path) -> None:
+    log = reference(3)
+    bundle = log.bundle()
+    text = bundle.manifest["checkpoint"].rpartition("\n\n")[0]
+    other = "\n".join(["explaind/other", *text.split("\n")[1:], ""])
+    bundle.manifest["checkpoint"] = log.signer.sign(other)
+    signed = Bundle.signed(bundle.manifest, bundle.entries, log.signer)
+    assert "not a checkpoint of" in first_problem(verdict_on(signed.content(), tmp_path))[1]
+
+
+def test_a_quarantine_hides_what_follows_it_too(tmp_path: Path) -> None:
+    log = ReferenceLog()
+    for event_type in ("decision", "quarantine", "feedback"):
+        log.add(event_type=event_type, request_id="request-0")
+    log.openings[2] = {"payload": None, "key": None}
+    assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT

@@ -1,13 +1,13 @@
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from service.evidence import AppendOutcome, StoreBusyError, StoreUnavailableError
 from service.evidence.events import Row
 from service.evidence.store import Outcome
-from service.evidence.writer import BATCH_ROWS, Answer, CommitObserver, GroupWriter, Insert
+from service.evidence.writer import BATCH_ROWS, Answer, CommitObserver, GroupWriter
 
 STORED = AppendOutcome.STORED
 
@@ -40,25 +40,25 @@ class BrokenObserver:
 
 
 def writer_of(
-    insert: Insert,
+    insert: Callable[[Sequence[Row]], Sequence[Outcome]],
     *,
     limit: int = 5000,
     observer: CommitObserver | None = None,
     overdue_seconds: float = 5.0,
-) -> GroupWriter:
+) -> GroupWriter[Row]:
     loop = asyncio.get_running_loop()
     return GroupWriter(
         insert, loop=loop, queue_limit=limit, observer=observer, overdue_seconds=overdue_seconds
     )
 
 
-def submitted(writer: GroupWriter, row: Row) -> Answer:
+def submitted(writer: GroupWriter[Row], row: Row) -> Answer:
     answer: Answer = asyncio.get_running_loop().create_future()
     writer.submit([(row, answer)])
     return answer
 
 
-async def blocked(database: Database, writer: GroupWriter) -> asyncio.Future[AppendOutcome]:
+async def blocked(database: Database, writer: GroupWriter[Row]) -> asyncio.Future[AppendOutcome]:
     database.gate.clear()
     first = submitted(writer, ("first",))
     await asyncio.to_thread(database.entered.wait, 10)
@@ -162,7 +162,7 @@ def test_rows_are_committed_although_their_loop_is_gone() -> None:
             finished.set()
         return [STORED] * len(rows)
 
-    async def leave() -> GroupWriter:
+    async def leave() -> GroupWriter[Row]:
         writer = writer_of(insert)
         for n in range(BATCH_ROWS + 1):
             submitted(writer, (n,))
