@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,21 @@ from drills import (
 from servers import Client, Server, start_server, wait_until
 from tables import breast_cancer, instances_of, mixed
 
+CAN_MOUNT = (
+    subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
+        capture_output=True,
+        check=False,
+    ).returncode
+    == 0
+    if shutil.which("unshare")
+    else False
+)
+pytestmark = pytest.mark.skipif(
+    not CAN_MOUNT,
+    reason="no mounts of one's own here; a file that may not grow stands in for a full disk in "
+    "tests/unit/service/evidence/test_faults.py",
+)
 SCALE = float(os.environ.get("EXPLAIND_DRILL_SCALE", "1"))
 ROWS = {
     "/models/breast_cancer/predict": instances_of(breast_cancer()[0].iloc[:50]),

@@ -23,7 +23,10 @@ ROWS = {
     "/models/mixed/predict": instances_of(mixed()[0].iloc[:50]),
 }
 
-pytestmark = pytest.mark.drill
+pytestmark = [
+    pytest.mark.drill,
+    pytest.mark.skipif(shutil.which("cc") is None, reason="the clock's shim needs a C compiler"),
+]
 
 
 @pytest.fixture
