@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, tuple_, update
 
 from service.disposal.facts import Fact, FactType, Order, tell, us
 from service.disposal.targets import Target
-from service.evidence import FinalEvent, HeaderTemplate, Parts, StoreUnavailableError
+from service.evidence import FinalEvent, HeaderTemplate, Parts, RequestKey, StoreUnavailableError
 from service.evidence.events import idempotency_key, seal
 from service.evidence.reading import moment_of
 from service.evidence.sealing import refs_of
@@ -43,7 +43,8 @@ class Destruction:
 def destroy(
     connection: Connection, targets: Sequence[Target], content: Content, what: Destruction
 ) -> None:
-    """Destroy the content of these records, for good, and say so in an event for each.
+    """Destroy the content of these records, for good, and say so in an event for each that has
+    none of that kind yet.
 
     content: rows of `events_about` them. Call it in a transaction that excludes other writers. The
     keys go first: should the process end between, the content can be read no more, and the next
@@ -54,6 +55,7 @@ def destroy(
     for target in targets:
         if target.status == "pending" and target.key not in explained:
             end_pending(connection, target, what.order)
+    told = erased_among(connection, targets)
     destroyed: dict[tuple[str, str], list[str]] = {}
     for row in content:
         destroyed.setdefault((row.tenant, row.request_id), []).append(row.event_id)
@@ -66,8 +68,20 @@ def destroy(
             is_only=True,
         )
         for each in targets
+        if each.key not in told
     ]
     note_erased(connection, facts, WHOLE)
+
+
+def erased_among(
+    connection: Connection, targets: Sequence[Target], subject: str = WHOLE
+) -> set[RequestKey]:
+    """Those of which an event says already that they are erased, or that subject's part in them."""
+    keys = [target.key for target in targets]
+    query = select(erasures.c.tenant, erasures.c.request_id).where(
+        tuple_(erasures.c.tenant, erasures.c.request_id).in_(keys), erasures.c.subject == subject
+    )
+    return {(row.tenant, row.request_id) for row in connection.execute(query)}
 
 
 def destroy_content(connection: Connection, content: Content, keys: Keys | None) -> None:

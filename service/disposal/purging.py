@@ -11,11 +11,11 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, sel
 from service.accesses import Access, note
 from service.disposal.destroying import Destruction, destroy, destroy_content
 from service.disposal.facts import Order
-from service.disposal.targets import BATCH, DESTROYED, events_about, load
-from service.evidence import EvidenceStore
+from service.disposal.targets import BATCH, DESTROYED, events_about, is_own_decision, load
+from service.evidence import EvidenceStore, RequestKey
 from service.evidence.events import microseconds
 from service.evidence.exclusive import exclusively, forget_pages
-from service.evidence.tables import events, holds
+from service.evidence.tables import IS_BESIDE, events, holds
 
 PURGE_GRACE = timedelta(days=2)
 """After its time a record is kept this much longer, so that a clock moved by a day destroys nothing
@@ -115,23 +115,26 @@ def _purge(connection: Connection, at: datetime, what: Destruction) -> Counter[K
     rows = connection.execute(_select_expired(at, None)).all()
     if not rows:
         return None
-    decided = [(row.tenant, row.request_id) for row in rows if row.event_type == "decision"]
-    targets = load(connection, decided)
+    targets = load(connection, _decided(rows))
     counts = Counter((target.tenant, target.model, target.retention_class) for target in targets)
     about = events_about(connection, targets)
     destroy(connection, targets, about, what)
     done = {row.event_id for row in about}
-    # What came later, about a record that was gone by then.
+    # What came later, about a record that was gone by then, or stands beside one and ends before.
     destroy_content(connection, [row for row in rows if row.event_id not in done], what.keys)
     return counts
 
 
 def _count(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> Counter[Kind]:
-    decided = [(row.tenant, row.request_id) for row in rows if row.event_type == "decision"]
     return Counter(
         (target.tenant, target.model, target.retention_class)
-        for target in load(connection, decided)
+        for target in load(connection, _decided(rows))
     )
+
+
+def _decided(rows: Sequence[Row[tuple[object, ...]]]) -> list[RequestKey]:
+    """The records whose own decision is among them."""
+    return [(row.tenant, row.request_id) for row in rows if is_own_decision(row)]
 
 
 _is_held = exists().where(
@@ -155,6 +158,6 @@ def _is_over(at: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def _held(store: EvidenceStore, at: datetime) -> int:
-    query = select(func.count()).where(*_is_over(at), _is_held, events.c.event_type == "decision")
+    query = select(func.count()).where(*_is_over(at), _is_held, events.c.event_type == "decision", ~IS_BESIDE)
     with store.reading() as connection:
         return connection.execute(query).scalar_one()

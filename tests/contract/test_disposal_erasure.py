@@ -9,7 +9,7 @@ from typing import ClassVar
 import orjson
 import pytest
 from decisions import CONFLICT, START, STORED, decision, final, pending
-from disposals import ERASURE, EXPIRY, SUBJECT, about, contents, is_gone, types_of
+from disposals import ERASURE, EXPIRY, SUBJECT, about, add_beside, contents, is_gone, types_of
 from sqlalchemy import select, text
 
 from service.disposal import (
@@ -124,6 +124,34 @@ class Comment(NoteEvent):
 
     __slots__ = ()
     event_type: ClassVar[str] = "comment"
+
+
+def test_both_answers_to_a_request_are_erased_and_no_third_one_is_stored(
+    store: EvidenceStore,
+) -> None:
+    event = about(SUBJECT, "answered-twice")
+    store.append(event)
+    assert add_beside(store, event) is STORED
+    assert erase(store, of_subject(store, "default", SUBJECT), ERASURE).erased == 1
+    assert contents(store, "answered-twice") == {("decision", False), ("erasure", True)}
+    assert add_beside(store, event) is CONFLICT
+    assert types_of(store, "answered-twice") == ["decision", "decision", "erasure"]
+    assert of_subject(store, "default", SUBJECT) == []
+    assert add_beside(store, about(SUBJECT, "of-another")) is STORED
+
+
+def test_what_is_left_beside_an_erased_record_can_be_erased(store: EvidenceStore) -> None:
+    event = about(SUBJECT, "answered-twice")
+    store.append(event)
+    add_beside(store, event)
+    with store.changing() as connection:
+        own = events.c.idempotency_key.not_like("beside/%")
+        nothing = events.update().where(own).values(payload=None, record_key=None)
+        connection.execute(nothing)
+    keys = of_subject(store, "default", SUBJECT)
+    assert erase(store, keys, ERASURE).erased == 1
+    assert of_subject(store, "default", SUBJECT) == []
+    assert erase(store, keys, ERASURE).gone == 1
 
 
 def test_a_final_that_was_refused_leaves_no_bytes(store: EvidenceStore) -> None:
