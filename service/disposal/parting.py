@@ -10,12 +10,12 @@ from service.disposal.destroying import (
     WHOLE,
     Destruction,
     destroy,
-    destroy_keys,
     end_pending,
     erased_among,
     note_erased,
 )
 from service.disposal.facts import Fact
+from service.disposal.forgetting import doom
 from service.disposal.targets import DESTROYED, Target, events_about, is_own_decision
 from service.evidence import Parts, final_payload
 from service.evidence.sealing import NOTHING, Sealer, refs_of, without
@@ -62,7 +62,8 @@ def _destroy_part(
     is_open = not any(row.event_type == "explanation" for row in rows.values())
     ended = _ended(decision, sealer) if target.status == "pending" and is_open else None
     sections = {event_id: _sections(row, what.subject) for event_id, row in rows.items()}
-    destroy_keys(
+    doom(
+        connection,
         what.keys,
         [ref for event_id, row in rows.items() for ref in _refs(row, sections[event_id])],
     )

@@ -177,12 +177,32 @@ def of_requests(store: EvidenceStore, tenant: str, request_ids: Iterable[str]) -
         found = dict.fromkeys(
             target.key for target in load(connection, [(tenant, each) for each in request_ids])
         )
-        newest = list(found)
-        while newest:
-            children = [key for key in _children(connection, tenant, newest) if key not in found]
-            found |= dict.fromkeys(children)
-            newest = children
-    return list(found)
+        copies = copies_of(connection, list(found))
+    return [*found, *copies]
+
+
+def copies_of(
+    connection: Connection, keys: Sequence[RequestKey], subject: str = ""
+) -> list[RequestKey]:
+    """The records that explain these again, or explain those again, and are not among them; about
+    that subject, unless it is empty. Cost: an index lookup for each.
+    """
+    copies: dict[RequestKey, None] = {}
+    known, newest = set(keys), list(keys)
+    while newest:
+        children = [
+            child
+            for tenant in sorted({tenant for tenant, _ in newest})
+            for child in _children(connection, tenant, [key for key in newest if key[0] == tenant])
+            if child not in known
+        ]
+        newest = list(dict.fromkeys(children))
+        known.update(newest)
+        copies |= dict.fromkeys(newest)
+    if not subject:
+        return list(copies)
+    about = f'"{subject}"'
+    return [each.key for each in load(connection, copies) if about in (each.subjects or "")]
 
 
 def _children(

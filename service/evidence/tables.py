@@ -160,6 +160,14 @@ erasures = Table(
     sqlite_with_rowid=False,
 )
 
+# References of keys to destroy: an erasure has committed, and its keys may still be in a file.
+doomed_keys = Table(
+    "doomed_keys",
+    metadata,
+    Column("ref", LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 # The logs: which event has which place in which tree. Apart from the events, because an update of
 # an event would write its payload again.
 log_entries = Table(

@@ -8,7 +8,9 @@ import pytest
 from decisions import decision, final, pending
 from disposals import AGES, ERASURE, EXPIRY, ORDER, add_beside, contents
 from sqlalchemy import select, text
+from structlog.testing import capture_logs
 
+from service.accesses import AccessFilter, listed
 from service.disposal import (
     erase,
     hold,
@@ -19,8 +21,8 @@ from service.disposal import (
 from service.evidence import (
     EvidenceStore,
 )
-from service.evidence.events import OutcomeEvent
-from service.evidence.tables import erasures, events
+from service.evidence.events import OutcomeEvent, seal
+from service.evidence.tables import INSERTED_COLUMNS, erasures, events
 
 
 @pytest.fixture
@@ -113,3 +115,37 @@ def test_two_answers_to_one_request_are_purged_with_one_event(
 
 def _of(store: EvidenceStore) -> str:
     return "" if store.is_sqlite else " ON erasures"
+
+
+def test_a_record_that_cannot_be_purged_keeps_nothing_else(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", 3)
+    for i in range(8):
+        store.append(decision(f"expired-{i}", minute=i))
+    stray = seal(decision("stray"))
+    place = INSERTED_COLUMNS.index("idempotency_key")
+    store.insert([(*stray[:place], "purge/default/expired-1", *stray[place + 1 :])])
+    with capture_logs() as told:
+        found = purge(store, "purge", now=AGES["expired past grace"] + timedelta(hours=1))
+    assert found.total == 7
+    assert ("decision", True) in contents(store, "expired-1")
+    assert [each["event"] for each in told] == ["purge_passed_over"]
+
+
+def test_what_was_purged_is_accounted_for_when_a_later_batch_fails(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", 2)
+    for i in range(4):
+        store.append(decision(f"expired-{i}"))
+    batches = iter([True])
+    with pytest.raises(StopIteration):
+        purge(
+            store,
+            "purge",
+            now=AGES["expired past grace"],
+            goes_on=lambda _: next(batches),
+        )
+    (entry,) = listed(store, AccessFilter())
+    assert entry["kinds"] == [{"model": "credit", "retention_class": "default", "purged": 2}]
