@@ -8,8 +8,9 @@ import orjson
 
 from schemas import Feedback, Labels, Level, Violation
 from service.auth import Caller
-from service.errors import InvalidRequestError, StoreAwayError
+from service.errors import GoneError, InvalidRequestError, StoreAwayError
 from service.evidence import (
+    AppendOutcome,
     EvidenceError,
     FeedbackEvent,
     LabelEvent,
@@ -99,9 +100,11 @@ class VoteBox:
             subjects=decision.subjects,
         )
         try:
-            await self.watch.evidence.append(event)
+            outcome = await self.watch.evidence.append(event)
         except EvidenceError:
             raise StoreAwayError from None
+        if outcome is AppendOutcome.CONFLICT:
+            raise GoneError("the record was erased, or somebody it is about was from it")
 
 
 def _payload(said: dict[str, object]) -> tuple[bytes, dict[str, tuple[int, int]]]:

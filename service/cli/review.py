@@ -33,6 +33,7 @@ def review(
     as_json: AsJson = False,
 ) -> None:
     """Print explained requests drawn uniformly for human review, in the order of the draw."""
+    from service.accesses import at_the_machine, note
     from service.records import review_document, review_period
     from service.secrets import Keyring, review_rank
     from service.settings import Settings
@@ -50,6 +51,7 @@ def review(
     rank = review_rank(Keyring.open(settings.secret_file), tenant, name)
     with evidence_store(settings) as store:
         items = store.sample(tenant, name, period=period, size=size, rank=rank)
+        note(store, at_the_machine("review", tenant, model=name, found=len(items)))
     if as_json:
         print_json(review_document(items, period=period, size=size))
         return

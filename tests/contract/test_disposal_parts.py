@@ -1,27 +1,41 @@
 """One subject erased from records about several, with keys in a store of their own."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import orjson
 import pytest
-from decisions import CONFLICT, START, decision, final, pending
-from disposals import ERASURE, EXPIRY, ORDER, types_of
-from sqlalchemy import select
+from decisions import CONFLICT, START, STORED, decision, final, pending
+from disposals import ERASURE, EXPIRY, ORDER, add_beside, types_of
+from sqlalchemy import create_engine, select
 
-from service.disposal import PURGE_GRACE, Erasing, erase, hold, of_requests, of_subject, purge
+from service.disposal import (
+    PURGE_GRACE,
+    Erasing,
+    erase,
+    forget_keys,
+    hold,
+    of_requests,
+    of_subject,
+    purge,
+)
+from service.disposal.forgetting import doom
 from service.evidence import (
     DecisionEvent,
     ErasedError,
     EvidenceStore,
+    LabelEvent,
     Record,
     StoreUnavailableError,
     laid_out,
 )
-from service.evidence.exclusive import forget_pages
+from service.evidence.exclusive import exclusively, forget_pages
 from service.evidence.tables import events
 from service.keystore import Kek, KeyStore
 from service.records import record_document
@@ -142,6 +156,31 @@ def test_a_final_loses_the_same_subject(store: EvidenceStore) -> None:
     assert found["values"] == [["of-a"], None]
 
 
+def test_nothing_is_said_of_somebody_who_was_erased_from_the_record(store: EvidenceStore) -> None:
+    event = about_two("labelled", (ANNA, BERT))
+    store.append(event)
+    assert store.append(labels_of(event)) is STORED
+    forgotten(store, ANNA)
+    assert store.append(labels_of(event)) is CONFLICT
+    assert store.append(replace(labels_of(event), subjects=None)) is STORED
+    assert store.append(replace(labels_of(event), subjects=f'["{BERT}"]')) is STORED
+    assert add_beside(store, event) is CONFLICT
+    assert of_subject(store, "default", ANNA) == []
+
+
+def labels_of(event: DecisionEvent) -> LabelEvent:
+    payload, parts = laid_out([b'{"labels":', b'["good","bad"]', b"}"], ["labels"])
+    return LabelEvent(
+        template=event.template,
+        request_id=event.request_id,
+        received_at=event.received_at,
+        completed_at=event.completed_at,
+        payload=payload,
+        parts=parts,
+        subjects=event.subjects,
+    )
+
+
 def test_a_hold_keeps_every_subjects_part(store: EvidenceStore) -> None:
     store.append(about_two("held-for-all", (ANNA, BERT)))
     hold(store, of_requests(store, "default", ["held-for-all"]), ORDER)
@@ -155,6 +194,16 @@ def test_a_purge_destroys_what_an_erasure_left(store: EvidenceStore, keys: KeySt
     forgotten(store, ANNA)
     assert 0 < len(keys.keys(refs)) < len(refs)
     assert purge(store, "purge", now=EXPIRY + PURGE_GRACE + timedelta(minutes=1)).total == 1
+    assert keys.keys(refs) == {}
+
+
+def test_a_purge_finishes_what_a_stopped_erasure_left(store: EvidenceStore, keys: KeyStore) -> None:
+    store.append(about_two("about-two", (ANNA, BERT)))
+    refs = refs_in(store)
+    with exclusively(store) as connection:
+        doom(connection, keys, refs)
+    assert len(keys.keys(refs)) == len(refs)
+    assert purge(store, "purge", now=START).total == 0
     assert keys.keys(refs) == {}
 
 
@@ -184,6 +233,70 @@ def test_neither_ciphertext_nor_wrapped_keys_are_left_in_any_file(
         erase(store, of_requests(store, "default", [f"about-two-{i}" for i in range(20)]), ERASURE)
         assert forget_pages(store)
         assert not any(is_in_a_file(tmp_path, each) for each in planted)
+
+
+def test_answers_do_not_wait_while_readers_keep_the_key_stores_old_pages(
+    tmp_path: Path, keys: KeyStore
+) -> None:
+    with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db", keys=keys) as store:
+        store.append(about_two("about-two", (ANNA, BERT)))
+        refs = refs_in(store)
+        engine = create_engine(f"sqlite:///{tmp_path}/keys.db", isolation_level="AUTOCOMMIT")
+        with engine.connect() as reading:
+            reading.exec_driver_sql("BEGIN")
+            reading.exec_driver_sql("SELECT count(*) FROM record_keys").all()
+            erasing = Thread(target=forgotten, args=(store, ANNA))
+            erasing.start()
+            started = time.monotonic()
+            while types_of(store, "about-two") != ["decision", "erasure"]:
+                assert time.monotonic() - started < 2
+            store.append(decision("meanwhile"))
+            assert time.monotonic() - started < 2
+            erasing.join()
+            assert len(keys.keys(refs)) < len(refs)
+            assert not forget_keys(store, keys, seconds=0.0)
+            reading.exec_driver_sql("ROLLBACK")
+        engine.dispose()
+        assert forget_keys(store, keys)
+
+
+def test_an_erasure_that_waits_for_maintenance_keeps_no_answer_waiting(
+    postgres_url: str, keys: KeyStore
+) -> None:
+    engine = create_engine(postgres_url)
+    with (
+        EvidenceStore.open(postgres_url, keys=keys) as store,
+        engine.connect() as maintenance,
+    ):
+        store.append(about_two("about-two", (ANNA, BERT)))
+        maintenance.exec_driver_sql("LOCK TABLE events IN SHARE UPDATE EXCLUSIVE MODE")
+        with ThreadPoolExecutor(1) as pool:
+            erasing = pool.submit(forgotten, store, ANNA)
+            slowest, n_stored = 0.0, 0
+            while not erasing.done():
+                started = time.monotonic()
+                assert store.append(decision(f"meanwhile-{n_stored}")) is STORED
+                slowest, n_stored = max(slowest, time.monotonic() - started), n_stored + 1
+            assert slowest < 1.5
+            with pytest.raises(StoreUnavailableError, match="lock timeout"):
+                erasing.result()
+        maintenance.rollback()
+        assert forgotten(store, ANNA).erased == 1
+    engine.dispose()
+
+
+def test_a_transaction_that_still_sees_keys_in_postgresql_is_told_of(
+    postgres_url: str,
+) -> None:
+    engine = create_engine(postgres_url)
+    with KeyStore.open(postgres_url, Kek(bytes(32))) as keys, engine.connect() as reading:
+        ref = keys.take().ref
+        reading.exec_driver_sql("CREATE TABLE of_another (a INT)")
+        keys.delete([ref])
+        assert not keys.forget_pages(seconds=0.0)
+        reading.rollback()
+        assert keys.forget_pages()
+    engine.dispose()
 
 
 def is_in_a_file(directory: Path, planted: bytes) -> bool:

@@ -40,6 +40,8 @@ def test_both_give_the_same_uniform_sample(settings: Settings) -> None:
     ids = [item["request_id"] for item in shown["items"]]
     printed = explaind("review", "breast_cancer", "--data-dir", data_dir, env=environment)
     assert printed.stdout.split() == ids, printed.stderr
+    written = explaind("accesses", "--json", "--data-dir", data_dir).stdout
+    assert written.count("access/review") == 4, "three over HTTP, one by command"
     as_json = explaind("review", "breast_cancer", "--json", "--data-dir", data_dir)
     assert len(as_json.stdout.split("request_id")) - 1 == 8  # without the policy: up to 100
 
