@@ -139,7 +139,8 @@ class Importances:
         records: list[Record] = []
         for start in range(0, len(ids), RECORDS_AT_ONCE):
             some = ids[start : start + RECORDS_AT_ONCE]
-            records += await self.evidence.records([(tenant, request_id) for request_id in some])
+            found = await self.evidence.records([(tenant, request_id) for request_id in some])
+            records += [record for record in found if isinstance(record, Record)]
         return records
 
 

@@ -18,6 +18,7 @@ from service.errors import (
     ServiceError,
     SpooledError,
     StoreAwayError,
+    UnreadableError,
 )
 from service.evidence import (
     EvidenceError,
@@ -25,9 +26,11 @@ from service.evidence import (
     InQuarantineError,
     Record,
     RequestKey,
+    UnreadablePayloadError,
     WithheldError,
 )
 from service.http import REQUEST_ID
+from service.logs import log
 from service.metrics import BACKEND, Metrics
 from service.queue import JobQueue, Notice
 
@@ -232,6 +235,10 @@ class Watch:
             return await self.evidence.record(tenant, request_id)
         except WithheldError:
             raise
+        except UnreadablePayloadError as error:
+            self.metrics.audit_reads.labels(BACKEND, "error").inc()
+            log.error("record_unreadable", request_id=request_id, reason=str(error))
+            raise UnreadableError from None
         except EvidenceError:
             self.metrics.audit_reads.labels(BACKEND, "error").inc()
             raise StoreAwayError from None

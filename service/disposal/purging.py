@@ -213,6 +213,8 @@ def _is_over(at: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def _held(store: EvidenceStore, at: datetime) -> int:
-    query = select(func.count()).where(*_is_over(at), _is_held, events.c.event_type == "decision", ~IS_BESIDE)
+    query = select(func.count()).where(
+        *_is_over(at), _is_held, events.c.event_type == "decision", ~IS_BESIDE
+    )
     with store.reading() as connection:
         return connection.execute(query).scalar_one()

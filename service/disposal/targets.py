@@ -67,9 +67,7 @@ def load(connection: Connection, keys: Iterable[RequestKey]) -> list[Target]:
         *names, events.c.payload.is_(None).label("is_gone")
     ).where(events.c.idempotency_key.in_([idempotency_key(*key) for key in wanted]))
     rows = connection.execute(query).all()
-    left = {
-        (row.tenant, row.request_id) for row in _beside(connection, wanted) if not row.is_empty
-    }
+    left = {(row.tenant, row.request_id) for row in _beside(connection, wanted) if not row.is_empty}
     return [
         Target(
             **{name: getattr(row, name) for name in _LOADED},

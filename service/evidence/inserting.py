@@ -99,7 +99,7 @@ def _guarded_statement(marker: str) -> str:
     erased = f"SELECT 1 FROM erasures WHERE tenant = {marker} AND request_id = {marker}"  # noqa: S608
     is_about = f"{place}(CAST({marker} AS TEXT), '\"' || subject || '\"') > 0"
     return (
-        f"INSERT INTO events ({_COLUMNS}) SELECT {markers}"  # noqa: S608
+        f"INSERT INTO events ({_COLUMNS}) SELECT {markers}"
         f" WHERE NOT EXISTS ({erased} AND (subject = '' OR {is_about}))"
         f" AND NOT EXISTS ({erased}) ON CONFLICT DO NOTHING"
     )

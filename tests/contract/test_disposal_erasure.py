@@ -9,7 +9,17 @@ from typing import ClassVar
 import orjson
 import pytest
 from decisions import CONFLICT, START, STORED, decision, final, pending
-from disposals import ERASURE, EXPIRY, ORDER, SUBJECT, about, add_beside, contents, is_gone, types_of
+from disposals import (
+    ERASURE,
+    EXPIRY,
+    ORDER,
+    SUBJECT,
+    about,
+    add_beside,
+    contents,
+    is_gone,
+    types_of,
+)
 from sqlalchemy import select, text
 
 from service.disposal import (
