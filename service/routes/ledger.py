@@ -78,11 +78,12 @@ async def consistency(
 @router.get("/explanations/{request_id}/proof", response_model=Proof)
 async def proof(request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep) -> Response:
     """That the signed log has the events of a request, for checking with the public key alone.
-    Scope: as its record. Of an erased one the headers are proven, which are all that is left; they
-    are all that a role with masked columns gets.
+    Scope: as its record. Of an erased one the headers are proven, which are all that is left. 403
+    for a role that may not see all of it: headers tell how long its parts are.
     """
-    record = await runtime.watch.openable(caller, request_id)
-    opens = record is not None and runtime.views.sees_all(caller, record)
+    model, record = await runtime.watch.openable(caller, request_id)
+    runtime.views.check_proof(caller, model, record)
+    opens = record is not None
 
     def made(store: EvidenceStore) -> bytes:
         found = proof_document(store, runtime.ledger, caller, request_id, opens=opens)
