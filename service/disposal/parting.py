@@ -109,7 +109,7 @@ def _ended(decision: StoredEvent, sealer: Sealer) -> tuple[bytes, Parts] | None:
     """What stands in the place of an explanation that is still to come: made of what the rows have
     in common, since of a pending one everything else is null.
     """
-    (unsealed,) = sealer.open([decision])
+    (unsealed,) = sealer.open([decision], erased=[decision.event_id])
     if unsealed is None:
         return None
     explanation, provenance = (

@@ -11,6 +11,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    exists,
     func,
     literal_column,
 )
@@ -167,6 +168,15 @@ doomed_keys = Table(
     Column("ref", LargeBinary, primary_key=True),
     sqlite_with_rowid=False,
 )
+
+SOMETHING_ERASED = (
+    exists()
+    .where(erasures.c.tenant == events.c.tenant, erasures.c.request_id == events.c.request_id)
+    .label("is_erased")
+)
+"""Of a query for events: the record, or a subject's part of it, was erased or purged. Cost: one
+look into the primary key.
+"""
 
 # The logs: which event has which place in which tree. Apart from the events, because an update of
 # an event would write its payload again.
