@@ -8,6 +8,7 @@ from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
+_CUT_PATIENCE_MS = 20
 _DURABLE = "synchronous=FULL"
 _FOLDING = "wal_autocheckpoint=500"
 _SQLITE_PRAGMAS = (
@@ -80,6 +81,19 @@ def quick(connection: Connection) -> Iterator[None]:
     finally:
         for pragma in (_DURABLE, _FOLDING):
             connection.exec_driver_sql(f"PRAGMA {pragma}")
+
+
+def cut_sqlite_log(connection: Connection) -> bool:
+    """Fold the write-ahead log, whose old pages hold what was deleted, into the file and cut it.
+
+    False, soon, where readers keep it from that: to wait for them is to hold the write lock.
+    """
+    patience = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
+    connection.exec_driver_sql(f"PRAGMA busy_timeout={_CUT_PATIENCE_MS}")
+    try:
+        return not connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
+    finally:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={patience}")
 
 
 def flush_sqlite(path: Path) -> None:

@@ -81,13 +81,20 @@ def _beside(
     connection: Connection, keys: Sequence[RequestKey]
 ) -> Sequence[Row[tuple[object, ...]]]:
     """The events that stand beside others of these requests, also those without content."""
-    query: Select[tuple[object, ...]] = select(
-        events.c.tenant,
-        events.c.request_id,
-        events.c.received_us,
-        events.c.payload.is_(None).label("is_empty"),
-    ).where(tuple_(events.c.tenant, events.c.request_id).in_(keys), IS_BESIDE)
-    return connection.execute(query).all()
+    found: list[Row[tuple[object, ...]]] = []
+    for tenant in {tenant for tenant, _ in keys}:
+        query: Select[tuple[object, ...]] = select(
+            events.c.tenant,
+            events.c.request_id,
+            events.c.received_us,
+            events.c.payload.is_(None).label("is_empty"),
+        ).where(
+            events.c.tenant == tenant,
+            events.c.request_id.in_([request_id for of, request_id in keys if of == tenant]),
+            IS_BESIDE,
+        )
+        found += connection.execute(query).all()
+    return found
 
 
 _LOADED = (

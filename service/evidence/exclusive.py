@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, insert
 from sqlalchemy.exc import OperationalError
 
+from service.databases import cut_sqlite_log
 from service.evidence.events import Row
 from service.evidence.store import AppendOutcome, EvidenceStore, Outcomes
 from service.evidence.tables import ACCESS_COLUMNS, accesses
@@ -68,7 +69,7 @@ def forget_pages(store: EvidenceStore, *, seconds: float = 5.0) -> bool:
     deadline = time.monotonic() + seconds
     while True:
         with store.reading() as connection:
-            busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").scalar_one()
-        if not busy or time.monotonic() > deadline:
-            return not busy
+            is_cut = cut_sqlite_log(connection)
+        if is_cut or time.monotonic() > deadline:
+            return is_cut
         time.sleep(_AGAIN_SECONDS)

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateSchema, CreateTable
 
-from service.databases import connect, create_file
+from service.databases import connect, create_file, cut_sqlite_log
 from service.keystore.errors import KeyStoreError, KeysUnavailableError, WrongKeyError
 from service.keystore.pool import FIRST_SECONDS, KeyPool
 from service.keystore.wrapping import REF_BYTES, DataKey, Kek, KekSource
@@ -194,7 +194,7 @@ class KeyStore:
 
     def _forgets(self, connection: Connection) -> bool:
         if self._engine.dialect.name == "sqlite":
-            return not connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+            return cut_sqlite_log(connection)
         connection.exec_driver_sql(f"VACUUM {self._keys.fullname}")
         left = func.pg_stat_get_dead_tuples(cast(cast(self._keys.fullname, Text), REGCLASS))
         return connection.scalar(select(left)) == 0

@@ -140,7 +140,7 @@ class Comment(NoteEvent):
 
 @pytest.mark.parametrize("by_subject", [False, True])
 def test_copies_stored_after_the_listing_are_erased_too(
-    store: EvidenceStore, by_subject: bool
+    store: EvidenceStore, *, by_subject: bool
 ) -> None:
     store.append(about(SUBJECT, "first-one"))
     keys = of_requests(store, "default", ["first-one"])
@@ -274,7 +274,7 @@ class KeyStub:
         if self.fails:
             raise OSError
 
-    def forget_pages(self, *, seconds: float = 5.0) -> bool:
+    def forget_pages(self, *, seconds: float = 5.0) -> bool:  # noqa: ARG002
         return not self.is_read
 
 

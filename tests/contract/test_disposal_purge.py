@@ -86,7 +86,7 @@ def test_what_is_noted_after_an_erasure_is_purged_in_its_time(store: EvidenceSto
 
 @pytest.mark.parametrize("erased_before", [False, True])
 def test_two_answers_to_one_request_are_purged_with_one_event(
-    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch, erased_before: bool
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch, *, erased_before: bool
 ) -> None:
     monkeypatch.setattr("service.disposal.purging.BATCH", 1)
     event = decision("answered-twice")

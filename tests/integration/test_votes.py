@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from problems import assert_problem
 from servers import JSON, Client, Reply
 from tables import diabetes, instances_of
 
+from service.disposal import Destruction, Order, erase, of_subject
 from service.evidence import AppendOutcome, Event, StoreUnavailableError
 from service.registry import Registry
+from service.secrets import Keyring
 
 Instance = dict[str, Any]
 
@@ -202,6 +205,22 @@ def test_nothing_is_said_to_be_stored_that_is_not(
             assert_problem(reply, 503, "store_unavailable")
         put_in(app.runtime, log)  # type: ignore[arg-type]
         assert votes(app.client(), request_id) == {"feedback": [], "labels": []}
+
+
+def test_what_is_said_of_somebody_erased_from_the_record_is_refused(
+    data_dir: Path, rows: list[Instance]
+) -> None:
+    with live_app(data_dir) as app:
+        client, store = app.client(), app.runtime.evidence.store
+        body = {"instances": rows[:2], "subjects": ["anna", "bert"]}
+        request_id = post(client, "/predict", body).json()["request_id"]
+        assert rate(client, request_id, {"rating": 3}).status == 204
+        anna = Keyring.open(data_dir / "secret").digest("default", "subject", b"anna")
+        what = Destruction("erasure", Order("test", "asked", datetime.now(UTC)), subject=anna)
+        assert erase(store, of_subject(store, "default", anna), what).erased == 1
+        assert client.get(f"/explanations/{request_id}").status == 200
+        assert_problem(rate(client, request_id, {"rating": 4}), 410, "erased")
+        assert [vote["rating"] for vote in votes(client, request_id)["feedback"]] in ([], [3])
 
 
 def test_a_vote_is_durable_when_it_is_answered(data_dir: Path, rows: list[Instance]) -> None:
