@@ -6,8 +6,9 @@ from pathlib import Path
 
 import orjson
 from decisions import STORED, decision, final, pending
-from sqlalchemy import create_engine, select
+from disposals import ERASURE
 
+from service.disposal import erase, of_subject
 from service.evidence import (
     DecisionEvent,
     EvidenceStore,
@@ -18,9 +19,6 @@ from service.evidence import (
     laid_out,
     votes_of,
 )
-from service.evidence.sealing import refs_of
-from service.evidence.sections import sections_about
-from service.evidence.tables import events
 from service.keystore import Kek, KeyStore
 
 
@@ -102,6 +100,11 @@ def test_votes_change_neither_the_record_nor_what_is_pending(url: str) -> None:
     assert [(item.request_id, item.status) for item in listed] == [("request-waits", "complete")]
 
 
+def forget_subject(subject: str, store: EvidenceStore) -> None:
+    found = of_subject(store, "default", subject)
+    assert erase(store, found, replace(ERASURE, subject=subject)).erased == 1
+
+
 def test_of_an_erased_subject_labels_and_shared_comments_go(url: str, tmp_path: Path) -> None:
     subjects = orjson.dumps(["anna", "bert"]).decode()
     about = replace(decision("request-one"), subjects=subjects)
@@ -121,19 +124,10 @@ def test_of_an_erased_subject_labels_and_shared_comments_go(url: str, tmp_path: 
             {"labels": ["good", "bad"]},
             {"rating": 2, "comment": "anna is cross"},
         ]
-        engine = create_engine(url)
-        with engine.connect() as connection:
-            rows = connection.execute(select(events)).all()
-        engine.dispose()
-        for row in rows:
-            if row.event_type != "decision":
-                refs = refs_of(row)
-                keys.destroy(refs[n] for n in sections_about(subjects, "anna", len(refs)))
+        forget_subject("anna", store)
         assert [orjson.loads(found.payload) for found in votes_of(store, stored)] == [
             {"labels": [None, "bad"]},
             {"rating": 2, "comment": None},
         ]
-        for row in rows:
-            if row.event_type != "decision":
-                keys.destroy(refs_of(row))
+        forget_subject("bert", store)
         assert votes_of(store, stored) == []
