@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
+from time import monotonic
 from typing import ClassVar, NamedTuple, Protocol, TypeVar
 
 import orjson
@@ -35,6 +36,9 @@ ENCRYPTED = "aesgcm"
 PLAIN = "json"
 NOTHING = b"{}"
 COMPRESSION_LEVEL = 1
+KEYS_SECONDS = 0.2
+"""All events of a batch together wait so long for keys: those behind them have theirs already."""
+
 _LENGTH = struct.Struct(">I")
 _NONCE = bytes(12)
 _TENANT = INSERTED_COLUMNS.index("tenant")
@@ -43,6 +47,18 @@ _REQUEST_ID = INSERTED_COLUMNS.index("request_id")
 Outcome = TypeVar("Outcome")
 
 _PURPOSE = b"explaind/1/aes-256-gcm/"
+
+
+class _Cut:
+    """An event in sections once it has its keys: by the first who needs its row, of the writers of
+    the store and of the spool, so that both store the same one.
+    """
+
+    __slots__ = ("lock", "sealed")
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.sealed: Sealed | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +75,7 @@ class Sealed:
     texts: Sequence[bytes] = ()
     row: Row | None = None
     owners: tuple[int, ...] | None = None
+    cut: _Cut | None = None
 
     @property
     def request(self) -> tuple[str, str]:
@@ -159,7 +176,7 @@ class Sealer:
             return Sealed(event, row=seal(event))
         owners = owners_of(event.subjects)
         if owners is not None:
-            return Sealed(event, owners=owners)
+            return Sealed(event, owners=owners, cut=_Cut())
         with _translated_errors():
             key = self._sealing.take()
         return _whole(event, key)
@@ -186,9 +203,10 @@ class Sealer:
         """
         refused: dict[tuple[str, str], StoreUnavailableError] = {}
         complete = []
+        until = monotonic() + KEYS_SECONDS
         for one in sealed:
             try:
-                complete.append(self._complete(one))
+                complete.append(self._complete(one, until))
             except StoreUnavailableError as error:
                 refused[one.request] = error
         left = [one for one in complete if one.request not in refused] if refused else complete
@@ -234,19 +252,26 @@ class Sealer:
         with _translated_errors():
             return self.keys.keys(refs)
 
-    def _complete(self, sealed: Sealed | Ready) -> Sealed | Ready:
-        if isinstance(sealed, Ready) or sealed.owners is None:
+    def _complete(self, sealed: Sealed | Ready, until: float) -> Sealed | Ready:
+        if isinstance(sealed, Ready) or sealed.cut is None or sealed.owners is None:
             return sealed
+        with sealed.cut.lock:
+            if sealed.cut.sealed is None:
+                sealed.cut.sealed = self._in_sections(sealed, sealed.owners, until)
+            return sealed.cut.sealed
+
+    def _in_sections(self, sealed: Sealed, owners: Sequence[int], until: float) -> Sealed:
         event, keys = sealed.event, self._sealing
         assert keys is not None
         try:
-            texts = cut(event.payload, event.parts, sealed.owners)
+            texts = cut(event.payload, event.parts, owners)
         except UncuttableError as error:
             # Then it belongs to all, and goes as a whole with the first who is erased.
             log.error("payload_not_cut", event_id=event.event_id, reason=str(error))
             texts = []
         with _translated_errors():
-            taken = keys.take_many(max(1, len(texts)))
+            left = max(0.0, until - monotonic())
+            taken = keys.take_many(max(1, len(texts)), timeout_seconds=left)
         if not texts:
             return _whole(event, taken[0])
         said = [
@@ -255,7 +280,12 @@ class Sealer:
         ]
         payload = {"commitment": None, "size": None, "parts": None, "sections": said}
         return replace(
-            sealed, header=header_about(event, payload), keys=taken, texts=texts, owners=None
+            sealed,
+            header=header_about(event, payload),
+            keys=taken,
+            texts=texts,
+            owners=None,
+            cut=None,
         )
 
     def _encrypted(self, sealed: Sequence[Sealed | Ready]) -> list[Row]:

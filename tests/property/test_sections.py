@@ -137,6 +137,14 @@ def test_nothing_of_an_erased_row_stays_anywhere() -> None:
     assert (found["policy"]["version"], found["policy"]["u"]) == ("v1", 0.5)
 
 
+def test_whether_a_rule_held_is_not_in_the_common_text() -> None:
+    first, second = (
+        cut(orjson.dumps({"policy": {"rule": rule, "allowed": rule is None}}), {}, (1, 2))[0]
+        for rule in (None, "minors")
+    )
+    assert first == second
+
+
 def test_how_many_warnings_a_row_had_is_not_in_the_common_text() -> None:
     texts = [
         cut(
