@@ -259,7 +259,7 @@ async def test_a_payload_about_two_comes_back_as_it_was(url: str, keys: KeyStore
 
 
 def test_sealed_twice_a_payload_about_two_has_the_same_keys(url: str, keys: KeyStore) -> None:
-    """As when the spool takes it while the store still has it: else one copy outlives an erasure."""
+    """As when the spool takes it too while the store has it: else one copy outlives an erasure."""
     with EvidenceStore.open(url, keys=keys) as store:
         sealed = store.sealer.seal(about_two())
         (first,), _ = store.sealer.rows([sealed])
