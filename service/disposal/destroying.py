@@ -9,9 +9,9 @@ from sqlalchemy import Connection, Row, insert, select, update
 from service.disposal.facts import Fact, FactType, Order, tell, us
 from service.disposal.targets import Target
 from service.evidence import FinalEvent, HeaderTemplate, Parts, StoreUnavailableError
+from service.evidence.boxes import refs_of
 from service.evidence.events import idempotency_key, seal
 from service.evidence.reading import moment_of
-from service.evidence.sealing import refs_of
 from service.evidence.tables import INSERTED_COLUMNS, erasures, events
 from service.keystore import KeyStoreError
 

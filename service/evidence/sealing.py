@@ -4,18 +4,18 @@ own, so that destroying a key destroys what it says.
 
 import contextlib
 import hmac
-import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from time import monotonic
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import orjson
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from service.evidence.boxes import ENCRYPTED, StoredRow, boxed, refs_of, unboxed
 from service.evidence.errors import StoreUnavailableError, UnreadablePayloadError
 from service.evidence.events import (
     Event,
@@ -29,17 +29,15 @@ from service.evidence.events import (
 )
 from service.evidence.sections import UncuttableError, cut, joined, owners_of
 from service.evidence.tables import INSERTED_COLUMNS
-from service.keystore import REF_BYTES, DataKey, KeyStore, KeyStoreError, KeysUnavailableError
+from service.keystore import DataKey, KeyStore, KeyStoreError, KeysUnavailableError
 from service.logs import log
 
-ENCRYPTED = "aesgcm"
 PLAIN = "json"
 NOTHING = b"{}"
 COMPRESSION_LEVEL = 1
 KEYS_SECONDS = 0.2
 """All events of a batch together wait so long for keys: those behind them have theirs already."""
 
-_LENGTH = struct.Struct(">I")
 _NONCE = bytes(12)
 _TENANT = INSERTED_COLUMNS.index("tenant")
 _REQUEST_ID = INSERTED_COLUMNS.index("request_id")
@@ -94,21 +92,6 @@ class Ready:
     def request(self) -> tuple[str, str]:
         """Tenant and request ID."""
         return str(self.row[_TENANT]), str(self.row[_REQUEST_ID])
-
-
-class StoredRow(Protocol):
-    """The columns of an event that reading its payload needs."""
-
-    @property
-    def event_id(self) -> str: ...
-    @property
-    def encoding(self) -> str: ...
-    @property
-    def record_key(self) -> bytes | None: ...
-    @property
-    def header(self) -> bytes: ...
-    @property
-    def payload(self) -> bytes | None: ...
 
 
 class Section(NamedTuple):
@@ -308,45 +291,6 @@ class Sealer:
             packed = self._compressor.compress(text)
         bound = _bound_to(event_id, number)
         return _cipher(key, bound).encrypt(_NONCE, packed, bound)
-
-
-def boxed(boxes: Sequence[bytes]) -> bytes:
-    """The payload column of encrypted sections: their lengths, then they themselves; a destroyed
-    one has none.
-    """
-    return b"".join([*(_LENGTH.pack(len(box)) for box in boxes), *boxes])
-
-
-def unboxed(stored: bytes, n_sections: int) -> list[bytes]:
-    """What `boxed` was given. Raises UnreadablePayloadError where the lengths do not add up."""
-    start = _LENGTH.size * n_sections
-    boxes = []
-    if len(stored) >= start:
-        for (length,) in _LENGTH.iter_unpack(stored[:start]):
-            boxes.append(stored[start : start + length])
-            start += length
-    if start != len(stored):
-        raise UnreadablePayloadError("an encrypted payload was cut short")
-    return boxes
-
-
-def without(row: StoredRow, sections: Iterable[int]) -> bytes | None:
-    """The payload column without the ciphertext of these sections; None when none is left."""
-    refs = refs_of(row)
-    if row.payload is None or not refs:
-        return None
-    gone = frozenset(sections)
-    boxes = unboxed(row.payload, len(refs))
-    left = [b"" if number in gone else box for number, box in enumerate(boxes)]
-    return boxed(left) if any(left) else None
-
-
-def refs_of(row: StoredRow) -> list[bytes]:
-    """The references of a row's keys, one a section; none of a row that is not encrypted."""
-    if row.encoding != ENCRYPTED or row.record_key is None:
-        return []
-    joint = bytes(row.record_key)
-    return [joint[start : start + REF_BYTES] for start in range(0, len(joint), REF_BYTES)]
 
 
 def _whole(event: Event, key: DataKey) -> Sealed:

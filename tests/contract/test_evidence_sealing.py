@@ -1,8 +1,7 @@
 import hashlib
 import hmac
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,10 +25,10 @@ from service.evidence import (
     UnreadableRecord,
     laid_out,
 )
-from service.evidence.sealing import refs_of, without
+from service.evidence.boxes import refs_of, without
 from service.evidence.sections import sections_about
 from service.evidence.tables import erasures, events
-from service.keystore import Kek, KeyStore, KeysUnavailableError
+from service.keystore import Kek, KeyStore
 
 ANNA, BERT = "4d7e-anna", "9f21-bert"
 
@@ -267,31 +266,6 @@ def test_sealed_twice_a_payload_about_two_has_the_same_keys(url: str, keys: KeyS
         assert first == second
         other = store.sealer.seal(about_two())
         assert store.sealer.rows([other])[0] != [first]
-
-
-def test_without_enough_keys_records_about_several_fail_soon_and_others_do_not(
-    url: str, tmp_path: Path
-) -> None:
-    address = f"sqlite:///{tmp_path}/locked.db"
-    with (
-        KeyStore.open(address, Kek(bytes(32))) as keys,
-        EvidenceStore.open(url, keys=keys) as store,
-    ):
-        alone = store.sealer.seal(decision("alone-001"))
-        locked = create_engine(address, isolation_level="AUTOCOMMIT")
-        with locked.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            with suppress(KeysUnavailableError):
-                while True:
-                    keys.take()
-            several = [store.sealer.seal(about_two(f"several-{n}")) for n in range(5)]
-            started = time.monotonic()
-            *refused, stored = store.store([*several, alone])
-            assert time.monotonic() - started < 2
-            connection.exec_driver_sql("ROLLBACK")
-        locked.dispose()
-    assert stored is STORED
-    assert {type(each) for each in refused} == {StoreUnavailableError}
 
 
 async def test_one_of_two_subjects_erased_leaves_the_other(url: str, keys: KeyStore) -> None:

@@ -18,7 +18,7 @@ from service.evidence import (
     laid_out,
     votes_of,
 )
-from service.evidence.sealing import refs_of
+from service.evidence.boxes import refs_of
 from service.evidence.sections import sections_about
 from service.evidence.tables import events
 from service.keystore import Kek, KeyStore
