@@ -331,6 +331,7 @@ class PredictService:
         decision = stored.decision
         same = (
             decision.actor == ask.caller.principal
+            and decision.parent_request_id is None  # else policy's, with this fingerprint too
             and orjson.loads(decision.part("fingerprint")) == ask.fingerprint
         )
         if not same:

@@ -55,6 +55,12 @@ class WithheldError(EvidenceError):
         """Who made it."""
         return str(orjson.loads(self.header)["actor"])
 
+    @property
+    def parent_request_id(self) -> str | None:
+        """Of the request it explains again; None for a prediction's own."""
+        found: str | None = orjson.loads(self.header).get("parent_request_id")
+        return found
+
 
 class ErasedError(WithheldError):
     """The record has been erased."""

@@ -12,6 +12,7 @@ from sqlalchemy import (
     UniqueConstraint,
     and_,
     exists,
+    func,
     literal_column,
 )
 
@@ -64,6 +65,13 @@ Index(
 # In the text of a query, not as a parameter: only so does a planner see that an index is enough.
 IS_PENDING = events.c.status == literal_column("'pending'")
 
+BESIDE = "beside/"
+"""How the key of an event begins that stands beside another of its request: see `draining`."""
+
+IS_BESIDE = func.substr(
+    events.c.idempotency_key, literal_column("1"), literal_column("7")
+) == literal_column("'beside/'")
+
 IS_ERASED = and_(events.c.event_type == literal_column("'decision'"), events.c.payload.is_(None))
 
 Index(
@@ -92,6 +100,14 @@ Index(
     events.c.event_id,
     sqlite_where=events.c.payload.is_not(None),
     postgresql_where=events.c.payload.is_not(None),
+)
+
+Index(
+    "events_beside",
+    events.c.tenant,
+    events.c.request_id,
+    sqlite_where=IS_BESIDE,
+    postgresql_where=IS_BESIDE,
 )
 
 Index(
@@ -142,6 +158,14 @@ erasures = Table(
     Column("kind", Text, nullable=False),
     Column("event_id", Text, nullable=False),
     Column("erased_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# References of keys to destroy: an erasure has committed, and its keys may still be in a file.
+doomed_keys = Table(
+    "doomed_keys",
+    metadata,
+    Column("ref", LargeBinary, primary_key=True),
     sqlite_with_rowid=False,
 )
 
