@@ -189,10 +189,13 @@ class FollowUps:
 
 
 def _check_policy(parent: StoredDecision, *, is_told: bool) -> None:
-    """InvalidRequestError where the policy at the time of the prediction allowed no explanation.
+    """InvalidRequestError where the policy at the time of the prediction allowed no explanation, or
+    what it was asked for is not all there.
 
     is_told: by which rule, which may be about a column that not everybody may see.
     """
+    if parent.is_parted:
+        raise _invalid("/request_id", "the record was erased in part", "erased_in_part")
     if "policy" not in parent.parts:
         return
     ruling = orjson.loads(parent.part("policy"))

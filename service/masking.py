@@ -60,7 +60,7 @@ def masked_answer(body: bytes, hidden: Collection[str] | None, visible: Visible 
     masked["predictions"] = [_prediction(prediction) for prediction in answer["predictions"]]
     masked["warnings"] = [
         warning
-        for warning in answer["warnings"]
+        for warning in answer["warnings"] or ()  # null: erased in part
         if hidden is not None and _column(warning["pointer"]) not in hidden
     ]
     masked["explanation"] = _explanation(answer["explanation"], visible)

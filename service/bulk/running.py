@@ -18,7 +18,7 @@ from service.bulk.writing import Columns, Explained, Failed, Output, facts_of, o
 from service.delivery import job_of
 from service.endings import CANCELLED
 from service.errors import CheckFailedError, PredictionError, UnavailableError
-from service.evidence import EvidenceError, EvidenceLog, Record
+from service.evidence import ErasedError, EvidenceError, EvidenceLog, Record, WithheldError
 from service.logs import log
 from service.planning import QUEUED
 from service.preparing import Ask, Prepared, run
@@ -164,7 +164,11 @@ class Bulk:
 
     async def _explained(self, accepted: Accepted) -> list[Found]:
         """The rows' records; those of a chunk that fails are tried again in halves."""
-        record = await self._record(accepted)
+        try:
+            record = await self._record(accepted)
+        except WithheldError as error:
+            status = "erased" if isinstance(error, ErasedError) else "failed"
+            return [Failed(accepted.numbers, status, str(error))]
         count = len(accepted.numbers)
         if _is_settled(record) or count == 1 or self._splits >= MOST_SPLITS:
             if record is None:

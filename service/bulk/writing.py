@@ -32,7 +32,7 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Rows that got no record: status `refused` (by the schema) or `failed`, and the reason."""
+    """Rows that got no record: status `refused` (by the schema), `erased` or `failed`, and why."""
 
     numbers: Sequence[int]
     status: str

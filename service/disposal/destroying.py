@@ -9,9 +9,9 @@ from service.disposal.facts import Fact, FactType, Order, tell, us
 from service.disposal.forgetting import Keys, doom
 from service.disposal.targets import Target
 from service.evidence import FinalEvent, HeaderTemplate, Parts, RequestKey
+from service.evidence.boxes import refs_of
 from service.evidence.events import idempotency_key, seal
 from service.evidence.reading import moment_of
-from service.evidence.sealing import refs_of
 from service.evidence.tables import INSERTED_COLUMNS, erasures, events
 
 Content = Sequence[Row[tuple[object, ...]]]

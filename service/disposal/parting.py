@@ -18,7 +18,8 @@ from service.disposal.facts import Fact
 from service.disposal.forgetting import doom
 from service.disposal.targets import DESTROYED, Target, events_about, is_own_decision
 from service.evidence import Parts, final_payload
-from service.evidence.sealing import NOTHING, Sealer, refs_of, without
+from service.evidence.boxes import refs_of, without
+from service.evidence.sealing import NOTHING, Sealer
 from service.evidence.sections import sections_about
 from service.evidence.tables import erasures, events
 

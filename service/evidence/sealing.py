@@ -4,17 +4,18 @@ own, so that destroying a key destroys what it says.
 
 import contextlib
 import hmac
-import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from time import monotonic
+from typing import ClassVar, NamedTuple, TypeVar
 
 import orjson
 import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from service.evidence.boxes import ENCRYPTED, StoredRow, boxed, refs_of, unboxed
 from service.evidence.errors import StoreUnavailableError, UnreadablePayloadError
 from service.evidence.events import (
     Event,
@@ -28,14 +29,15 @@ from service.evidence.events import (
 )
 from service.evidence.sections import UncuttableError, cut, joined, owners_of
 from service.evidence.tables import INSERTED_COLUMNS
-from service.keystore import REF_BYTES, DataKey, KeyStore, KeyStoreError, KeysUnavailableError
+from service.keystore import DataKey, KeyStore, KeyStoreError, KeysUnavailableError
 from service.logs import log
 
-ENCRYPTED = "aesgcm"
 PLAIN = "json"
 NOTHING = b"{}"
 COMPRESSION_LEVEL = 1
-_LENGTH = struct.Struct(">I")
+KEYS_SECONDS = 0.2
+"""All events of a batch together wait so long for keys: those behind them have theirs already."""
+
 _NONCE = bytes(12)
 _TENANT = INSERTED_COLUMNS.index("tenant")
 _REQUEST_ID = INSERTED_COLUMNS.index("request_id")
@@ -43,6 +45,18 @@ _REQUEST_ID = INSERTED_COLUMNS.index("request_id")
 Outcome = TypeVar("Outcome")
 
 _PURPOSE = b"explaind/1/aes-256-gcm/"
+
+
+class _Cut:
+    """An event in sections once it has its keys: by the first who needs its row, of the writers of
+    the store and of the spool, so that both store the same one.
+    """
+
+    __slots__ = ("lock", "sealed")
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.sealed: Sealed | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +73,7 @@ class Sealed:
     texts: Sequence[bytes] = ()
     row: Row | None = None
     owners: tuple[int, ...] | None = None
+    cut: _Cut | None = None
 
     @property
     def request(self) -> tuple[str, str]:
@@ -77,21 +92,6 @@ class Ready:
     def request(self) -> tuple[str, str]:
         """Tenant and request ID."""
         return str(self.row[_TENANT]), str(self.row[_REQUEST_ID])
-
-
-class StoredRow(Protocol):
-    """The columns of an event that reading its payload needs."""
-
-    @property
-    def event_id(self) -> str: ...
-    @property
-    def encoding(self) -> str: ...
-    @property
-    def record_key(self) -> bytes | None: ...
-    @property
-    def header(self) -> bytes: ...
-    @property
-    def payload(self) -> bytes | None: ...
 
 
 class Section(NamedTuple):
@@ -159,7 +159,7 @@ class Sealer:
             return Sealed(event, row=seal(event))
         owners = owners_of(event.subjects)
         if owners is not None:
-            return Sealed(event, owners=owners)
+            return Sealed(event, owners=owners, cut=_Cut())
         with _translated_errors():
             key = self._sealing.take()
         return _whole(event, key)
@@ -186,9 +186,10 @@ class Sealer:
         """
         refused: dict[tuple[str, str], StoreUnavailableError] = {}
         complete = []
+        until = monotonic() + KEYS_SECONDS
         for one in sealed:
             try:
-                complete.append(self._complete(one))
+                complete.append(self._complete(one, until))
             except StoreUnavailableError as error:
                 refused[one.request] = error
         left = [one for one in complete if one.request not in refused] if refused else complete
@@ -234,19 +235,26 @@ class Sealer:
         with _translated_errors():
             return self.keys.keys(refs)
 
-    def _complete(self, sealed: Sealed | Ready) -> Sealed | Ready:
-        if isinstance(sealed, Ready) or sealed.owners is None:
+    def _complete(self, sealed: Sealed | Ready, until: float) -> Sealed | Ready:
+        if isinstance(sealed, Ready) or sealed.cut is None or sealed.owners is None:
             return sealed
+        with sealed.cut.lock:
+            if sealed.cut.sealed is None:
+                sealed.cut.sealed = self._in_sections(sealed, sealed.owners, until)
+            return sealed.cut.sealed
+
+    def _in_sections(self, sealed: Sealed, owners: Sequence[int], until: float) -> Sealed:
         event, keys = sealed.event, self._sealing
         assert keys is not None
         try:
-            texts = cut(event.payload, event.parts, sealed.owners)
+            texts = cut(event.payload, event.parts, owners)
         except UncuttableError as error:
             # Then it belongs to all, and goes as a whole with the first who is erased.
             log.error("payload_not_cut", event_id=event.event_id, reason=str(error))
             texts = []
         with _translated_errors():
-            taken = keys.take_many(max(1, len(texts)))
+            left = max(0.0, until - monotonic())
+            taken = keys.take_many(max(1, len(texts)), timeout_seconds=left)
         if not texts:
             return _whole(event, taken[0])
         said = [
@@ -255,7 +263,12 @@ class Sealer:
         ]
         payload = {"commitment": None, "size": None, "parts": None, "sections": said}
         return replace(
-            sealed, header=header_about(event, payload), keys=taken, texts=texts, owners=None
+            sealed,
+            header=header_about(event, payload),
+            keys=taken,
+            texts=texts,
+            owners=None,
+            cut=None,
         )
 
     def _encrypted(self, sealed: Sequence[Sealed | Ready]) -> list[Row]:
@@ -278,45 +291,6 @@ class Sealer:
             packed = self._compressor.compress(text)
         bound = _bound_to(event_id, number)
         return _cipher(key, bound).encrypt(_NONCE, packed, bound)
-
-
-def boxed(boxes: Sequence[bytes]) -> bytes:
-    """The payload column of encrypted sections: their lengths, then they themselves; a destroyed
-    one has none.
-    """
-    return b"".join([*(_LENGTH.pack(len(box)) for box in boxes), *boxes])
-
-
-def unboxed(stored: bytes, n_sections: int) -> list[bytes]:
-    """What `boxed` was given. Raises UnreadablePayloadError where the lengths do not add up."""
-    start = _LENGTH.size * n_sections
-    boxes = []
-    if len(stored) >= start:
-        for (length,) in _LENGTH.iter_unpack(stored[:start]):
-            boxes.append(stored[start : start + length])
-            start += length
-    if start != len(stored):
-        raise UnreadablePayloadError("an encrypted payload was cut short")
-    return boxes
-
-
-def without(row: StoredRow, sections: Iterable[int]) -> bytes | None:
-    """The payload column without the ciphertext of these sections; None when none is left."""
-    refs = refs_of(row)
-    if row.payload is None or not refs:
-        return None
-    gone = frozenset(sections)
-    boxes = unboxed(row.payload, len(refs))
-    left = [b"" if number in gone else box for number, box in enumerate(boxes)]
-    return boxed(left) if any(left) else None
-
-
-def refs_of(row: StoredRow) -> list[bytes]:
-    """The references of a row's keys, one a section; none of a row that is not encrypted."""
-    if row.encoding != ENCRYPTED or row.record_key is None:
-        return []
-    joint = bytes(row.record_key)
-    return [joint[start : start + REF_BYTES] for start in range(0, len(joint), REF_BYTES)]
 
 
 def _whole(event: Event, key: DataKey) -> Sealed:

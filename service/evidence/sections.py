@@ -27,22 +27,22 @@ class UncuttableError(ValueError):
 class _Kind(Enum):
     COMMON = "says nothing about one row"
     ROWS = "an array of one value per instance"
-    POINTERS = "an array of objects whose pointer begins with /instances/N"
     JOINT = "made of all rows together"
 
 
 _Shape = _Kind | Mapping[str, "_Shape"]
-_COMMON, _ROWS, _POINTERS, _JOINT = _Kind
+_COMMON, _ROWS, _JOINT = _Kind
 
 _EXPLANATION: _Shape = {
     **dict.fromkeys(
         (
-            *("status", "reason", "lane", "method", "engine", "exact", "output_space", "link"),
+            *("status", "lane", "method", "engine", "exact", "output_space", "link"),
             *("output_names", "feature_names", "background_digest", "model_evaluations"),
             *("duration_seconds", "caveat", "links"),
         ),
         _COMMON,
     ),
+    "reason": _JOINT,
     **dict.fromkeys(("values", "base_values", "outputs", "standard_errors"), _ROWS),
     **dict.fromkeys(("additivity_error", "top", "seed"), _ROWS),
     "interactions": dict.fromkeys(("values", "standard_errors"), _ROWS),
@@ -67,26 +67,29 @@ _PROVENANCE: _Shape = {
     "seed": _ROWS,
 }
 _POLICY: _Shape = {
-    **dict.fromkeys(("version", "rule", "asked", "allowed", "probability", "u"), _COMMON),
-    **dict.fromkeys(("wants", "threshold", "canary"), _COMMON),
+    **dict.fromkeys(("version", "asked", "u", "canary"), _COMMON),
+    **dict.fromkeys(("rule", "allowed", "probability", "wants", "threshold"), _JOINT),
     "decisions": _ROWS,
 }
 _PAYLOAD: _Shape = {
     "answer": {
         **dict.fromkeys(("schema_version", "request_id", "model"), _COMMON),
         "predictions": _ROWS,
-        "warnings": _POINTERS,
+        "warnings": _JOINT,
         "explanation": _EXPLANATION,
     },
     "explanation": _EXPLANATION,
     "provenance": _PROVENANCE,
     **dict.fromkeys(("instances", "fed", "outputs", "scores"), _ROWS),
     "labels": _ROWS,
-    **dict.fromkeys(("fingerprint", "comment"), _JOINT),
-    **dict.fromkeys(("ask", "checks", "rating"), _COMMON),
+    **dict.fromkeys(("fingerprint", "comment", "checks"), _JOINT),
+    **dict.fromkeys(("ask", "rating"), _COMMON),
     "policy": _POLICY,
 }
-"""What is not named here is nobody's alone: it never gets into the common text."""
+"""What is not named here is nobody's alone: it never gets into the common text. Nor does what any
+row can change for the whole request: which rule held, why nothing was explained, what was checked,
+how many warnings there were.
+"""
 
 
 def owners_of(subjects: str | None) -> tuple[int, ...] | None:
@@ -170,7 +173,7 @@ class _Cutter:
     def write(self, value: Any, shape: _Shape) -> None:  # noqa: ANN401 - any JSON
         if isinstance(shape, Mapping) and isinstance(value, dict):
             self._write_object(value, shape)
-        elif value is None or shape is _COMMON:
+        elif shape is _COMMON or (value is None and shape is not _JOINT):
             self._add(orjson.dumps(value), 0)
         elif isinstance(value, list) and (owners := self._owners_of(value, shape)) is not None:
             self._write_array(value, owners)
@@ -224,18 +227,7 @@ class _Cutter:
     def _owners_of(self, value: list[Any], shape: _Shape) -> Sequence[int] | None:
         if shape is _ROWS and len(value) == len(self._owners):
             return self._owners
-        if shape is _POINTERS:
-            return [self._pointed_to(element) for element in value]
         return None
-
-    def _pointed_to(self, warning: Any) -> int:  # noqa: ANN401 - any JSON
-        pointer = warning.get("pointer") if isinstance(warning, dict) else None
-        steps = pointer.split("/") if isinstance(pointer, str) else []
-        if len(steps) > 2 and steps[1] == "instances" and steps[2].isdecimal():
-            row = int(steps[2])
-            if row < len(self._owners):
-                return self._owners[row]
-        return self._joint
 
     def _add(self, text: bytes, section: int) -> None:
         self.pieces.append((text, section))

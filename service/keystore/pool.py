@@ -62,7 +62,9 @@ class KeyPool:
                 raise self._unavailable()
 
     def take_many(self, count: int, *, timeout_seconds: float) -> list[DataKey]:
-        """So many keys, waited for if need be. Raises KeysUnavailableError."""
+        """So many keys, waited for if need be, or none. Raises KeysUnavailableError."""
+        if self._thread is None:
+            self.wait(timeout_seconds=FIRST_SECONDS)
         taken: list[DataKey] = []
         deadline = time.monotonic() + timeout_seconds
         while True:

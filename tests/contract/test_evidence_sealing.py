@@ -25,7 +25,7 @@ from service.evidence import (
     UnreadableRecord,
     laid_out,
 )
-from service.evidence.sealing import refs_of, without
+from service.evidence.boxes import refs_of, without
 from service.evidence.sections import sections_about
 from service.evidence.tables import erasures, events
 from service.keystore import Kek, KeyStore
@@ -255,6 +255,17 @@ async def test_a_payload_about_two_comes_back_as_it_was(url: str, keys: KeyStore
     said = orjson.loads(found.header)["payload"]
     assert said["commitment"] is None
     assert len(said["sections"]) == 4
+
+
+def test_sealed_twice_a_payload_about_two_has_the_same_keys(url: str, keys: KeyStore) -> None:
+    """As when the spool takes it too while the store has it: else one copy outlives an erasure."""
+    with EvidenceStore.open(url, keys=keys) as store:
+        sealed = store.sealer.seal(about_two())
+        (first,), _ = store.sealer.rows([sealed])
+        (second,), _ = store.sealer.rows([sealed])
+        assert first == second
+        other = store.sealer.seal(about_two())
+        assert store.sealer.rows([other])[0] != [first]
 
 
 async def test_one_of_two_subjects_erased_leaves_the_other(url: str, keys: KeyStore) -> None:

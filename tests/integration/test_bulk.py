@@ -5,7 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from explainers.base import FloatArray
 from service.auth import LOCAL
 from service.bulk import Order, Table
 from service.bulk.running import Bulk
+from service.disposal import Destruction, erase
+from service.disposal import Order as Cause
 from service.endings import failed_final
 from service.errors import CommandError
 from service.evidence.events import EPOCH
@@ -34,7 +36,7 @@ from service.registry import Registry
 from service.secrets import Keyring
 from service.serving import ServedModel
 from service.settings import Settings
-from service.storing import evidence_log
+from service.storing import evidence_log, evidence_store
 
 ROWS = 30
 MODEL = "breast_cancer"
@@ -132,6 +134,22 @@ def test_what_is_stored_is_not_done_again(
     frame.head(6).to_csv(path, index=False)
     explain(folder, first)
     assert len(stored(folder, "decision")) == len(before[0]) + 4
+
+
+def test_rows_whose_record_was_erased_say_so_and_the_others_are_written(
+    folder: Path, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    frame.tail(7).to_csv(tmp_path / "in.csv", index=False)
+    first = Order(MODEL, tmp_path / "in.csv", tmp_path / "first.parquet", chunk_rows=4)
+    explain(folder, first)
+    erased = pq.read_table(first.out)["request_id"].to_pylist()[0]
+    why = Destruction("erasure", Cause("cli:test", "case-1", datetime.now(UTC)))
+    with evidence_store(Settings.load({}, data_dir=folder)) as store:
+        erase(store, [("default", erased)], why)
+    again = replace(first, out=tmp_path / "again.parquet")
+    assert explain(folder, again).by_status == {"erased": 4, "complete": 3}
+    lines = pq.read_table(again.out).to_pylist()
+    assert {line["reason"] for line in lines[:4]} == {"The record has been erased."}
 
 
 def test_policy_keeps_rows_apart_that_it_does_not_let_explain(

@@ -13,7 +13,7 @@ from live_app import live_app
 from servers import JSON, explaind, running_server, wait_until
 
 from service.errors import UnavailableError
-from service.evidence.sealing import refs_of
+from service.evidence.boxes import refs_of
 from service.evidence.sections import sections_about
 from service.evidence.store import EvidenceStore
 from service.keystore import Kek, KeyStore
@@ -95,9 +95,27 @@ def erase_first(folder: Path, row: Any) -> list[bytes]:
     refs = refs_of(row)
     gone = sections_about(row.subjects, json.loads(row.subjects)[0], len(refs))
     wrapped = wrapped_of(folder, [refs[number] for number in gone])
+    with closing(sqlite3.connect(folder / "evidence.db", timeout=10)) as connection:
+        said = ("default", row.request_id, json.loads(row.subjects)[0], "erasure", "event", 0)
+        connection.execute("INSERT INTO erasures VALUES (?, ?, ?, ?, ?, ?)", said)
+        connection.commit()
     with KeyStore.open(settings.keys_database_url, kek) as keys:
         keys.destroy(refs[number] for number in gone)
     return wrapped
+
+
+def test_a_record_whose_key_is_missing_is_unreadable_and_not_gone(
+    data_dir: Path, rows: list[Instance]
+) -> None:
+    with live_app(data_dir) as app:
+        assert ask(app, rows[:1], ["a"], "keyless-one").status == 200
+        (ref,) = refs_of(event_of(data_dir, "keyless-one"))
+        with closing(sqlite3.connect(data_dir / "keys.db", timeout=10)) as connection:
+            connection.execute("DELETE FROM record_keys WHERE ref = ?", (ref,))
+            connection.commit()
+        reply = app.client().get("/explanations/keyless-one")
+        assert reply.status == 500
+        assert reply.json()["type"].endswith("record_unreadable")
 
 
 def wrapped_of(folder: Path, refs: list[bytes]) -> list[bytes]:

@@ -112,7 +112,18 @@ SECRETS = {
         },
     },
     "provenance": {"seed": [94711, 9], "principal": "local"},
-    "policy": {"rule": "r", "decisions": ["no4711", "yes"]},
+    "policy": {
+        "version": "v1",
+        "u": 0.5,
+        "canary": {},
+        "decisions": ["no4711", "yes"],
+        "rule": "minors4711",
+        "allowed": [4711],
+        "probability": 0.4711,
+        "wants": "4711",
+    },
+    "explanation": {"status": "skipped", "reason": "forbidden by rule minors4711"},
+    "checks": {"gap": 4711},
     "fingerprint": "4711",
     "of_tomorrow": [4711, 33],
 }
@@ -127,7 +138,29 @@ def test_nothing_of_an_erased_row_stays_anywhere() -> None:
         texts[section] = None
     left, _ = joined(texts)
     assert b"4711" not in left
-    assert orjson.loads(left)["answer"]["explanation"]["values"] == [None, [[2.0]]]
+    found = orjson.loads(left)
+    assert found["answer"]["explanation"]["values"] == [None, [[2.0]]]
+    assert (found["policy"]["version"], found["policy"]["u"]) == ("v1", 0.5)
+
+
+def test_whether_a_rule_held_is_not_in_the_common_text() -> None:
+    first, second = (
+        cut(orjson.dumps({"policy": {"rule": rule, "allowed": rule is None}}), {}, (1, 2))[0]
+        for rule in (None, "minors")
+    )
+    assert first == second
+
+
+def test_how_many_warnings_a_row_had_is_not_in_the_common_text() -> None:
+    texts = [
+        cut(
+            orjson.dumps({"answer": {"warnings": [{"pointer": "/instances/0/age"}] * n}}),
+            {},
+            (1, 2),
+        )
+        for n in range(4)
+    ]
+    assert len({text[0] for text in texts}) == 1
 
 
 @pytest.mark.parametrize(
