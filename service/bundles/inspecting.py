@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Row, exists, func, select
 from service.bundles.entries import PAGE, SOURCES, events_by_id, is_hidden_later
 from service.bundles.filing import misfiled, unfiled_subjects
 from service.bundles.nodes import NodeCheck
+from service.bundles.subjects import is_misfiled
 from service.evidence import EvidenceStore, ProvenEvent, UnreadablePayloadError
 from service.evidence.rails import missing_rails
 from service.evidence.tables import checkpoints, log_entries
@@ -182,6 +183,10 @@ class _LogCheck:
             return
         if wrong:
             self._whole.report(row.seq, f"its header says another {', '.join(wrong)}")
+        if self._log == EVIDENCE.name and is_misfiled(event, row.subjects):
+            self._whole.report(
+                row.seq, "its payload is about other subjects than it is filed under"
+            )
         self._whole.take({**entry, "proof": hashes_text([bytes(row.leaf)])})
         is_hidden = self._log == EVIDENCE.name and event.opening is None
         size = self._whole.checkpoint.size
