@@ -3,11 +3,17 @@
 from collections.abc import Sequence
 
 import orjson
+from sqlalchemy import Connection, Row, select, tuple_
 
 from service.evidence import ProvenEvent
 from service.evidence.sections import joined
+from service.evidence.tables import events
 
 PART = b'"subjects":'
+FOLLOWING = frozenset({"explanation", "feedback", "label"})
+"""Types of events about the same rows as their request."""
+
+FiledRow = Row[tuple[object, ...]]
 
 
 def is_misfiled(event: ProvenEvent, filed: str | None) -> bool:
@@ -27,6 +33,23 @@ def is_misfiled(event: ProvenEvent, filed: str | None) -> bool:
         name != said and not (has_holes and said is None)
         for name, said in zip(names, committed, strict=True)
     )
+
+
+def unlike_their_requests(connection: Connection, rows: Sequence[FiledRow]) -> list[int]:
+    """The seqs of those later events that are filed under other subjects than their request."""
+    later = [row for row in rows if row.event_type in FOLLOWING]
+    if not later:
+        return []
+    columns = (events.c.tenant, events.c.request_id, events.c.subjects)
+    named = tuple_(events.c.tenant, events.c.request_id)
+    wanted = {(row.tenant, row.request_id) for row in later}
+    query = select(*columns).where(events.c.event_type == "decision", named.in_(list(wanted)))
+    filed = {(row.tenant, row.request_id): row.subjects for row in connection.execute(query)}
+    return [
+        row.seq
+        for row in later
+        if filed.get((row.tenant, row.request_id), row.subjects) != row.subjects
+    ]
 
 
 def _committed(event: ProvenEvent) -> Sequence[str | None] | None:

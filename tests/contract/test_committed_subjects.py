@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from decisions import change, decision, drop_rails
+from decisions import change, decision, drop_rails, final, pending
 from disposals import ERASURE
 from ledgers import KEYRING, sequencer
 
@@ -102,6 +102,23 @@ def test_a_record_filed_under_another_is_found(
     sequencer(store).run(is_last=True)
     refiled(url, orjson.dumps(other).decode())
     assert {"seq": 0, "problem": FINDING} in inspected()["findings"]
+
+
+@pytest.mark.parametrize("other", [None, [BERT, BERT]])
+def test_an_explanation_filed_elsewhere_than_its_request_is_found(
+    store: EvidenceStore, url: str, inspected: Inspected, other: list[str] | None
+) -> None:
+    request = replace(pending("about-them"), subjects=orjson.dumps([ANNA]).decode())
+    store.append(request)
+    assert store.append_final(replace(final(request), subjects=request.subjects)).stored
+    assert inspected()["findings"] == []
+    drop_rails(url)
+    value = "NULL" if other is None else f"'{orjson.dumps(other).decode()}'"
+    statement = "UPDATE events SET subjects = VALUE WHERE event_type = 'explanation'"
+    change(url, statement.replace("VALUE", value))
+    EvidenceStore.open(url).close()
+    finding = {"seq": 1, "problem": "it is filed under other subjects than its request"}
+    assert finding in inspected()["findings"]
 
 
 def test_erasing_one_of_two_subjects_leaves_a_record_that_passes(
