@@ -283,7 +283,8 @@ class Facts(NamedTuple):
     """What only the record says of a request: its rows as they came and as they were fed, (N, F),
     and the served outputs (N, C) and scores (N, K).
 
-    extras: parts that only some records have, JSON: `ask` (what a worker is to do), `policy`.
+    extras: parts that only some records have, JSON: `ask` (what a worker is to do), `policy`,
+    `subjects` (keyed names, one a row), which commits to whom the record is filed under.
     """
 
     instances: bytes

@@ -288,6 +288,8 @@ def _payload(
     }
     top = min(DEFAULT_TOP, len(version.schema.columns))
     pieces = {name: parent.part(name) for name in COPIED_PARTS if name in parent.parts}
+    if parent.subjects is not None:
+        pieces["subjects"] = parent.subjects.encode()
     pieces["provenance"] = orjson.dumps(provenance, option=orjson.OPT_UTC_Z)
     pieces["fingerprint"] = orjson.dumps(fingerprint)
     pieces["ask"] = answers.encode_ask(

@@ -277,6 +277,8 @@ def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | No
         principal=ask.caller.principal,
     )
     extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
+    if ask.subjects is not None:
+        extras["subjects"] = ask.subjects.encode()
     if ask.plan.lane == "queued":
         extras["ask"] = answers.encode_ask(
             ask.top,

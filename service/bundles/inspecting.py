@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Row, exists, func, select
 from service.bundles.entries import PAGE, SOURCES, events_by_id, is_hidden_later
 from service.bundles.filing import misfiled, unfiled_subjects
 from service.bundles.nodes import NodeCheck
+from service.bundles.subjects import is_misfiled, unlike_their_requests
 from service.evidence import EvidenceStore, ProvenEvent, UnreadablePayloadError
 from service.evidence.rails import missing_rails
 from service.evidence.tables import checkpoints, log_entries
@@ -182,6 +183,10 @@ class _LogCheck:
             return
         if wrong:
             self._whole.report(row.seq, f"its header says another {', '.join(wrong)}")
+        if self._log == EVIDENCE.name and is_misfiled(event, row.subjects):
+            self._whole.report(
+                row.seq, "its payload is about other subjects than it is filed under"
+            )
         self._whole.take({**entry, "proof": hashes_text([bytes(row.leaf)])})
         is_hidden = self._log == EVIDENCE.name and event.opening is None
         size = self._whole.checkpoint.size
@@ -196,6 +201,8 @@ class _LogCheck:
         with self._store.reading() as connection:
             for seq in unfiled_subjects(connection, about):
                 self._whole.report(seq, "it cannot be found by one of its subjects")
+            for seq in unlike_their_requests(connection, rows):
+                self._whole.report(seq, "it is filed under other subjects than its request")
 
     def _check_nodes(self) -> None:
         """What nodes say of many entries is of use where none of them has been found wrong."""

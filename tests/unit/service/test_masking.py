@@ -9,7 +9,7 @@ from policies import CLASSIFIER, policy, policy_file
 
 from schemas import Answer, Record
 from service.errors import InvalidInputError
-from service.masking import masked_answer, masked_explanation, masked_record, masked_vote
+from service.masking import WITHHELD, masked_answer, masked_explanation, masked_record, masked_vote
 from service.policy import hidden_by_file, hidden_columns
 
 ROLES = """
