@@ -1,29 +1,34 @@
 """The evidence database itself, checked as its bundles are, and for what no bundle tells."""
 
+import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 import orjson
-from sqlalchemy import ColumnElement, Row, exists, func, select
+from sqlalchemy import Row, select, tuple_, type_coerce
+from sqlalchemy.types import NullType
 
-from service.bundles.entries import PAGE, SOURCES, events_by_id, is_hidden_later
+from service.bundles.entries import PAGE, SOURCES, events_by_id
 from service.bundles.filing import misfiled, unfiled_subjects
 from service.bundles.nodes import NodeCheck
+from service.bundles.placing import is_late, stray_problems, unplaced
 from service.evidence import EvidenceStore, ProvenEvent, UnreadablePayloadError
 from service.evidence.rails import missing_rails
 from service.evidence.tables import checkpoints, log_entries
 from service.ledger import EVIDENCE, LOGS, Ledger, LogMismatchError, hashes_text, proven_line
 from service.ledger.checkpoints import CheckpointFile
+from service.ledger.rows import HASH_BYTES
+from service.ledger.tree import leaf_hash
 from service.verify import MALFORMED, Checkpoint, Json, Verification, is_extended, said
 
-LATE_SECONDS = 10.0
-"""While a service runs, whatever is older has a place in its log and a checkpoint over it."""
-
 _NAMED = 5
+_BROKEN = (*MALFORMED, MemoryError, UnreadablePayloadError)
+"""What one bad cell can raise; it must not keep others from being checked."""
+
+_OPENED = ("payload", "record_key")
 LoggedRow = Row[tuple[object, ...]]
 
 
@@ -39,11 +44,9 @@ class _Whole(Verification):
         if hashes_text([leaf]) != list(proof):
             self.report(seq, "changed: the header is not the one its leaf was made of")
 
-    def excuse(self, seq: int, event: ProvenEvent) -> None:
-        """Its payload has gone since the checkpoint, for a reason that has no place yet."""
-        header = orjson.loads(event.header)
-        hiding = ("hiding", f"{header['tenant']}/{header['request_id']}", seq + 1)
-        self._notes.execute("INSERT INTO notes VALUES (?, ?, ?)", hiding)
+    def excuse(self, header: Json) -> None:
+        """What this fact hides has gone since the checkpoint: it has a place, and no signature."""
+        self.note_fact(sys.maxsize, header)
 
 
 @dataclass(slots=True)
@@ -67,6 +70,7 @@ class Inspector:
         with self.store.reading() as connection:
             missing = sorted(missing_rails(connection))
         problems = [f"the trigger {name} was dropped" for name in missing]
+        problems += stray_problems(self.store)
         named = None if witness is None else witness.partition("\n")[0]
         if named is not None and named not in {self.ledger.origin(log) for log in LOGS}:
             problems.append("the witness is of another log, or signed by another key")
@@ -128,74 +132,91 @@ class _LogCheck:
         return {**self._whole.finish(), "waiting": waiting}
 
     def _is_present(self, row: LoggedRow) -> bool:
-        if row.seq < self._whole.checkpoint.size:
-            self._nodes.take(row.seq, bytes(row.leaf))
-        elif row.header is None:
+        if type(row.seq) is not int or row.seq < 0:
+            self._whole.report(None, f"an entry stands at {row.seq!r}, which is no place")
+            return False
+        is_signed = row.seq < self._whole.checkpoint.size
+        if row.header is None and not is_signed:
             self._whole.report(row.seq, "forged: neither signed, nor of any event")
+        elif type(row.leaf) is not bytes or len(row.leaf) != HASH_BYTES:
+            self._whole.report(row.seq, "changed: its leaf is no hash")
+            return False
+        elif is_signed:
+            self._nodes.take(row.seq, row.leaf)
         return row.header is not None
 
     def _pages(self) -> Iterator[Sequence[LoggedRow]]:
-        source, place = SOURCES[self._log], log_entries.c.seq
-        own = [column for column in source.c if column.name not in {"payload", "record_key"}]
-        logged = (place, log_entries.c.leaf, log_entries.c.event_id.label("logged_id"))
-        joined = log_entries.outerjoin(source, source.c.event_id == log_entries.c.event_id)
-        query = select(*logged, *own).select_from(joined).where(log_entries.c.log == self._log)
-        with self._store.reading() as connection:
-            last = select(func.max(place)).where(log_entries.c.log == self._log)
-            end = connection.execute(last).scalar_one()
-        for start in range(0, 0 if end is None else end + 1, PAGE):
-            page = query.where(place >= start, place < start + PAGE).order_by(place)
+        """By the last place there was, however far apart places are; cells as they are stored."""
+        source, entries = SOURCES[self._log], log_entries.c
+        own = [column for column in source.c if column.name not in {*_OPENED, "header"}]
+        logged = (entries.seq, entries.event_id.label("logged_id"))
+        raw = [
+            type_coerce(cell, NullType()).label(cell.name)
+            for cell in (entries.leaf, source.c.header)
+        ]
+        joined = log_entries.outerjoin(source, source.c.event_id == entries.event_id)
+        query = select(*logged, *raw, *own).select_from(joined).where(entries.log == self._log)
+        query = query.order_by(entries.seq, entries.event_id).limit(PAGE)
+        page = query
+        while True:
             with self._store.reading() as connection:
                 rows = connection.execute(page).all()
+            if not rows:
+                return
             yield rows
+            last = tuple_(rows[-1].seq, rows[-1].logged_id)
+            page = query.where(tuple_(entries.seq, entries.event_id) > last)
 
-    def _events(self, rows: Sequence[LoggedRow]) -> list[ProvenEvent]:
-        """What opens the rows' payloads; one that cannot be opened is reported, and is without."""
+    def _events(self, rows: Sequence[LoggedRow]) -> list[ProvenEvent | None]:
+        """What opens the rows' payloads; None for one that cannot be opened, which is reported."""
         ids = [row.event_id for row in rows]
         try:
             found = list(events_by_id(self._store, self._log, ids))
-        except UnreadablePayloadError:
+        except _BROKEN:
             found = [event for row in rows for event in self._readable(row)]
         known = {event.event_id: event for event in found}
-        return [
-            known.get(row.event_id) or ProvenEvent(row.event_id, "", "", row.header, None)
-            for row in rows
-        ]
+        return [known.get(row.event_id) for row in rows]
 
     def _readable(self, row: LoggedRow) -> Sequence[ProvenEvent]:
         try:
             return events_by_id(self._store, self._log, [row.event_id])
-        except UnreadablePayloadError as error:
-            self._whole.report(row.seq, str(error))
+        except _BROKEN as error:
+            self._whole.report(row.seq, _told(error))
             return []
 
-    def _check_row(self, row: LoggedRow, event: ProvenEvent) -> None:
-        if row.seq >= self._whole.checkpoint.size:
-            self._unsigned.append(row.logged_id)
-            return
-        header = bytes(row.header)
+    def _check_row(self, row: LoggedRow, event: ProvenEvent | None) -> None:
         try:
+            if row.seq >= self._whole.checkpoint.size:
+                self._unsigned.append(row.logged_id)
+                if self._log == EVIDENCE.name and leaf_hash(row.header) == row.leaf:
+                    self._whole.excuse(orjson.loads(row.header))
+                return
+            header = orjson.loads(row.header)
+            event = event or ProvenEvent(row.event_id, "", "", row.header, None)
             entry = proven_line(row.seq, event, ())
-            wrong = misfiled(self._log, row, orjson.loads(header))
-        except MALFORMED:
+            wrong = misfiled(self._log, row, header)
+            if wrong:
+                self._whole.report(row.seq, f"its header says another {', '.join(wrong)}")
+            self._whole.take({**entry, "proof": hashes_text([row.leaf])})
+        except orjson.JSONDecodeError:
             self._whole.report(row.seq, "changed: the header is no JSON text")
-            return
-        if wrong:
-            self._whole.report(row.seq, f"its header says another {', '.join(wrong)}")
-        self._whole.take({**entry, "proof": hashes_text([bytes(row.leaf)])})
-        is_hidden = self._log == EVIDENCE.name and event.opening is None
-        size = self._whole.checkpoint.size
-        if is_hidden and is_hidden_later(self._store, event, size=size):
-            self._whole.excuse(row.seq, event)
+        except _BROKEN as error:
+            self._whole.report(row.seq, f"changed: {_told(error)}")
 
     def _check_subjects(self, rows: Sequence[LoggedRow]) -> None:
         if self._log != EVIDENCE.name:
             return
-        names = [(row, orjson.loads(row.subjects)) for row in rows if row.subjects is not None]
-        about = [(row, [name for name in each if name is not None]) for row, each in names]
+        about = [(row, self._subjects(row)) for row in rows if row.subjects is not None]
         with self._store.reading() as connection:
             for seq in unfiled_subjects(connection, about):
                 self._whole.report(seq, "it cannot be found by one of its subjects")
+
+    def _subjects(self, row: LoggedRow) -> list[str]:
+        try:
+            return [str(name) for name in orjson.loads(row.subjects) if name is not None]
+        except MALFORMED:
+            self._whole.report(row.seq, "changed: its subjects are no JSON list")
+            return []
 
     def _check_nodes(self) -> None:
         """What nodes say of many entries is of use where none of them has been found wrong."""
@@ -212,7 +233,9 @@ class _LogCheck:
             rows = connection.execute(of_log.order_by(checkpoints.c.size)).all()
         ours = f"{self._ledger.origin(self._log)}\n"
         for row in rows:
-            if row.note.startswith(ours):  # else of a key that was in use before
+            if type(row.note) is not str:
+                self._whole.report(None, f"the stored checkpoint of size {row.size!r} is no text")
+            elif row.note.startswith(ours):  # else of a key that was in use before
                 self._check_checkpoint(row.note, f"the stored checkpoint of size {row.size}")
         if filed is not None and filed.startswith(ours):
             self._check_checkpoint(filed, f"the file checkpoint.{self._log}")
@@ -235,27 +258,23 @@ class _LogCheck:
         return is_extended(old, new, self._ledger.consistency(self._log, old.size, new.size))
 
     def _check_waiting(self) -> int:
-        """How many events have no place, or none that is signed; those too old for that are found.
-
-        An event's ID says when it was made.
-        """
-        source = SOURCES[self._log]
-        placed: ColumnElement[bool] = exists().where(
-            log_entries.c.log == self._log, log_entries.c.event_id == source.c.event_id
-        )
-        with self._store.reading() as connection:
-            waiting = connection.scalars(select(source.c.event_id).where(~placed)).all()
+        """How many events have no place, or none that is signed; those that should are found."""
+        waiting = unplaced(self._store, self._log)
+        passed = [each.event_id for each in waiting if each.is_passed]
+        ahead = [each.event_id for each in waiting if not each.is_passed and self._is_late(each[0])]
+        unsigned = [each for each in self._unsigned if self._is_late(each)]
         for ids, problem in (
-            (waiting, "has no place in the log"),
-            (self._unsigned, "is under no signed checkpoint"),
+            (passed, "has no place in the log, which has come further: forged, or put back"),
+            (ahead, "has no place in the log: does the sequencer run?"),
+            (unsigned, "is under no signed checkpoint: does the sequencer run?"),
         ):
-            for event_id in [one for one in ids if self._is_late(one)][:_NAMED]:
-                self._whole.report(None, f"event {event_id} {problem}: does the sequencer run?")
+            for event_id in ids[:_NAMED]:
+                self._whole.report(None, f"event {event_id} {problem}")
         return len(waiting) + len(self._unsigned)
 
     def _is_late(self, event_id: str) -> bool:
-        try:
-            made = (uuid.UUID(event_id).int >> 80) / 1000
-        except ValueError:
-            return True
-        return self._now - made > LATE_SECONDS
+        return is_late(event_id, self._now)
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, UnreadablePayloadError) else said(error)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -78,20 +79,29 @@ def test_a_selection_a_compressed_file_and_a_proof_pass(tmp_path: Path) -> None:
         verdict = verdict_on(content, tmp_path, vkey=log.signer.vkey)
         assert verdict["verdict"] == CONSISTENT, verdict
         assert (verdict["checked"], verdict["whole_log"]) == (4, False)
+        assert verdict["kind"] == "bundle"
         assert "as given" in verdict["key"]
-    proof = proof_of(log, [2, 3])
+    proof = proof_of(reference_of_one_request(), [2, 3])
     for text in (json.dumps(proof), json.dumps(proof, indent=2)):
-        assert verdict_on(text.encode(), tmp_path)["verdict"] == CONSISTENT
+        verdict = verdict_on(text.encode(), tmp_path)
+        assert (verdict["verdict"], verdict["kind"]) == (CONSISTENT, "proof"), verdict
 
 
 def proof_of(log: ReferenceLog, seqs: list[int]) -> dict[str, Any]:
     bundle = log.bundle(seqs)
     own = {name: bundle.manifest[name] for name in ("vkey", "checkpoint")}
-    return {"request_id": "r", **own, "entries": bundle.entries}
+    return {"request_id": "request-2", **own, "entries": bundle.entries}
+
+
+def reference_of_one_request() -> ReferenceLog:
+    """Entries 2 and 3 are about one request."""
+    log = reference(3)
+    log.add("{}", event_type="outcome", request_id="request-2")
+    return log
 
 
 def test_a_changed_proof_document_is_refused(tmp_path: Path) -> None:
-    proof = proof_of(reference(), [2, 3])
+    proof = proof_of(reference_of_one_request(), [2, 3])
     proof["entries"][1]["header"] += " "
     assert first_problem(verdict_on(json.dumps(proof).encode(), tmp_path))[0] == 3
 
@@ -192,9 +202,11 @@ def test_what_is_erased_needs_a_later_erasure(tmp_path: Path) -> None:
     log = reference(4)
     log.openings[2] = {"payload": None, "key": None}
     assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 2
-    log.add("{}", event_type="erasure", request_id="request-1")
+    log.add("{}", event_type="erasure", request_id="request-1", destroys=["event-2"])
     assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 2
-    log.add("{}", event_type="purge", request_id="request-2")
+    log.add("{}", event_type="erasure", request_id="request-2", destroys=["event-1"])
+    assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 2
+    log.add("{}", event_type="purge", request_id="request-2", destroys=["event-1", "event-2"])
     found = verdict_on(log.bundle().content(), tmp_path)
     assert (found["verdict"], found["not_shown"]) == (CONSISTENT, 1)
     selected = verdict_on(log.bundle([2]).content(), tmp_path)
@@ -203,7 +215,7 @@ def test_what_is_erased_needs_a_later_erasure(tmp_path: Path) -> None:
 
 def test_an_erasure_before_the_event_explains_nothing(tmp_path: Path) -> None:
     log = ReferenceLog()
-    log.add("{}", event_type="erasure", request_id="request-1")
+    log.add("{}", event_type="erasure", request_id="request-1", destroys=["event-1"])
     log.add()
     log.openings[1] = {"payload": None, "key": None}
     assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 1
@@ -212,7 +224,8 @@ def test_an_erasure_before_the_event_explains_nothing(tmp_path: Path) -> None:
 def test_sections_are_opened_one_by_one(tmp_path: Path) -> None:
     log = reference(2)
     log.add_sections('{"common":1}', '["Ada"]', '["Zoë"]')
-    log.add("{}", event_type="erasure", request_id="request-2")
+    about = {"request_id": "request-2", "destroys": ["event-2"], "scope": "subject"}
+    log.add("{}", event_type="erasure", **about)
     assert verdict_on(log.bundle().content(), tmp_path)["not_shown"] == 0
     sections = log.openings[2]["sections"]
     erased = {"sections": [*sections[:2], None]}
@@ -224,6 +237,8 @@ def test_sections_are_opened_one_by_one(tmp_path: Path) -> None:
         {"sections": sections[:2]},
         {"sections": [sections[0], {**sections[1], "text": '["Eva"]'}, None]},
         {"payload": sections[0]["text"], "key": sections[0]["key"]},
+        {"sections": [None, None, None]},  # a subject's erasure leaves the common one
+        {"payload": None, "key": None},
     ]
     for opening in wrong:
         log.openings[2] = opening
@@ -387,3 +402,80 @@ def test_a_quarantine_hides_what_follows_it_too(tmp_path: Path) -> None:
         log.add(event_type=event_type, request_id="request-0")
     log.openings[2] = {"payload": None, "key": None}
     assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT
+
+
+def test_a_quarantine_that_was_released_explains_nothing(tmp_path: Path) -> None:
+    log = reference(2)
+    for event_type, said in (("quarantine", {}), ("release", {"releases": "event-2"})):
+        log.openings[1] = {"payload": None, "key": None}
+        log.add("{}", event_type=event_type, request_id="request-1", **said)
+        verdict = verdict_on(log.bundle().content(), tmp_path)
+        is_open = event_type == "quarantine"
+        assert (verdict["verdict"] == CONSISTENT) is is_open, verdict
+    log.add("{}", event_type="quarantine", request_id="request-1")
+    assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT
+    log.add("{}", event_type="release", request_id="request-1", releases="event-2")
+    assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT
+
+
+def test_what_had_no_content_goes_with_any_erasure_of_its_request(tmp_path: Path) -> None:
+    log = reference(2)
+    log.add("{}", event_type="outcome", request_id="request-1")
+    log.openings[2] = {"payload": None, "key": None}
+    assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 2
+    log.add("{}", event_type="erasure", request_id="request-1", destroys=["event-1"])
+    assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT
+
+
+def test_a_line_that_is_too_long_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = reference(3).bundle().content()
+    monkeypatch.setattr(verify, "MAX_LINE_BYTES", max(map(len, content.splitlines())) + 1)
+    assert verdict_on(content, tmp_path)["verdict"] == CONSISTENT
+    lines = content.splitlines(keepends=True)
+    lines[2] = lines[2][:-2] + b" " * verify.MAX_LINE_BYTES + lines[2][-2:]
+    for long in (b"".join(lines), gzip.compress(b"".join(lines)), b"{" * 10_000):
+        problem = first_problem(verdict_on(long, tmp_path))[1]
+        assert "a line is longer than" in problem, problem
+
+
+@pytest.mark.parametrize("error", [MemoryError(), sqlite3.OperationalError("disk is full")])
+def test_a_file_that_asks_for_too_much_gets_a_verdict(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(verify, "strict_json", fails)
+    found = verdict_on(reference(3).bundle().content(), tmp_path)
+    assert "what this machine has" in first_problem(found)[1]
+
+
+def test_a_proof_of_nothing_or_of_another_request_fails(tmp_path: Path) -> None:
+    proof = proof_of(reference_of_one_request(), [2, 3])
+    decision, outcome = proof["entries"]
+    other = proof_of(reference_of_one_request(), [1])["entries"][0]
+    for changes in (
+        {"entries": []},
+        {"entries": {}},
+        {"entries": [outcome]},
+        {"entries": [other]},
+        {"entries": [other, decision, outcome]},
+        {"request_id": "request-3"},
+        {"more": 1},
+        {"entries": [decision, {**outcome, "more": 1}]},
+    ):
+        verdict = verdict_on(json.dumps({**proof, **changes}).encode(), tmp_path)
+        assert verdict["verdict"] == "failed", changes
+
+
+def test_members_that_are_not_known_are_refused(tmp_path: Path) -> None:
+    log = reference(3)
+    bundle = log.bundle()
+    bundle.trailer = bundle.trailer[:-2] + b',"more":1}\n'
+    assert "members that are not known" in first_problem(verdict_on(bundle.content(), tmp_path))[1]
+    bundle = log.bundle()
+    bundle.manifest["more"] = 1
+    signed = Bundle.signed(bundle.manifest, bundle.entries, log.signer)
+    assert "members that are not known" in first_problem(verdict_on(signed.content(), tmp_path))[1]
