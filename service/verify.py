@@ -38,7 +38,8 @@ _MANIFEST = {"format", "vkey", "checkpoint", "selection", "seqs", "count", "cons
 _PROOF = {"request_id", "log", "vkey", "checkpoint", "entries", "consistency"}
 _TABLES = """CREATE TABLE notes (kind TEXT, name TEXT, seq INTEGER);
 CREATE TABLE hidden (seq INTEGER, request TEXT, event TEXT, is_part INTEGER, is_empty INTEGER);
-CREATE TABLE hiding (request TEXT, event TEXT, until INTEGER, of_part INTEGER, by TEXT)"""
+CREATE TABLE hiding (request TEXT, event TEXT, until INTEGER, of_part INTEGER, by TEXT);
+CREATE INDEX by_request ON hiding (request, event)"""
 _UNEXPLAINED = """SELECT seq FROM hidden WHERE NOT EXISTS (
   SELECT 1 FROM hiding WHERE hiding.request = hidden.request AND until > seq
   AND (hiding.event IS NULL OR hiding.event = hidden.event OR is_empty) AND of_part <= is_part)"""
@@ -287,6 +288,10 @@ class Verification:
             released = (request, str(header.get("releases")))
             self._notes.execute("DELETE FROM hiding WHERE request = ? AND by = ?", released)
 
+    def unexplained(self) -> list[tuple[int]]:
+        """The places of payloads that are missing and that nothing so far says why."""
+        return self._notes.execute(_UNEXPLAINED).fetchall()
+
     def check_proof(self, seq: int, leaf: bytes, proof: Sequence[str]) -> None:
         """The entry has this place in the signed tree. Raises ProblemError."""
         size, hashes = self.checkpoint.size, [unbase64(node, 32) for node in proof]
@@ -301,8 +306,7 @@ class Verification:
         for name, seq in self._notes.execute(_TWICE):
             self.report(seq, f"a second {name}")
         if self.is_whole:
-            self._notes.execute("CREATE INDEX by_request ON hiding (request, event)")
-            for (seq,) in self._notes.execute(_UNEXPLAINED):
+            for (seq,) in self.unexplained():
                 self.report(seq, f"payload missing, and no later {' or '.join(HIDING)} says why")
             if self._root() != self.checkpoint.root and not self.findings:
                 self.report(None, "the root over all entries is not the checkpoint's")

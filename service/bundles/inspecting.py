@@ -14,7 +14,8 @@ from sqlalchemy.types import NullType
 from service.bundles.entries import PAGE, SOURCES, events_by_id
 from service.bundles.filing import misfiled, unfiled_subjects
 from service.bundles.nodes import NodeCheck
-from service.bundles.placing import is_late, stray_problems, unplaced
+from service.bundles.placing import Unplaced, is_late, stray_problems, unplaced
+from service.bundles.register import Register
 from service.evidence import EvidenceStore, ProvenEvent, UnreadablePayloadError
 from service.evidence.rails import missing_rails
 from service.evidence.tables import checkpoints, log_entries
@@ -22,9 +23,11 @@ from service.ledger import EVIDENCE, LOGS, Ledger, LogMismatchError, hashes_text
 from service.ledger.checkpoints import CheckpointFile
 from service.ledger.rows import HASH_BYTES
 from service.ledger.tree import leaf_hash
-from service.verify import MALFORMED, Checkpoint, Json, Verification, is_extended, said
+from service.verify import HIDING, MALFORMED, Checkpoint, Json, Verification, is_extended, said
 
 _NAMED = 5
+_PATIENCE_SECONDS = 3.0
+_PAUSE_SECONDS = 0.1
 _BROKEN = (*MALFORMED, MemoryError, UnreadablePayloadError)
 """What one bad cell can raise; it must not keep others from being checked."""
 
@@ -117,7 +120,9 @@ class _LogCheck:
         self._log = log
         self._whole = whole
         self._nodes = NodeCheck(inspector.store, log)
+        self._register = Register(inspector.store, whole.report)
         self._unsigned: list[str] = []
+        self._patience = _PATIENCE_SECONDS
 
     def run(self, filed: str | None) -> Json:
         """The verdict; filed: the checkpoint in the file beside the database."""
@@ -128,6 +133,8 @@ class _LogCheck:
             self._check_subjects(present)
         self._check_nodes()
         self._check_checkpoints(filed)
+        if self._log == EVIDENCE.name:
+            self._register.finish()
         waiting = self._check_waiting()
         return {**self._whole.finish(), "waiting": waiting}
 
@@ -161,11 +168,27 @@ class _LogCheck:
         while True:
             with self._store.reading() as connection:
                 rows = connection.execute(page).all()
-            if not rows:
+            if not rows and not self._awaits_reason():
                 return
+            if not rows:
+                continue
             yield rows
             last = tuple_(rows[-1].seq, rows[-1].logged_id)
             page = query.where(tuple_(entries.seq, entries.event_id) > last)
+
+    def _awaits_reason(self) -> bool:
+        """A record was erased while it was read: what says why is about to get its place."""
+        if self._log != EVIDENCE.name or not self._whole.unexplained():
+            return False
+        waiting = unplaced(self._store, self._log, HIDING)
+        if self._patience <= 0 or not any(self._is_fresh(each) for each in waiting):
+            return False
+        self._patience -= _PAUSE_SECONDS
+        time.sleep(_PAUSE_SECONDS)
+        return True
+
+    def _is_fresh(self, event: Unplaced) -> bool:
+        return not event.is_passed and not is_late(event.event_id, self._now)
 
     def _events(self, rows: Sequence[LoggedRow]) -> list[ProvenEvent | None]:
         """What opens the rows' payloads; None for one that cannot be opened, which is reported."""
@@ -186,12 +209,16 @@ class _LogCheck:
 
     def _check_row(self, row: LoggedRow, event: ProvenEvent | None) -> None:
         try:
-            if row.seq >= self._whole.checkpoint.size:
+            if is_unsigned := row.seq >= self._whole.checkpoint.size:
                 self._unsigned.append(row.logged_id)
-                if self._log == EVIDENCE.name and leaf_hash(row.header) == row.leaf:
-                    self._whole.excuse(orjson.loads(row.header))
-                return
             header = orjson.loads(row.header)
+            is_told = self._log == EVIDENCE.name and leaf_hash(row.header) == row.leaf
+            if is_told:
+                self._register.take(row.seq, header)
+            if is_told and is_unsigned:
+                self._whole.excuse(header)
+            if is_unsigned:
+                return
             event = event or ProvenEvent(row.event_id, "", "", row.header, None)
             entry = proven_line(row.seq, event, ())
             wrong = misfiled(self._log, row, header)
@@ -261,8 +288,9 @@ class _LogCheck:
         """How many events have no place, or none that is signed; those that should are found."""
         waiting = unplaced(self._store, self._log)
         passed = [each.event_id for each in waiting if each.is_passed]
-        ahead = [each.event_id for each in waiting if not each.is_passed and self._is_late(each[0])]
-        unsigned = [each for each in self._unsigned if self._is_late(each)]
+        late = [each for each in waiting if not self._is_fresh(each)]
+        ahead = [each.event_id for each in late if not each.is_passed]
+        unsigned = [each for each in self._unsigned if is_late(each, self._now)]
         for ids, problem in (
             (passed, "has no place in the log, which has come further: forged, or put back"),
             (ahead, "has no place in the log: does the sequencer run?"),
@@ -271,9 +299,6 @@ class _LogCheck:
             for event_id in ids[:_NAMED]:
                 self._whole.report(None, f"event {event_id} {problem}")
         return len(waiting) + len(self._unsigned)
-
-    def _is_late(self, event_id: str) -> bool:
-        return is_late(event_id, self._now)
 
 
 def _told(error: Exception) -> str:

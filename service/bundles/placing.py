@@ -1,6 +1,7 @@
 """Events of the database that have no place in their log, and places that are none."""
 
 import uuid
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -18,7 +19,7 @@ from sqlalchemy import (
 
 from service.bundles.entries import SOURCES
 from service.evidence import EvidenceStore
-from service.evidence.tables import log_entries, meta
+from service.evidence.tables import events, log_entries, meta
 from service.ledger import LOGS
 from service.ledger.rows import Mark, log_rows
 
@@ -52,14 +53,17 @@ def is_placed(log: str) -> ColumnElement[bool]:
     )
 
 
-def unplaced(store: EvidenceStore, log: str) -> list[Unplaced]:
-    """The events without a place. The mark is read first: meanwhile the log only goes on."""
+def unplaced(store: EvidenceStore, log: str, types: Sequence[str] = ()) -> list[Unplaced]:
+    """The events without a place, of all types or of these. The mark is read first: meanwhile the log only goes on."""
     with store.reading() as connection:
         mark = _mark(connection, store, log)
     source = SOURCES[log]
     query = select(source.c.event_id, _is_passed(store, mark).label("is_passed"))
+    query = query.select_from(source).where(~is_placed(log))
+    if types:
+        query = query.where(events.c.event_type.in_(types))
     with store.reading() as connection:
-        rows = connection.execute(query.select_from(source).where(~is_placed(log))).all()
+        rows = connection.execute(query).all()
     return [Unplaced(row.event_id, bool(row.is_passed)) for row in rows]
 
 

@@ -15,7 +15,7 @@ from filled_database import LATER, PLACE, SIZE, Database, fill, headered
 from ledgers import KEYRING, append, query, sequencer
 
 from service.bundles.inspecting import Inspector
-from service.disposal import erase, hold
+from service.disposal import erase, hold, release
 from service.evidence import EvidenceStore, SchemaVersionError, StoreUnavailableError
 from service.evidence.looking import open_as_is
 from service.evidence.tables import events
@@ -469,3 +469,67 @@ def test_a_bad_cell_of_the_log_s_own_tables_is_a_finding(on_sqlite: Database) ->
     on_sqlite.change("INSERT INTO checkpoints VALUES ('evidence', 3, 1, x'ff')")
     found = [one["problem"] for one in evidence(on_sqlite.verdict())["findings"]]
     assert "the stored checkpoint of size 3 is no text" in found
+
+
+@pytest.fixture
+def held(database: Database) -> Database:
+    with EvidenceStore.open(database.url) as store:
+        for request_id in ("held-00001", "free-00001"):
+            store.append(decision(request_id))
+            hold(store, [("default", request_id)], ORDER)
+        release(store, [("default", "free-00001")], ORDER)
+        hold(store, [("default", "free-00001")], ORDER, kind="quarantine")
+        release(store, [("default", "free-00001")], ORDER, kind="quarantine")
+        erase(store, [("default", "free-00001")], ERASURE)
+    database.sequence()
+    return database
+
+
+def test_holds_released_and_followed_by_an_erasure_are_sound(held: Database) -> None:
+    assert evidence(held.verdict())["findings"] == []
+    with EvidenceStore.open(held.url) as store:  # not sequenced yet, as beside a service
+        release(store, [("default", "held-00001")], ORDER)
+    assert evidence(held.verdict())["findings"] == []
+
+
+def test_a_hold_taken_out_of_the_register_is_found_and_so_is_what_follows(held: Database) -> None:
+    held.change("DELETE FROM holds")
+    taken = {"seq": SIZE + 1, "problem": "this hold stands, and is not in the register of holds"}
+    assert evidence(held.verdict())["findings"] == [taken]
+    with EvidenceStore.open(held.url) as store:
+        assert erase(store, [("default", "held-00001")], ERASURE).erased == 1
+    held.sequence()
+    found = evidence(held.verdict())["findings"]
+    assert found[0] == taken
+    assert found[1]["problem"] == "an erasure of a record that was under a hold"
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("UPDATE holds SET reason = 'other'", "is not in the register of holds"),
+        (
+            "INSERT INTO holds VALUES ('default', 'free-00001', 'hold', 'x', 'y', 1)",
+            "the register has a hold of default/free-00001 that no event has placed",
+        ),
+        (
+            "INSERT INTO erasures VALUES ('default', 'held-00001', '', 'erasure', 'x', 1)",
+            "the register has an erasure of default/held-00001 that no event tells of",
+        ),
+        (
+            "UPDATE erasures SET kind = 'purge' WHERE request_id = 'free-00001'",
+            "the register has a purge of default/free-00001 that no event tells of",
+        ),
+        (
+            "UPDATE erasures SET request_id = 'held-00001' WHERE request_id = 'free-00001'",
+            "the register has an erasure of default/held-00001 that no event tells of",
+        ),
+    ],
+    ids=["reason", "hold", "erasure", "kind", "request"],
+)
+def test_a_register_that_says_more_than_the_log_is_found(
+    held: Database, statement: str, problem: str
+) -> None:
+    held.change(statement)
+    (found,) = evidence(held.verdict())["findings"]
+    assert problem in found["problem"]
