@@ -264,8 +264,9 @@ class Verification:
             notes.append(("name", f"decision of {request}", seq))
         self._notes.executemany("INSERT INTO notes VALUES (?, ?, ?)", notes)
         self.note_fact(seq, header)
-        if not is_shown(sealed := header.get("payload"), entry):
+        if not is_shown(header.get("payload"), entry):
             self._hidden += 1
+            sealed: Json = header.get("payload") or {}
             is_part = bool((entry.get("sections") or ["sections" not in sealed])[0])
             hidden = (seq, request, event, is_part, sealed.get("size", 0) <= len("{}"))
             self._notes.execute("INSERT INTO hidden VALUES (?, ?, ?, ?, ?)", hidden)

@@ -17,13 +17,23 @@ from service.bundles.nodes import NodeCheck
 from service.bundles.placing import Unplaced, is_late, stray_problems, unplaced
 from service.bundles.register import Register
 from service.evidence import EvidenceStore, ProvenEvent, UnreadablePayloadError
-from service.evidence.rails import missing_rails
+from service.evidence.rails import rail_problems
 from service.evidence.tables import checkpoints, log_entries
 from service.ledger import EVIDENCE, LOGS, Ledger, LogMismatchError, hashes_text, proven_line
 from service.ledger.checkpoints import CheckpointFile
 from service.ledger.rows import HASH_BYTES
 from service.ledger.tree import leaf_hash
-from service.verify import HIDING, MALFORMED, Checkpoint, Json, Verification, is_extended, said
+from service.verify import (
+    HIDING,
+    MALFORMED,
+    Checkpoint,
+    Json,
+    Key,
+    ProblemError,
+    Verification,
+    is_extended,
+    said,
+)
 
 _NAMED = 5
 _PATIENCE_SECONDS = 3.0
@@ -56,6 +66,8 @@ class _Whole(Verification):
 class Inspector:
     """Checks the logs of one evidence database. directory: where checkpoints are also filed.
 
+    former: verifier keys, of any of the logs, that were in use before.
+
     Reads everything once, in pages; a running service is not disturbed. Cost: 0.1 ms an event.
     """
 
@@ -63,6 +75,7 @@ class Inspector:
     ledger: Ledger
     directory: Path
     vkey: str | None = None
+    former: Sequence[str] = ()
     now: float = field(default_factory=time.time)
 
     def inspect(self, witness: str | None = None) -> Json:
@@ -71,8 +84,7 @@ class Inspector:
         Raises StoreUnavailableError.
         """
         with self.store.reading() as connection:
-            missing = sorted(missing_rails(connection))
-        problems = [f"the trigger {name} was dropped" for name in missing]
+            problems = rail_problems(connection)
         problems += stray_problems(self.store)
         named = None if witness is None else witness.partition("\n")[0]
         if named is not None and named not in {self.ledger.origin(log) for log in LOGS}:
@@ -87,6 +99,10 @@ class Inspector:
             "findings": [{"seq": None, "problem": problem} for problem in problems],
             "logs": logs,
         }
+
+    def former_keys(self, log: str) -> list[Key]:
+        """The former keys, under the name that each has for that log. Raises ValueError."""
+        return [_of_log(Key.parse(vkey), log) for vkey in self.former]
 
     def _log(self, log: str, witness: str | None) -> Json:
         try:
@@ -116,6 +132,7 @@ class _LogCheck:
     def __init__(self, inspector: Inspector, log: str, whole: _Whole) -> None:
         self._store = inspector.store
         self._ledger = inspector.ledger
+        self._keys = {key.name: key for key in (whole.key, *inspector.former_keys(log))}
         self._now = inspector.now
         self._log = log
         self._whole = whole
@@ -132,11 +149,11 @@ class _LogCheck:
                 self._check_row(row, event)
             self._check_subjects(present)
         self._check_nodes()
-        self._check_checkpoints(filed)
+        compared = self._check_checkpoints(filed)
         if self._log == EVIDENCE.name:
             self._register.finish()
         waiting = self._check_waiting()
-        return {**self._whole.finish(), "waiting": waiting}
+        return {**self._whole.finish(), "waiting": waiting, **compared}
 
     def _is_present(self, row: LoggedRow) -> bool:
         if type(row.seq) is not int or row.seq < 0:
@@ -252,25 +269,35 @@ class _LogCheck:
                 about = f"entries {wrong[0]} to {wrong[-1]}"
                 self._whole.report(wrong[0], f"the stored node over {about} is not theirs")
 
-    def _check_checkpoints(self, filed: str | None) -> None:
-        """Every checkpoint there is must be a beginning of this history."""
+    def _check_checkpoints(self, filed: str | None) -> Json:
+        """Every checkpoint there is must be a beginning of this history; which were compared."""
         stored = select(checkpoints.c.size, checkpoints.c.note)
         with self._store.reading() as connection:
             of_log = stored.where(checkpoints.c.log == self._log)
             rows = connection.execute(of_log.order_by(checkpoints.c.size)).all()
-        ours = f"{self._ledger.origin(self._log)}\n"
+        compared = 0
         for row in rows:
-            if type(row.note) is not str:
-                self._whole.report(None, f"the stored checkpoint of size {row.size!r} is no text")
-            elif row.note.startswith(ours):  # else of a key that was in use before
-                self._check_checkpoint(row.note, f"the stored checkpoint of size {row.size}")
-        if filed is not None and filed.startswith(ours):
-            self._check_checkpoint(filed, f"the file checkpoint.{self._log}")
+            compared += self._check_checkpoint(
+                row.note, f"the stored checkpoint of size {row[0]!r}"
+            )
+        file = "no checkpoint file compared"
+        if filed is not None and self._check_checkpoint(filed, f"the file checkpoint.{self._log}"):
+            file = "compared"
+        return {
+            "checkpoint_file": file,
+            "stored_checkpoints": f"{compared} of {len(rows)} compared",
+        }
 
-    def _check_checkpoint(self, note: str, name: str) -> None:
+    def _check_checkpoint(self, note: object, name: str) -> bool:
+        """Whether it could be compared: it is a note signed by a key of this log."""
         new = self._whole.checkpoint
         try:
-            old = self._whole.key.checkpoint(note)
+            if type(note) is not str:
+                raise ProblemError("it is no text")
+            key = self._keys.get(note.partition("\n")[0])
+            if key is None:
+                raise ProblemError("of another log, or of a former key that was not given")
+            old = key.checkpoint(note)
             if old.size > new.size:
                 problem = f"rolled back or truncated: {name} has {old.size} entries"
                 self._whole.report(new.size, problem)
@@ -278,8 +305,11 @@ class _LogCheck:
                 self._whole.report(None, f"forked: {name} is not of this history")
         except MALFORMED as error:
             self._whole.report(None, f"{name}: {said(error)}")
+            return False
         except LogMismatchError as error:
             self._whole.report(None, str(error))
+            return False
+        return True
 
     def _is_extended(self, old: Checkpoint, new: Checkpoint) -> bool:
         return is_extended(old, new, self._ledger.consistency(self._log, old.size, new.size))
@@ -303,3 +333,10 @@ class _LogCheck:
 
 def _told(error: Exception) -> str:
     return str(error) if isinstance(error, UnreadablePayloadError) else said(error)
+
+
+def _of_log(key: Key, log: str) -> Key:
+    """The logs of a service have one key, each under a name of its own."""
+    name = f"{key.name.rpartition('/')[0]}/{log}"
+    identity = sha256(f"{name}\n\x01".encode() + key.public).digest()[:4]
+    return Key(name, identity, key.public)

@@ -28,7 +28,7 @@ LATE_SECONDS = 10.0
 
 
 class Unplaced(NamedTuple):
-    """An event without a place. is_passed: the sequencer has come further, and will never see it."""
+    """An event without a place. is_passed: the sequencer has come further and will not see it."""
 
     event_id: str
     is_passed: bool
@@ -54,7 +54,10 @@ def is_placed(log: str) -> ColumnElement[bool]:
 
 
 def unplaced(store: EvidenceStore, log: str, types: Sequence[str] = ()) -> list[Unplaced]:
-    """The events without a place, of all types or of these. The mark is read first: meanwhile the log only goes on."""
+    """The events without a place, of all types or of these.
+
+    The mark is read first: meanwhile the log only goes on.
+    """
     with store.reading() as connection:
         mark = _mark(connection, store, log)
     source = SOURCES[log]

@@ -267,7 +267,7 @@ def test_a_damaged_log_leaves_no_file(url: str, store: EvidenceStore, tmp_path: 
 
 
 def test_erased_and_quarantined_payloads_are_not_shown(
-    url: str, store: EvidenceStore, tmp_path: Path
+    store: EvidenceStore, tmp_path: Path
 ) -> None:
     erased, hidden = decision("erased-00"), decision("hidden-00")
     for event in (erased, hidden):
@@ -288,7 +288,7 @@ def test_erased_and_quarantined_payloads_are_not_shown(
 
 
 def test_an_erasure_while_a_bundle_is_written_starts_it_again(
-    url: str, store: EvidenceStore, tmp_path: Path
+    store: EvidenceStore, tmp_path: Path
 ) -> None:
     """Else a payload would be missing without a reason in the bundle."""
     event = decision("erased-00")
