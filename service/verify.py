@@ -268,7 +268,7 @@ class Verification:
             self._hidden += 1
             sealed: Json = header.get("payload") or {}
             is_part = bool((entry.get("sections") or ["sections" not in sealed])[0])
-            hidden = (seq, request, event, is_part, sealed.get("size", 0) <= len("{}"))
+            hidden = (seq, request, event, is_part, sealed.get("size") == len("{}"))
             self._notes.execute("INSERT INTO hidden VALUES (?, ?, ?, ?, ?)", hidden)
 
     def note_fact(self, seq: int, header: Json) -> None:
@@ -406,9 +406,11 @@ def verify_bundle(file: BinaryIO, first: bytes, **asked: Text) -> Json:
 
 
 class Proof(Verification):
-    """The entries about one request, among them its decision."""
+    """The answer of GET /explanations/{id}/proof: entries about one request, with its decision."""
 
     def __init__(self, document: Json, **asked: Text) -> None:
+        if "entries" not in document:
+            raise ProblemError(f"neither a bundle ({BUNDLE}) nor a proof")
         entries = known_only(document, _PROOF, "the proof")["entries"]
         if type(entries) is not list or not entries:
             raise ProblemError("the proof has no list of entries")
@@ -427,13 +429,6 @@ class Proof(Verification):
         self._has_decision |= header.get("event_type") == "decision"
 
 
-def verify_proof(document: Json, **asked: Text) -> Json:
-    """Of the answer of GET /explanations/{id}/proof."""
-    if "entries" not in document:
-        raise ProblemError(f"neither a bundle ({BUNDLE}) nor a proof")
-    return Proof(document, **asked).finish()
-
-
 def verify_file(path: Path, **asked: Text) -> Json:
     """The verdict on a file, compressed or not. Raises OSError where it cannot be read."""
     kind = None
@@ -444,10 +439,9 @@ def verify_file(path: Path, **asked: Text) -> Json:
             if f'"format":"{BUNDLE}"'.encode() in first[:100]:
                 kind = "bundle"
                 return verify_bundle(file, first, **asked) | {"kind": kind}
-            text = first + file.read(MAX_LINE_BYTES + 1)
-            if len(text) > MAX_LINE_BYTES:
+            if len(text := first + file.read(MAX_LINE_BYTES + 1)) > MAX_LINE_BYTES:
                 raise ProblemError(f"a proof is not longer than {MAX_LINE_BYTES} bytes")
-            return verify_proof(strict_json(text), **asked) | {"kind": kind}
+            return Proof(strict_json(text), **asked).finish() | {"kind": kind}
     except TOO_MUCH as error:
         problem = f"not to be checked with what this machine has: {error!r}"
     except (EOFError, zlib.error, gzip.BadGzipFile, *MALFORMED) as error:

@@ -57,6 +57,12 @@ class _Whole(Verification):
         if hashes_text([leaf]) != list(proof):
             self.report(seq, "changed: the header is not the one its leaf was made of")
 
+    def pass_over(self, seq: int, problem: str) -> None:
+        """Report an entry that cannot be checked; it is not missing."""
+        self.report(seq, problem)
+        if seq < self.checkpoint.size:
+            self._take_place(seq)
+
     def excuse(self, header: Json) -> None:
         """What this fact hides has gone since the checkpoint: it has a place, and no signature."""
         self.note_fact(sys.maxsize, header)
@@ -139,6 +145,7 @@ class _LogCheck:
         self._nodes = NodeCheck(inspector.store, log)
         self._register = Register(inspector.store, whole.report)
         self._unsigned: list[str] = []
+        self._closed: dict[int, str] = {}
         self._patience = _PATIENCE_SECONDS
 
     def run(self, filed: str | None) -> Json:
@@ -160,11 +167,12 @@ class _LogCheck:
             self._whole.report(None, f"an entry stands at {row.seq!r}, which is no place")
             return False
         is_signed = row.seq < self._whole.checkpoint.size
+        if not is_signed:
+            self._unsigned.append(row.logged_id)
         if row.header is None and not is_signed:
             self._whole.report(row.seq, "forged: neither signed, nor of any event")
         elif type(row.leaf) is not bytes or len(row.leaf) != HASH_BYTES:
-            self._whole.report(row.seq, "changed: its leaf is no hash")
-            return False
+            self._closed[row.seq] = "changed: its leaf is no hash"
         elif is_signed:
             self._nodes.take(row.seq, row.leaf)
         return row.header is not None
@@ -208,7 +216,7 @@ class _LogCheck:
         return not event.is_passed and not is_late(event.event_id, self._now)
 
     def _events(self, rows: Sequence[LoggedRow]) -> list[ProvenEvent | None]:
-        """What opens the rows' payloads; None for one that cannot be opened, which is reported."""
+        """What opens the rows' payloads; None for one that cannot be opened."""
         ids = [row.event_id for row in rows]
         try:
             found = list(events_by_id(self._store, self._log, ids))
@@ -221,31 +229,36 @@ class _LogCheck:
         try:
             return events_by_id(self._store, self._log, [row.event_id])
         except _BROKEN as error:
-            self._whole.report(row.seq, _told(error))
+            self._closed[row.seq] = _told(error)
             return []
 
     def _check_row(self, row: LoggedRow, event: ProvenEvent | None) -> None:
         try:
-            if is_unsigned := row.seq >= self._whole.checkpoint.size:
-                self._unsigned.append(row.logged_id)
             header = orjson.loads(row.header)
-            is_told = self._log == EVIDENCE.name and leaf_hash(row.header) == row.leaf
-            if is_told:
-                self._register.take(row.seq, header)
-            if is_told and is_unsigned:
-                self._whole.excuse(header)
-            if is_unsigned:
-                return
-            event = event or ProvenEvent(row.event_id, "", "", row.header, None)
-            entry = proven_line(row.seq, event, ())
-            wrong = misfiled(self._log, row, header)
-            if wrong:
-                self._whole.report(row.seq, f"its header says another {', '.join(wrong)}")
-            self._whole.take({**entry, "proof": hashes_text([row.leaf])})
+            if self._log == EVIDENCE.name and leaf_hash(row.header) == row.leaf:
+                self._take_fact(row.seq, header)
+            if row.seq in self._closed:
+                self._whole.pass_over(row.seq, self._closed.pop(row.seq))
+            elif row.seq < self._whole.checkpoint.size:
+                self._take(
+                    row, header, event or ProvenEvent(row.event_id, "", "", row.header, None)
+                )
         except orjson.JSONDecodeError:
-            self._whole.report(row.seq, "changed: the header is no JSON text")
+            self._whole.pass_over(row.seq, "changed: the header is no JSON text")
         except _BROKEN as error:
-            self._whole.report(row.seq, f"changed: {_told(error)}")
+            self._whole.pass_over(row.seq, f"changed: {_told(error)}")
+
+    def _take_fact(self, seq: int, header: Json) -> None:
+        self._register.take(seq, header)
+        if seq >= self._whole.checkpoint.size:
+            self._whole.excuse(header)
+
+    def _take(self, row: LoggedRow, header: Json, event: ProvenEvent) -> None:
+        entry = proven_line(row.seq, event, ())
+        wrong = misfiled(self._log, row, header)
+        if wrong:
+            self._whole.report(row.seq, f"its header says another {', '.join(wrong)}")
+        self._whole.take({**entry, "proof": hashes_text([row.leaf])})
 
     def _check_subjects(self, rows: Sequence[LoggedRow]) -> None:
         if self._log != EVIDENCE.name:
