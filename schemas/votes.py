@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from schemas.messages import Scalar
 
@@ -14,10 +14,18 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def _whole(number: object) -> object:
+    """JSON has one kind of number: 4.0 is the integer 4."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+Rating = Annotated[int, Field(ge=1, le=5), BeforeValidator(_whole)]
+
+
 class Feedback(_Document):
     """How good an explanation was; personal data in the comment are blacked out."""
 
-    rating: Annotated[int, Field(ge=1, le=5)]
+    rating: Rating
     comment: Annotated[str, Field(min_length=1, max_length=MAX_COMMENT_LENGTH)] | None = None
 
 

@@ -55,9 +55,16 @@ class Caller:
         if scope not in self.scopes:
             raise ForbiddenError(f"this call needs the scope {scope!r}")
 
-    def may_read(self, actor: str) -> bool:
-        """Records of his tenant made by that principal: they are his own, or he audits."""
-        return "audit" in self.scopes or actor == self.principal
+    def may_read(self, actor: str, parent_request_id: str | None) -> bool:
+        """Records of his tenant made by that principal: they are his own, or he audits.
+
+        One that explains another request is his own with the scope explain only: policy may have
+        had it made of a prediction that came without.
+        """
+        if "audit" in self.scopes:
+            return True
+        is_own = actor == self.principal
+        return is_own and (parent_request_id is None or "explain" in self.scopes)
 
     def at(self, tenant: str) -> Self:
         """The same caller looking into another of his tenants.

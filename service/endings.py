@@ -5,7 +5,14 @@ from datetime import UTC, datetime
 
 import orjson
 
-from service.evidence import Ending, FinalEvent, HeaderTemplate, Record, final_payload
+from service.evidence import (
+    Ending,
+    FinalEvent,
+    HeaderTemplate,
+    Record,
+    UnreadableRecord,
+    final_payload,
+)
 from service.provenance import Taken
 
 CANCELLED = "cancelled by "
@@ -46,6 +53,30 @@ def failed_final(
         completed_at=completed_at,
         status="failed",
         outcome=outcome,
+        payload=payload,
+        parts=parts,
+    )
+
+
+def unreadable_final(found: UnreadableRecord, *, actor: str) -> FinalEvent:
+    """As `failed_final`, of a request whose record cannot be opened: made of its header."""
+    completed_at = datetime.now(UTC)
+    reason = f"the record cannot be read: {found.reason}"
+    payload, parts = final_payload(
+        orjson.dumps({"status": "failed", "reason": reason, "lane": "queued", "values": None}),
+        orjson.dumps({"completed_at": completed_at}, option=orjson.OPT_UTC_Z),
+    )
+    return FinalEvent(
+        template=HeaderTemplate.from_header(found.header),
+        tenant=found.tenant,
+        request_id=found.request_id,
+        parent_request_id=found.parent_request_id,
+        subjects=found.subjects,
+        actor=actor,
+        received_at=found.received_at,
+        completed_at=completed_at,
+        status="failed",
+        outcome="failed",
         payload=payload,
         parts=parts,
     )

@@ -11,7 +11,7 @@ ServiceError
 ├── 421 MisdirectedError
 ├── 422 InvalidRequestError           429 QuotaExceededError
 ├── 431 HeadTooLargeError
-├── 500 PredictionError, InternalError
+├── 500 PredictionError, InternalError, UnreadableError
 └── 503 StoreAwayError, SpooledError, OverloadedError, QueueLimitError, ReplayFailedError
 CommandError (exit code on the class)
 ├── 1 CheckFailedError   2 UsageError   3 UnknownError   4 InvalidInputError   5 UnavailableError
@@ -207,6 +207,12 @@ class HeadTooLargeError(ServiceError):
 
 class InternalError(ServiceError):
     """Something failed here; it has been logged under the request ID."""
+
+
+class UnreadableError(ServiceError):
+    """The record is there but cannot be opened; it was not erased. The log says why."""
+
+    code = "record_unreadable"
 
 
 class PredictionError(ServiceError):

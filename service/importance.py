@@ -139,7 +139,8 @@ class Importances:
         records: list[Record] = []
         for start in range(0, len(ids), RECORDS_AT_ONCE):
             some = ids[start : start + RECORDS_AT_ONCE]
-            records += await self.evidence.records([(tenant, request_id) for request_id in some])
+            found = await self.evidence.records([(tenant, request_id) for request_id in some])
+            records += [record for record in found if isinstance(record, Record)]
         return records
 
 
@@ -149,7 +150,7 @@ def window_of(since: date | None, until: date | None) -> tuple[date, date]:
     Raises InvalidRequestError for none, or more than MOST_DAYS.
     """
     end = until or datetime.now(UTC).date()
-    begin = since or end - timedelta(days=DEFAULT_DAYS)
+    begin = since or end - min(timedelta(days=DEFAULT_DAYS), end - date.min)
     if not 1 <= (end - begin).days <= MOST_DAYS:
         detail = f"since and until must be 1 to {MOST_DAYS} days apart"
         raise InvalidRequestError("see errors", errors=[Violation("?since", detail, "bad_window")])

@@ -46,7 +46,6 @@ PROVENANCE_KEYS = frozenset(
         "lane",
         "worker",
         "received_at",
-        "completed_at",
         "principal",
     }
 )
@@ -85,6 +84,18 @@ def masked_record(document: bytes, hidden: Collection[str], visible: Visible | N
 def masked_explanation(explanation: bytes, visible: Visible | None) -> bytes:
     """An explanation by itself, as events carry it; `null` stays."""
     return orjson.dumps(_explanation(orjson.loads(explanation), visible))
+
+
+def masked_vote(vote: Document, *, is_regression: bool) -> dict[str, object]:
+    """What one principal said of a record: a comment may quote any cell, and what a regression
+    should have said is a number like the one withheld; a rating and classes stay.
+    """
+    masked = dict(vote)
+    if "comment" in masked:
+        masked["comment"] = None
+    if is_regression and isinstance(labels := masked.get("labels"), list):
+        masked["labels"] = [None] * len(labels)
+    return masked
 
 
 def _kept(document: Document, keys: Collection[str]) -> dict[str, object]:

@@ -43,7 +43,7 @@ HTTP_CHILDREN = 256
 ROLE = "serving"
 BACKEND = "sql"
 SPOOL = "spool"
-SPOOL_OUTCOMES = ("ok", "error", "none", "drained", "twin", "refused")
+SPOOL_OUTCOMES = ("ok", "error", "none", "drained", "twin", "refused", "damaged")
 LOG_BACKEND = "log"
 
 
@@ -326,6 +326,10 @@ class SpoolCounts(CommitCounts):
     def on_not_kept(self) -> None:
         """An event is neither in the store nor in the spool."""
         self._writes.labels(SPOOL, "none").inc()
+
+    def on_damaged(self) -> None:
+        """A file is damaged, and put aside."""
+        self._writes.labels(SPOOL, "damaged").inc()
 
     def on_drained(self, stored: int, twins: int, refused: int) -> None:
         """So many events came from the spool into the store, and so on."""

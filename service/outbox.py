@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
-from service.endings import failed_final
+from service.endings import failed_final, unreadable_final
 from service.evidence import (
     EvidenceError,
     EvidenceLog,
+    FinalEvent,
     PendingRequest,
+    Record,
     StoreBusyError,
     StoreUnavailableError,
+    UnreadableRecord,
 )
 from service.evidence.events import EPOCH, microseconds
 from service.logs import log, place_of
@@ -151,15 +154,14 @@ class Outbox:
     async def _given_up(self, pending: PendingRequest, now: datetime) -> bool:
         if now - pending.received_at < GIVE_UP:
             return False
-        record = await self.evidence.record(pending.tenant, pending.request_id)
+        found = await self.evidence.records([(pending.tenant, pending.request_id)])
+        record = next(iter(found), None)
         if record is None or not record.is_pending:
             return True
-        hours = GIVE_UP // timedelta(hours=1)
-        reason = f"no worker explained it within {hours} hours"
-        event = failed_final(record, reason, outcome="dead", actor=ACTOR)
+        event = _ending(record)
         outcome = await self.evidence.append_final(event)
         if outcome.counted:
-            self._count(pending, "dead")
+            self._count(pending, event.outcome)
         if outcome.stored and self.queue is not None:
             with suppress(QueueError):  # who waits looks into the store in a few seconds
                 await self.queue.announce_final(pending.tenant, pending.request_id)
@@ -202,6 +204,15 @@ class Outbox:
             if refusals:
                 raise refusals[0]
         return taken
+
+
+def _ending(record: Record | UnreadableRecord) -> FinalEvent:
+    if isinstance(record, UnreadableRecord):
+        log.error("record_unreadable", request_id=record.request_id, reason=record.reason)
+        return unreadable_final(record, actor=ACTOR)
+    hours = GIVE_UP // timedelta(hours=1)
+    reason = f"no worker explained it within {hours} hours"
+    return failed_final(record, reason, outcome="dead", actor=ACTOR)
 
 
 def _job(pending: PendingRequest) -> Job:

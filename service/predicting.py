@@ -25,6 +25,7 @@ from service.errors import (
     OverloadedError,
     PredictionError,
     QuotaExceededError,
+    UnreadableError,
 )
 from service.evidence import (
     AppendOutcome,
@@ -34,6 +35,7 @@ from service.evidence import (
     StoreBusyError,
     StoredDecision,
     StoreUnavailableError,
+    UnreadablePayloadError,
     WithheldError,
 )
 from service.logs import log
@@ -310,6 +312,9 @@ class PredictService:
             return await self._repeated(served, ask, prepared)
         except WithheldError as error:
             raise unrepeatable(ask.caller.principal, error) from None
+        except UnreadablePayloadError as error:
+            log.error("record_unreadable", request_id=ask.request_id, reason=str(error))
+            raise UnreadableError from None
 
     async def _repeated(
         self, served: ServedModel, ask: Ask, prepared: Prepared | None
@@ -326,6 +331,7 @@ class PredictService:
         decision = stored.decision
         same = (
             decision.actor == ask.caller.principal
+            and decision.parent_request_id is None  # else policy's, with this fingerprint too
             and orjson.loads(decision.part("fingerprint")) == ask.fingerprint
         )
         if not same:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import orjson
+
 from service.auth import Caller
 from service.errors import NotFoundError, NotSequencedError
 from service.evidence import EvidenceStore, ProvenEvent
@@ -14,13 +16,14 @@ def proof_document(
 ) -> dict[str, object]:
     """The proof of all events of a request that this caller may read.
 
-    opens False: without the payloads, for a record that is not to be read any more.
+    opens False: without the payloads, for a record that is not to be read any more. What its
+    headers tell of sizes is not for callers with masked columns: see `Views.check_proof`.
     Raises NotFoundError, NotSequencedError while the last checkpoint lacks one of them, and
     EvidenceError.
     """
     events = store.request_events(caller.tenant, request_id)
-    actors = [event.actor for event in events if event.event_type == "decision"]
-    if not actors or not caller.may_read(actors[0]):
+    decision = next((event for event in events if event.event_type == "decision"), None)
+    if decision is None or not _may_read(caller, decision):
         raise NotFoundError("no record of this request ID can be read by this caller")
     if not opens:
         events = [replace(event, opening=None) for event in events]
@@ -37,6 +40,10 @@ def proof_document(
         "checkpoint": checkpoint.note,
         "entries": _entries(ledger, checkpoint, dict(zip(covered, events, strict=True))),
     }
+
+
+def _may_read(caller: Caller, decision: ProvenEvent) -> bool:
+    return caller.may_read(decision.actor, orjson.loads(decision.header).get("parent_request_id"))
 
 
 def _entries(

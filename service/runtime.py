@@ -67,7 +67,7 @@ class Runtime:
         self.follow_ups = FollowUps(
             self.models, self.watch, self.delivery, predicting.keyring, predicting.quotas
         )
-        self.votes = VoteBox(self.watch, self.metrics)
+        self.votes = VoteBox(self.watch, self.views, self.metrics)
         keyring, k = self.predicting.keyring, self.settings.k_anonymity
         self.importances = Importances(self.evidence, keyring, k)
         self.replays = Replays(self.watch, self.views, self.settings)

@@ -43,6 +43,24 @@ class Views:
         """Nothing of the record is withheld: the caller may have its proof's openings too."""
         return not self._hidden_of(caller, record)
 
+    def check_proof(self, caller: Caller, model: str, record: Record | None) -> None:
+        """ForbiddenError for whoever may not see all of a record: its header says how long each
+        part of the payload is, which tells of values.
+
+        record None: an erased one, of that model. Which columns it had is not known any more:
+        those of the version that is served, and where none is, nobody with a role sees all.
+        """
+        if record is not None:
+            is_whole = self.sees_all(caller, record)
+        else:
+            served = self.models.all.get(model)
+            names = None if served is None else served.model.schema.names
+            is_whole = not caller.roles or (
+                names is not None and not self.hidden(caller, model, names)
+            )
+        if not is_whole:
+            raise ForbiddenError("a header tells of values, some of which this role may not see")
+
     def check_sees_all(self, caller: Caller, model: RegisteredModel) -> None:
         """ForbiddenError for whoever may not see each column of a model: what is said of all
         columns together tells of the masked ones.

@@ -18,9 +18,11 @@ from service.evidence import (
     VoteEvent,
     laid_out,
 )
+from service.masking import masked_vote
 from service.metrics import Metrics
 from service.privacy import PrivacyCounts
 from service.registry.naming import class_text
+from service.views import Views
 from service.watching import Watch
 
 MAX_INTEGER = 2**53
@@ -31,6 +33,7 @@ class VoteBox:
     """Takes and shows votes; one per process."""
 
     watch: Watch
+    views: Views
     metrics: Metrics
     privacy: PrivacyCounts = field(init=False)
 
@@ -63,7 +66,7 @@ class VoteBox:
         await self._store(LabelEvent, record.decision, caller, {"labels": labels.labels})
 
     async def shown_to(self, caller: Caller, request_id: str) -> dict[str, object]:
-        """Everybody's last votes on a record the caller may read.
+        """Everybody's last votes on a record the caller may read; masked as it is for him.
 
         Raises NotFoundError, StoreAwayError.
         """
@@ -72,9 +75,13 @@ class VoteBox:
             votes = await self.watch.evidence.votes(record.decision)
         except EvidenceError:
             raise StoreAwayError from None
+        given = [_given(vote) for vote in votes]
+        if not self.views.sees_all(caller, record):
+            is_regression = _is_regression(orjson.loads(record.decision.part("predictions")))
+            given = [masked_vote(vote, is_regression=is_regression) for vote in given]
         return {
-            "feedback": [_given(vote) for vote in votes if "rating" in vote.parts],
-            "labels": [_given(vote) for vote in votes if "labels" in vote.parts],
+            "feedback": [vote for vote in given if "rating" in vote],
+            "labels": [vote for vote in given if "labels" in vote],
         }
 
     async def _store(
@@ -124,13 +131,18 @@ def _misfits(
 ) -> list[Violation]:
     """What is wrong with the labels of these predictions; an empty list if nothing is."""
     if len(labels) != len(predictions):
-        detail = f"must have {len(predictions)} entries, one per instance"
+        detail = "must have one entry per instance"  # how many, who may not read it is not told
         return [Violation("/labels", detail, "wrong_length")]
     return [
         Violation(f"/labels/{i}", "is nothing this model predicts", "unknown_class")
         for i, (label, prediction) in enumerate(zip(labels, predictions, strict=True))
         if label is not None and not _is_possible(label, prediction)
     ]
+
+
+def _is_regression(predictions: Sequence[dict[str, object] | None]) -> bool:
+    """None of what is left of them is a class."""
+    return not any(prediction and "label" in prediction for prediction in predictions)
 
 
 def _is_possible(label: Level, prediction: dict[str, object] | None) -> bool:

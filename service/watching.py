@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from service.errors import (
     ServiceError,
     SpooledError,
     StoreAwayError,
+    UnreadableError,
 )
 from service.evidence import (
     EvidenceError,
@@ -25,9 +26,11 @@ from service.evidence import (
     InQuarantineError,
     Record,
     RequestKey,
+    UnreadablePayloadError,
     WithheldError,
 )
 from service.http import REQUEST_ID
+from service.logs import log
 from service.metrics import BACKEND, Metrics
 from service.queue import JobQueue, Notice
 
@@ -91,6 +94,19 @@ class Watch:
 
         Raises NotFoundError, GoneError, QuarantinedError, StoreAwayError, SpooledError.
         """
+        record = await self._known(caller, request_id)
+        if not _may_read(caller, record):
+            raise self._unknown(caller, request_id)
+        check_not_expired(record, is_masked=bool(caller.roles))
+        if what is not None and record.decision.actor != caller.principal:
+            await self.accesses.note(caller, what, request_id)
+        self.metrics.audit_reads.labels(BACKEND, "ok").inc()
+        return record
+
+    async def _known(self, caller: Caller, request_id: str) -> Record:
+        """A record of the caller's tenant. What is withheld is so from who may read it, and is as
+        unknown to others as what never was.
+        """
         if not REQUEST_ID.fullmatch(request_id):
             raise self._unknown(caller, request_id, "this can be no request ID")
         try:
@@ -100,30 +116,29 @@ class Watch:
         if record is None and self.evidence.holds(caller.tenant, request_id):
             self.metrics.audit_reads.labels(BACKEND, "error").inc()
             raise SpooledError
-        if record is None or not caller.may_read(record.decision.actor):
+        if record is None:
             raise self._unknown(caller, request_id)
-        check_not_expired(record)
-        if what is not None and record.decision.actor != caller.principal:
-            await self.accesses.note(caller, what, request_id)
-        self.metrics.audit_reads.labels(BACKEND, "ok").inc()
         return record
 
-    async def openable(self, caller: Caller, request_id: str) -> Record | None:
-        """The record whose proof the caller asks for; None once it was erased or has expired, when
-        its headers can still be proven. Otherwise as `find`.
+    async def openable(self, caller: Caller, request_id: str) -> tuple[str, Record | None]:
+        """The record whose proof the caller asks for, after its model's name; None once it was
+        erased or has expired, when its headers can still be proven. Otherwise as `find`.
         """
         try:
-            return await self.find(caller, request_id, what="proof")
-        except GoneError:
-            return None
+            record = await self.find(caller, request_id, what="proof")
+        except GoneError as gone:
+            header = gone.members["header"]
+            assert isinstance(header, dict)
+            return header["model"], None
+        return record.decision.model, record
 
     def _refusal(self, caller: Caller, request_id: str, error: WithheldError) -> ServiceError:
-        if not caller.may_read(error.actor):
+        if not caller.may_read(error.actor, error.parent_request_id):
             return self._unknown(caller, request_id)
         if isinstance(error, InQuarantineError):
             self.accesses.refused(caller, QuarantinedError.status, request_id)
         self.metrics.audit_reads.labels(BACKEND, "gone").inc()
-        return refusal_of(error, self.key_backup)
+        return refusal_of(error, self.key_backup, is_masked=bool(caller.roles))
 
     def _unknown(
         self,
@@ -138,15 +153,19 @@ class Watch:
     async def known(self, caller: Caller, request_id: str) -> Record:
         """A record of the caller's tenant, whether or not he may read it: for what he says of it.
 
-        Raises as `find`.
+        Raises as `find`; of a record he may not read, nothing tells him that it is withheld.
         """
-        auditing = replace(caller, scopes=caller.scopes | {"audit"})
-        return await self.find(auditing, request_id, what=None)
+        record = await self._known(caller, request_id)
+        if record.is_expired(datetime.now(UTC)) and not _may_read(caller, record):
+            raise self._unknown(caller, request_id)
+        check_not_expired(record, is_masked=bool(caller.roles))
+        self.metrics.audit_reads.labels(BACKEND, "ok").inc()
+        return record
 
     async def until_final(self, record: Record, seconds: float, is_stopping: Stopping) -> Record:
         """The record as soon as it is final, or as it is after that many seconds.
 
-        Raises StoreAwayError.
+        Raises StoreAwayError, and GoneError as for somebody with a role.
         """
         deadline = monotonic() + seconds
         async with self._announced(_key(record)) as announcements:
@@ -225,16 +244,24 @@ class Watch:
         try:
             return await self._stored(tenant, request_id)
         except WithheldError as error:
-            raise refusal_of(error, self.key_backup) from None
+            raise refusal_of(error, self.key_backup, is_masked=True) from None
 
     async def _stored(self, tenant: str, request_id: str) -> Record | None:
         try:
             return await self.evidence.record(tenant, request_id)
         except WithheldError:
             raise
+        except UnreadablePayloadError as error:
+            self.metrics.audit_reads.labels(BACKEND, "error").inc()
+            log.error("record_unreadable", request_id=request_id, reason=str(error))
+            raise UnreadableError from None
         except EvidenceError:
             self.metrics.audit_reads.labels(BACKEND, "error").inc()
             raise StoreAwayError from None
+
+
+def _may_read(caller: Caller, record: Record) -> bool:
+    return caller.may_read(record.decision.actor, record.decision.parent_request_id)
 
 
 def _key(record: Record) -> RequestKey:

@@ -54,7 +54,6 @@ def erase(
     """
     from service import disposal
     from service.errors import CheckFailedError
-    from service.evidence.exclusive import forget_pages
     from service.storing import evidence_store
 
     settings = _settings(data_dir, database_url, secret_file)
@@ -68,12 +67,12 @@ def erase(
             _note(store, "erasure", selection, order, state="begun", **_counts(found))
             what = disposal.Destruction("erasure", order, subject=selection.keyed_subject or "")
             found = disposal.erase(store, keys, what, progress=_progress("erased"))
-            is_forgotten = forget_pages(store)
+            is_forgotten = disposal.forget(store)
             done = {**_counts(found), "held_ids": [each for _, each in found.held[:MOST_SHOWN]]}
             _note(store, "erasure", selection, order, state="ended", **done)
     _show_erasing(found, is_done=yes, as_json=as_json, settings=settings)
     if yes and not is_forgotten:
-        raise CheckFailedError("readers kept the database's log from being cut: run it again")
+        raise CheckFailedError("readers kept a database's log from being cut: run it again")
     if found.held:
         raise CheckFailedError(f"{len(found.held)} records are under a hold and stay")
 

@@ -1,31 +1,22 @@
-"""Keys and content destroyed, and the events that say so stored: one transaction."""
+"""Content destroyed, its keys doomed, and the events that say so stored: one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, tuple_, update
 
 from service.disposal.facts import Fact, FactType, Order, tell, us
+from service.disposal.forgetting import Keys, doom
 from service.disposal.targets import Target
-from service.evidence import FinalEvent, HeaderTemplate, Parts, StoreUnavailableError
+from service.evidence import FinalEvent, HeaderTemplate, Parts, RequestKey
 from service.evidence.events import idempotency_key, seal
 from service.evidence.reading import moment_of
 from service.evidence.sealing import refs_of
 from service.evidence.tables import INSERTED_COLUMNS, erasures, events
-from service.keystore import KeyStoreError
 
 Content = Sequence[Row[tuple[object, ...]]]
 WHOLE = ""
 """Stands for the subject where a record is erased whatever it is about."""
-
-
-class Keys(Protocol):
-    """What destroys the keys of payloads, for good before it returns."""
-
-    def destroy(self, refs: Iterable[bytes]) -> None:
-        """Destroy the keys with these references; unknown ones are destroyed already."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +34,18 @@ class Destruction:
 def destroy(
     connection: Connection, targets: Sequence[Target], content: Content, what: Destruction
 ) -> None:
-    """Destroy the content of these records, for good, and say so in an event for each.
+    """Destroy the content of these records, for good, and say so in an event for each that has
+    none of that kind yet.
 
-    content: rows of `events_about` them. Call it in a transaction that excludes other writers. The
-    keys go first: should the process end between, the content can be read no more, and the next
-    attempt finds the record again and completes it. Raises StoreUnavailableError.
+    content: rows of `events_about` them. Call it in a transaction that excludes other writers, and
+    `forget_keys` once it has committed. Raises StoreUnavailableError.
     """
     destroy_content(connection, content, what.keys)
     explained = {(row.tenant, row.request_id) for row in content if row.event_type == "explanation"}
     for target in targets:
         if target.status == "pending" and target.key not in explained:
             end_pending(connection, target, what.order)
+    told = erased_among(connection, targets)
     destroyed: dict[tuple[str, str], list[str]] = {}
     for row in content:
         destroyed.setdefault((row.tenant, row.request_id), []).append(row.event_id)
@@ -66,30 +58,28 @@ def destroy(
             is_only=True,
         )
         for each in targets
+        if each.key not in told
     ]
     note_erased(connection, facts, WHOLE)
 
 
+def erased_among(
+    connection: Connection, targets: Sequence[Target], subject: str = WHOLE
+) -> set[RequestKey]:
+    """Those of which an event says already that they are erased, or that subject's part in them."""
+    keys = [target.key for target in targets]
+    query = select(erasures.c.tenant, erasures.c.request_id).where(
+        tuple_(erasures.c.tenant, erasures.c.request_id).in_(keys), erasures.c.subject == subject
+    )
+    return {(row.tenant, row.request_id) for row in connection.execute(query)}
+
+
 def destroy_content(connection: Connection, content: Content, keys: Keys | None) -> None:
-    """Destroy keys, payloads and whatever named the keys. Raises StoreUnavailableError."""
-    destroy_keys(keys, [ref for row in content for ref in refs_of(row)])
+    """Destroy payloads and whatever named their keys, and doom those. StoreUnavailableError."""
+    doom(connection, keys, [ref for row in content for ref in refs_of(row)])
     event_ids = [row.event_id for row in content]
     nothing = update(events).values(payload=None, record_key=None)
     connection.execute(nothing.where(events.c.event_id.in_(event_ids)))
-
-
-def destroy_keys(keys: Keys | None, refs: Sequence[bytes]) -> None:
-    """Destroy keys that are apart. Raises StoreUnavailableError, also where they cannot be
-    reached: without its key destroyed, nothing of a payload counts as erased.
-    """
-    if not refs:
-        return
-    if keys is None:
-        raise StoreUnavailableError("the payloads are encrypted, and no key store was given")
-    try:
-        keys.destroy(refs)
-    except KeyStoreError as error:
-        raise StoreUnavailableError(f"key store: {error}") from error
 
 
 def note_erased(connection: Connection, facts: Sequence[Fact], subject: str) -> None:

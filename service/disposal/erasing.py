@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from service.disposal.destroying import WHOLE, Destruction, destroy
+from service.disposal.forgetting import forget_keys
 from service.disposal.parting import destroy_parts
-from service.disposal.targets import Target, events_about, held_among, in_batches, load
+from service.disposal.targets import Target, copies_of, events_about, held_among, in_batches, load
 from service.evidence import EvidenceStore, RequestKey
 from service.evidence.exclusive import exclusively
 
@@ -57,21 +58,31 @@ def erase(
 ) -> Erasing:
     """Erase the records that no hold keeps, each batch at once.
 
-    Raises StoreUnavailableError; called again, it goes on where it was. Free pages are overwritten
-    as they come free (`secure_delete`); call `forget_pages` at the end.
+    With a record go those that explain it again. Raises StoreUnavailableError; called again, it
+    goes on where it was. Free pages are overwritten as they come free (`secure_delete`); call
+    `forget` at the end.
     """
     what = replace(what, keys=what.keys or store.sealer.keys)
     total, dealt_with = Erasing(), 0
+    added: set[RequestKey] = set()
     for batch in in_batches(keys):
-        total += _erase(store, batch, what)
+        total += _erase(store, [key for key in batch if key not in added], what, added)
+        forget_keys(store, what.keys, seconds=0.0)
         dealt_with += len(batch)
         progress(dealt_with)
     return total
 
 
-def _erase(store: EvidenceStore, batch: list[RequestKey], what: Destruction) -> Erasing:
+def _erase(
+    store: EvidenceStore, batch: list[RequestKey], what: Destruction, added: set[RequestKey]
+) -> Erasing:
+    """added: grows by the copies that were not in the batch. They may be stored at any time until
+    this transaction: after it none is.
+    """
     with exclusively(store) as connection:
-        free, found = _sorted_out(connection, batch)
+        copies = copies_of(connection, batch, what.subject)
+        added.update(copies)
+        free, found = _sorted_out(connection, batch + copies)
         if what.subject == WHOLE:
             destroy(connection, free, events_about(connection, free), what)
         else:

@@ -10,12 +10,13 @@ from service.disposal.destroying import (
     WHOLE,
     Destruction,
     destroy,
-    destroy_keys,
     end_pending,
+    erased_among,
     note_erased,
 )
 from service.disposal.facts import Fact
-from service.disposal.targets import DESTROYED, Target, events_about
+from service.disposal.forgetting import doom
+from service.disposal.targets import DESTROYED, Target, events_about, is_own_decision
 from service.evidence import Parts, final_payload
 from service.evidence.sealing import NOTHING, Sealer, refs_of, without
 from service.evidence.sections import sections_about
@@ -54,14 +55,15 @@ def _destroy_part(
 ) -> None:
     content = events_about(connection, [target])
     rows = {row.event_id: _with_payload(connection, row.event_id) for row in content}
-    decision = next(row for row in rows.values() if row.event_type == "decision")
-    if len(refs_of(decision)) < 2:
+    decision = next((row for row in rows.values() if is_own_decision(row)), None)
+    if decision is None or len(refs_of(decision)) < 2:
         destroy(connection, [target], content, what)
         return
     is_open = not any(row.event_type == "explanation" for row in rows.values())
     ended = _ended(decision, sealer) if target.status == "pending" and is_open else None
     sections = {event_id: _sections(row, what.subject) for event_id, row in rows.items()}
-    destroy_keys(
+    doom(
+        connection,
         what.keys,
         [ref for event_id, row in rows.items() for ref in _refs(row, sections[event_id])],
     )
@@ -69,6 +71,8 @@ def _destroy_part(
         _shrink(connection, row, sections[event_id])
     if ended is not None:
         end_pending(connection, target, what.order, ended)
+    if erased_among(connection, [target], what.subject):
+        return
     destroyed = sorted(event_id for event_id, gone in sections.items() if gone)
     said = {"destroys": destroyed, "scope": "subject"}
     note_erased(connection, [Fact(what.kind, target, what.order, said)], what.subject or WHOLE)
@@ -105,7 +109,7 @@ def _ended(decision: StoredEvent, sealer: Sealer) -> tuple[bytes, Parts] | None:
     """What stands in the place of an explanation that is still to come: made of what the rows have
     in common, since of a pending one everything else is null.
     """
-    (unsealed,) = sealer.open([decision])
+    (unsealed,) = sealer.open([decision], erased=[decision.event_id])
     if unsealed is None:
         return None
     explanation, provenance = (

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select, tuple_
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from service.accesses import Access, note
 from service.disposal.destroying import Destruction, destroy, destroy_content
 from service.disposal.facts import Order
-from service.disposal.targets import BATCH, DESTROYED, events_about, load
-from service.evidence import EvidenceStore
+from service.disposal.forgetting import forget, forget_keys
+from service.disposal.targets import BATCH, DESTROYED, events_about, is_own_decision, load
+from service.evidence import EvidenceStore, RequestKey
 from service.evidence.events import microseconds
-from service.evidence.exclusive import exclusively, forget_pages
-from service.evidence.tables import events, holds
+from service.evidence.exclusive import exclusively
+from service.evidence.tables import IS_BESIDE, events, holds
+from service.logs import log
 
 PURGE_GRACE = timedelta(days=2)
 """After its time a record is kept this much longer, so that a clock moved by a day destroys nothing
@@ -25,6 +28,9 @@ early.
 EXPIRED = "expired"
 Kind = tuple[str, str, str]
 """Tenant, model and retention class."""
+
+_FAULTS = (IntegrityError, DataError, ProgrammingError, LookupError, TypeError, ValueError)
+"""What is raised for a record that cannot be purged, as opposed to a store that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +74,65 @@ def purge(
     """
     at = now or datetime.now(UTC)
     what = Destruction("purge", Order(principal, EXPIRED, at), store.sealer.keys)
+    if not forget_keys(store, what.keys):  # what an erasure that was stopped has left
+        log.warning("purge_not_forgotten")
+    batches = _Batches(at, what)
     counts: Counter[Kind] = Counter()
     spent = 0.0
-    while goes_on(spent):
-        started = time.monotonic()
-        with exclusively(store) as connection:
-            found = _purge(connection, at, what)
-        if found is None:
-            break
-        counts += found
-        progress(counts.total())
-        spent = time.monotonic() - started
-    if counts:
-        forget_pages(store)
-        _account(store, principal, counts)
+    try:
+        while goes_on(spent):
+            started = time.monotonic()
+            found = batches.next(store)
+            if found is None:
+                break
+            counts += found
+            forget_keys(store, what.keys, seconds=0.0)
+            progress(counts.total())
+            spent = time.monotonic() - started
+    finally:
+        if counts:
+            _account(store, principal, counts)
+            if not forget(store):
+                log.warning("purge_not_forgotten")
     return Purge(counts, _held(store, at))
+
+
+class _BadBatchError(Exception):
+    """Something in the batch cannot be purged."""
+
+    def __init__(self, rows: Sequence[Row[tuple[object, ...]]]) -> None:
+        super().__init__(len(rows))
+        self.rows = rows
+
+
+@dataclass(slots=True, eq=False)
+class _Batches:
+    """One run's batches. Of a batch that fails each row is tried alone, and what fails alone is
+    passed over, so that it keeps nothing else.
+    """
+
+    at: datetime
+    what: Destruction
+    _after: tuple[int, str] | None = None
+    _alone: int = 0
+
+    def next(self, store: EvidenceStore) -> Counter[Kind] | None:
+        """What the next one destroyed; None when nothing is left. Raises StoreUnavailableError."""
+        limit = 1 if self._alone else BATCH
+        self._alone = max(0, self._alone - 1)
+        try:
+            with exclusively(store) as connection:
+                rows = connection.execute(_select_expired(self.at, self._after, limit)).all()
+                return _purge(connection, rows, self.what) if rows else None
+        except _BadBatchError as bad:
+            if len(bad.rows) > 1:
+                self._alone = len(bad.rows)
+            else:
+                (row,) = bad.rows
+                self._after = row.expires_us, row.event_id
+                reason = type(bad.__cause__).__name__
+                log.error("purge_passed_over", event_id=row.event_id, reason=reason)
+            return Counter()
 
 
 def _account(store: EvidenceStore, principal: str, counts: Mapping[Kind, int]) -> None:
@@ -103,35 +153,41 @@ def survey_purge(store: EvidenceStore, *, now: datetime | None = None) -> Purge:
     after: tuple[int, str] | None = None
     while True:
         with store.reading() as connection:
-            rows = connection.execute(_select_expired(at, after)).all()
+            rows = connection.execute(_select_expired(at, after, BATCH)).all()
             counts += _count(connection, rows)
         if len(rows) < BATCH:
             return Purge(counts, _held(store, at))
         after = rows[-1].expires_us, rows[-1].event_id
 
 
-def _purge(connection: Connection, at: datetime, what: Destruction) -> Counter[Kind] | None:
-    """One batch; None when nothing is left."""
-    rows = connection.execute(_select_expired(at, None)).all()
-    if not rows:
-        return None
-    decided = [(row.tenant, row.request_id) for row in rows if row.event_type == "decision"]
-    targets = load(connection, decided)
-    counts = Counter((target.tenant, target.model, target.retention_class) for target in targets)
-    about = events_about(connection, targets)
-    destroy(connection, targets, about, what)
-    done = {row.event_id for row in about}
-    # What came later, about a record that was gone by then.
-    destroy_content(connection, [row for row in rows if row.event_id not in done], what.keys)
-    return counts
+def _purge(
+    connection: Connection, rows: Sequence[Row[tuple[object, ...]]], what: Destruction
+) -> Counter[Kind]:
+    """One batch. Raises _BadBatchError where the fault is in what is stored."""
+    try:
+        targets = load(connection, _decided(rows))
+        about = events_about(connection, targets)
+        destroy(connection, targets, about, what)
+        done = {row.event_id for row in about}
+        # What came later, about a record that was gone by then, or stands beside one and ends
+        # before it.
+        left = [row for row in rows if row.event_id not in done]
+        destroy_content(connection, left, what.keys)
+        return Counter((each.tenant, each.model, each.retention_class) for each in targets)
+    except _FAULTS as error:
+        raise _BadBatchError(rows) from error
 
 
 def _count(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> Counter[Kind]:
-    decided = [(row.tenant, row.request_id) for row in rows if row.event_type == "decision"]
     return Counter(
         (target.tenant, target.model, target.retention_class)
-        for target in load(connection, decided)
+        for target in load(connection, _decided(rows))
     )
+
+
+def _decided(rows: Sequence[Row[tuple[object, ...]]]) -> list[RequestKey]:
+    """The records whose own decision is among them."""
+    return [(row.tenant, row.request_id) for row in rows if is_own_decision(row)]
 
 
 _is_held = exists().where(
@@ -139,14 +195,16 @@ _is_held = exists().where(
 )
 
 
-def _select_expired(at: datetime, after: tuple[int, str] | None) -> Select[tuple[object, ...]]:
+def _select_expired(
+    at: datetime, after: tuple[int, str] | None, limit: int
+) -> Select[tuple[object, ...]]:
     """By the index of what still has content; those under a hold are passed over each time."""
     query: Select[tuple[object, ...]] = select(*DESTROYED, events.c.expires_us).where(
         *_is_over(at), ~_is_held
     )
     if after is not None:
         query = query.where(tuple_(events.c.expires_us, events.c.event_id) > tuple_(*after))
-    return query.order_by(events.c.expires_us, events.c.event_id).limit(BATCH)
+    return query.order_by(events.c.expires_us, events.c.event_id).limit(limit)
 
 
 def _is_over(at: datetime) -> tuple[ColumnElement[bool], ...]:
@@ -155,6 +213,8 @@ def _is_over(at: datetime) -> tuple[ColumnElement[bool], ...]:
 
 
 def _held(store: EvidenceStore, at: datetime) -> int:
-    query = select(func.count()).where(*_is_over(at), _is_held, events.c.event_type == "decision")
+    query = select(func.count()).where(
+        *_is_over(at), _is_held, events.c.event_type == "decision", ~IS_BESIDE
+    )
     with store.reading() as connection:
         return connection.execute(query).scalar_one()

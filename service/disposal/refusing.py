@@ -8,18 +8,20 @@ from service.errors import ConflictError, GoneError, QuarantinedError, ServiceEr
 from service.evidence import ErasedError, Record, WithheldError
 
 
-def refusal_of(error: WithheldError, key_backup: timedelta) -> ServiceError:
+def refusal_of(error: WithheldError, key_backup: timedelta, *, is_masked: bool) -> ServiceError:
     """The answer instead of a record that was destroyed, with its header and where its proof is,
     or of one in quarantine.
 
     key_backup: how long copies of the key store are kept, from which a key could still come back.
+    is_masked: for somebody with a role, whom the sizes of the payload's parts could tell of a value
+    he may not see.
     """
     if not isinstance(error, ErasedError):
         return QuarantinedError()
     status = "expired" if error.kind == "purge" else "erased"
     if error.at is not None and error.at + key_backup > datetime.now(UTC):
         status = f"erasing until {error.at + key_backup:%Y-%m-%d}"
-    return _gone(error.header, status, error.at)
+    return _gone(error.header, status, error.at, is_masked=is_masked)
 
 
 def unrepeatable(principal: str, error: WithheldError) -> ServiceError:
@@ -34,14 +36,16 @@ def unrepeatable(principal: str, error: WithheldError) -> ServiceError:
     return QuarantinedError()
 
 
-def check_not_expired(record: Record) -> None:
+def check_not_expired(record: Record, *, is_masked: bool) -> None:
     """GoneError for a record whose time is over, though it is still to be purged."""
     if record.is_expired(datetime.now(UTC)):
-        raise _gone(record.decision.header, "expired", None)
+        raise _gone(record.decision.header, "expired", None, is_masked=is_masked)
 
 
-def _gone(header: bytes, status: str, at: datetime | None) -> GoneError:
+def _gone(header: bytes, status: str, at: datetime | None, *, is_masked: bool) -> GoneError:
     found = orjson.loads(header)
+    if is_masked:
+        found.pop("payload", None)
     gone = GoneError()
     gone.members = {"record_status": status, "erased_at": at, "header": found}
     proof = f"/explanations/{found['request_id']}/proof"

@@ -6,11 +6,12 @@ from datetime import datetime
 from itertools import islice
 
 import orjson
-from sqlalchemy import Connection, Row, Select, select, text, tuple_
+from sqlalchemy import Connection, Row, Select, func, select, text, tuple_
 
 from service.evidence import EvidenceStore, RequestKey
 from service.evidence.events import idempotency_key, microseconds
-from service.evidence.tables import erasures, event_subjects, events, holds
+from service.evidence.sealing import NOTHING
+from service.evidence.tables import IS_BESIDE, erasures, event_subjects, events, holds
 
 BATCH = 100
 """Records in one transaction, for which answers wait: about 10 ms."""
@@ -20,7 +21,9 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A record's decision, without what is secret in it."""
+    """A record's decision, without what is secret in it. is_gone: no content is left of it, nor of
+    another decision that stands beside it.
+    """
 
     tenant: str
     request_id: str
@@ -44,6 +47,11 @@ class Target:
         return str(orjson.loads(self.header)["retention_class"])
 
 
+def is_own_decision(row: Row[tuple[object, ...]]) -> bool:
+    """Of DESTROYED, the one decision that is found by its request ID."""
+    return row.idempotency_key == idempotency_key(row.tenant, row.request_id)
+
+
 def in_batches(keys: Iterable[RequestKey]) -> Iterator[list[RequestKey]]:
     """BATCH at a time."""
     left = iter(keys)
@@ -53,14 +61,33 @@ def in_batches(keys: Iterable[RequestKey]) -> Iterator[list[RequestKey]]:
 
 def load(connection: Connection, keys: Iterable[RequestKey]) -> list[Target]:
     """The decisions of these requests, without unknown ones."""
+    wanted = list(keys)
     names = [column for column in events.c if column.name in _LOADED]
     query: Select[tuple[object, ...]] = select(
         *names, events.c.payload.is_(None).label("is_gone")
-    ).where(events.c.idempotency_key.in_([idempotency_key(*key) for key in keys]))
+    ).where(events.c.idempotency_key.in_([idempotency_key(*key) for key in wanted]))
+    rows = connection.execute(query).all()
+    left = {(row.tenant, row.request_id) for row in _beside(connection, wanted) if not row.is_empty}
     return [
-        Target(**{name: getattr(row, name) for name in (*_LOADED, "is_gone")})
-        for row in connection.execute(query)
+        Target(
+            **{name: getattr(row, name) for name in _LOADED},
+            is_gone=bool(row.is_gone) and (row.tenant, row.request_id) not in left,
+        )
+        for row in rows
     ]
+
+
+def _beside(
+    connection: Connection, keys: Sequence[RequestKey]
+) -> Sequence[Row[tuple[object, ...]]]:
+    """The events that stand beside others of these requests, also those without content."""
+    query: Select[tuple[object, ...]] = select(
+        events.c.tenant,
+        events.c.request_id,
+        events.c.received_us,
+        events.c.payload.is_(None).label("is_empty"),
+    ).where(tuple_(events.c.tenant, events.c.request_id).in_(keys), IS_BESIDE)
+    return connection.execute(query).all()
 
 
 _LOADED = (
@@ -78,6 +105,7 @@ _LOADED = (
 
 DESTROYED = (
     events.c.event_id,
+    events.c.idempotency_key,
     events.c.event_type,
     events.c.tenant,
     events.c.request_id,
@@ -95,15 +123,18 @@ def events_about(
     """All that has content left, without its content.
 
     All events of a request have its time of receipt, whatever their own: that finds them by an
-    index, also those of types that this release does not know.
+    index, also those of types that this release does not know. What stands beside another event
+    has a time of its own.
     """
     found: list[Row[tuple[object, ...]]] = []
+    times = {target.received_us for target in targets}
+    times |= {row.received_us for row in _beside(connection, [each.key for each in targets])}
     for tenant in {target.tenant for target in targets}:
         own = [target for target in targets if target.tenant == tenant]
         query: Select[tuple[object, ...]] = select(*DESTROYED).where(
             events.c.tenant == tenant,
             events.c.event_type.in_(_content_types(connection, tenant)),
-            events.c.received_us.in_({target.received_us for target in own}),
+            events.c.received_us.in_(times),
             events.c.request_id.in_([target.request_id for target in own]),
             events.c.payload.is_not(None),
         )
@@ -144,12 +175,32 @@ def of_requests(store: EvidenceStore, tenant: str, request_ids: Iterable[str]) -
         found = dict.fromkeys(
             target.key for target in load(connection, [(tenant, each) for each in request_ids])
         )
-        newest = list(found)
-        while newest:
-            children = [key for key in _children(connection, tenant, newest) if key not in found]
-            found |= dict.fromkeys(children)
-            newest = children
-    return list(found)
+        copies = copies_of(connection, list(found))
+    return [*found, *copies]
+
+
+def copies_of(
+    connection: Connection, keys: Sequence[RequestKey], subject: str = ""
+) -> list[RequestKey]:
+    """The records that explain these again, or explain those again, and are not among them; about
+    that subject, unless it is empty. Cost: an index lookup for each.
+    """
+    copies: dict[RequestKey, None] = {}
+    known, newest = set(keys), list(keys)
+    while newest:
+        children = [
+            child
+            for tenant in sorted({tenant for tenant, _ in newest})
+            for child in _children(connection, tenant, [key for key in newest if key[0] == tenant])
+            if child not in known
+        ]
+        newest = list(dict.fromkeys(children))
+        known.update(newest)
+        copies |= dict.fromkeys(newest)
+    if not subject:
+        return list(copies)
+    about = f'"{subject}"'
+    return [each.key for each in load(connection, copies) if about in (each.subjects or "")]
 
 
 def _children(
@@ -168,7 +219,7 @@ def of_subject(store: EvidenceStore, tenant: str, subject: str) -> list[RequestK
     gone = select(erasures.c.request_id).where(
         erasures.c.tenant == tenant,
         erasures.c.request_id == events.c.request_id,
-        erasures.c.subject.in_(["", subject]),
+        erasures.c.subject == subject,
     )
     query = (
         select(events.c.request_id)
@@ -176,6 +227,7 @@ def of_subject(store: EvidenceStore, tenant: str, subject: str) -> list[RequestK
         .where(
             event_subjects.c.tenant == tenant,
             event_subjects.c.subject == subject,
+            func.length(events.c.payload) > len(NOTHING),
             ~gone.correlate(events).exists(),
         )
         .order_by(events.c.received_us)

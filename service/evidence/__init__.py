@@ -39,6 +39,7 @@ from service.evidence.reading import (
     StoredDecision,
     StoredFinal,
     StoredVote,
+    UnreadableRecord,
 )
 from service.evidence.sealing import Sealer
 from service.evidence.spool import SpoolLimits
@@ -95,6 +96,7 @@ __all__ = [
     "StoredFinal",
     "StoredVote",
     "UnreadablePayloadError",
+    "UnreadableRecord",
     "VoteEvent",
     "WithheldError",
     "final_payload",

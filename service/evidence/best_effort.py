@@ -24,6 +24,10 @@ class SpoolObserver(CommitObserver, Protocol):
         """An event is neither in the store nor in the spool."""
         ...
 
+    def on_damaged(self) -> None:
+        """A file of the spool is damaged and put aside. Called by any thread."""
+        ...
+
     def on_drained(self, stored: int, twins: int, refused: int) -> None:
         """So many events are in the store now, of them so many beside another process's answer to
         the same request; so many the store does not take for what they are.

@@ -19,7 +19,7 @@ from service.evidence.sealing import Ready
 from service.evidence.segments import Segment
 from service.evidence.spool import KEY, Spool, rows_of
 from service.evidence.store import AppendOutcome
-from service.evidence.tables import INSERTED_COLUMNS
+from service.evidence.tables import BESIDE, INSERTED_COLUMNS
 from service.evidence.writer import Answer, EventWriter
 from service.logs import log, place_of
 
@@ -148,4 +148,4 @@ def _next_batch(rows: Iterator[Row]) -> list[Row]:
 
 def _beside(row: Row) -> Row:
     """The same event under a key of its own."""
-    return (*row[:KEY], f"beside/{row[_EVENT_ID]!s}", *row[KEY + 1 :])
+    return (*row[:KEY], f"{BESIDE}{row[_EVENT_ID]!s}", *row[KEY + 1 :])

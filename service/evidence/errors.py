@@ -13,7 +13,7 @@ class EvidenceError(Exception):
     │   └── EventRefusedError   the store works, but cannot hold this one event
     ├── StoreBusyError          too many events already wait for the writer
     ├── SchemaVersionError      the database belongs to a newer release, or to nobody we know
-    ├── UnreadablePayloadError  a stored payload has an encoding this release cannot open
+    ├── UnreadablePayloadError  a stored payload cannot be opened: changed, or without its key
     ├── WithheldError
     │   ├── ErasedError         the record has been erased or purged; its header is left
     │   └── InQuarantineError   the record is kept, and nobody may read it
@@ -38,7 +38,9 @@ class SchemaVersionError(EvidenceError):
 
 
 class UnreadablePayloadError(EvidenceError):
-    """The stored payload has an encoding this release cannot open."""
+    """The stored payload cannot be opened: it or its key was changed, its key is missing though
+    nobody erased it, or it has an encoding this release does not know.
+    """
 
 
 class WithheldError(EvidenceError):
@@ -52,6 +54,12 @@ class WithheldError(EvidenceError):
     def actor(self) -> str:
         """Who made it."""
         return str(orjson.loads(self.header)["actor"])
+
+    @property
+    def parent_request_id(self) -> str | None:
+        """Of the request it explains again; None for a prediction's own."""
+        found: str | None = orjson.loads(self.header).get("parent_request_id")
+        return found
 
 
 class ErasedError(WithheldError):

@@ -5,12 +5,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, insert
+from sqlalchemy.exc import OperationalError
 
 from service.evidence.events import Row
 from service.evidence.store import AppendOutcome, EvidenceStore, Outcomes
 from service.evidence.tables import ACCESS_COLUMNS, accesses
 
 _AGAIN_SECONDS = 0.05
+_LOCK_MS = 200
+_IDLE_MS = 10_000
+_TRIES = 8
+_PAUSE_SECONDS = 0.3
 
 
 @contextmanager
@@ -18,12 +23,31 @@ def exclusively(store: EvidenceStore) -> Iterator[Connection]:
     """A transaction during which nobody else adds events, here or in another process, so that what
     it reads stays true until it commits. Keep it short: answers wait for it.
 
-    Raises StoreUnavailableError.
+    Raises StoreUnavailableError, also where maintenance keeps PostgreSQL's lock from it: try later.
     """
     with store.changing() as connection:
         if not store.is_sqlite:
-            connection.exec_driver_sql("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
+            _lock(connection)
         yield connection
+
+
+def _lock(connection: Connection) -> None:
+    """Keep others from adding events, on PostgreSQL. Whoever waits for a lock has all later inserts
+    wait behind him, so it is tried for a moment, and again after a pause.
+    """
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_LOCK_MS}")
+    connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_MS}")
+    for left in reversed(range(_TRIES)):
+        connection.exec_driver_sql("SAVEPOINT unlocked")
+        try:
+            connection.exec_driver_sql("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
+        except OperationalError:
+            if not left or connection.invalidated:
+                raise
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT unlocked")
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
 
 
 def insert_accesses(store: EvidenceStore, rows: Sequence[Row]) -> Outcomes:

@@ -9,11 +9,14 @@ from sqlalchemy import Connection
 
 from service.evidence.engines import alone
 from service.evidence.events import Row
-from service.evidence.tables import INSERTED_COLUMNS
+from service.evidence.tables import BESIDE, INSERTED_COLUMNS
 
-_KEY, _TYPE, _TENANT, _REQUEST, _PARENT = (
+_KEY, _TYPE, _TENANT, _REQUEST, _PARENT, _SUBJECTS = (
     INSERTED_COLUMNS.index(name)
-    for name in ("idempotency_key", "event_type", "tenant", "request_id", "parent_request_id")
+    for name in (
+        *("idempotency_key", "event_type", "tenant", "request_id", "parent_request_id"),
+        "subjects",
+    )
 )
 _COLUMNS = ", ".join(INSERTED_COLUMNS)
 _UNGUARDED = frozenset({"decision", "explanation", "outcome", "answer"})
@@ -28,8 +31,8 @@ class Insertion:
     inserter of a key wait for the first, and with the same retries in different order two of them
     would wait for each other.
 
-    guarded: what says something more of a request, or copies from it; none of it is inserted once
-    that request is erased.
+    guarded: what says something more of a request, stands beside one of its events or copies from
+    it; none of it is inserted once that request is erased, or whom it is about from that request.
     """
 
     values: tuple[object, ...]
@@ -52,8 +55,9 @@ class Insertion:
             inserted = self._insert_free(connection) if self.count else 0
             statement = _guarded_statement(_marker(connection))
             for row in self.guarded:
-                about = row[_PARENT] if row[_TYPE] == "decision" else row[_REQUEST]
-                values = (*row, row[_TENANT], about, row[_TYPE])
+                parent = row[_PARENT] if row[_TYPE] == "decision" else None
+                about = (row[_TENANT], row[_REQUEST], row[_SUBJECTS], row[_TENANT], parent)
+                values = (*row, *about)
                 inserted += connection.exec_driver_sql(statement, values).rowcount
         return inserted
 
@@ -63,7 +67,11 @@ class Insertion:
 
 
 def _is_guarded(row: Row) -> bool:
-    return row[_TYPE] not in _UNGUARDED or (row[_TYPE] == "decision" and row[_PARENT] is not None)
+    return (
+        row[_TYPE] not in _UNGUARDED
+        or (row[_TYPE] == "decision" and row[_PARENT] is not None)
+        or str(row[_KEY]).startswith(BESIDE)
+    )
 
 
 def _marker(connection: Connection) -> str:
@@ -87,8 +95,11 @@ def _guarded_statement(marker: str) -> str:
     either, as nobody could tell whose parts it has.
     """
     markers = ", ".join([marker] * len(INSERTED_COLUMNS))
+    place = "instr" if marker == "?" else "strpos"
+    erased = f"SELECT 1 FROM erasures WHERE tenant = {marker} AND request_id = {marker}"  # noqa: S608
+    is_about = f"{place}(CAST({marker} AS TEXT), '\"' || subject || '\"') > 0"
     return (
-        f"INSERT INTO events ({_COLUMNS}) SELECT {markers} WHERE NOT EXISTS ("  # noqa: S608
-        f"SELECT 1 FROM erasures WHERE tenant = {marker} AND request_id = {marker}"
-        f" AND (subject = '' OR {marker} = 'decision')) ON CONFLICT DO NOTHING"
+        f"INSERT INTO events ({_COLUMNS}) SELECT {markers}"
+        f" WHERE NOT EXISTS ({erased} AND (subject = '' OR {is_about}))"
+        f" AND NOT EXISTS ({erased}) ON CONFLICT DO NOTHING"
     )

@@ -22,7 +22,13 @@ from service.evidence.events import (
 from service.evidence.exclusive import insert_accesses
 from service.evidence.following import PendingRequest
 from service.evidence.listing import EVERY_DECISION, DecisionFilter, ListedDecision, Page
-from service.evidence.reading import Record, RequestKey, StoredDecision, StoredVote
+from service.evidence.reading import (
+    Record,
+    RequestKey,
+    StoredDecision,
+    StoredVote,
+    UnreadableRecord,
+)
 from service.evidence.sampling import Rank
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
@@ -241,7 +247,7 @@ class EvidenceLog:
         """As `EvidenceStore.record`."""
         return await self._read_soon(partial(self._store.record, tenant, request_id))
 
-    async def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
+    async def records(self, keys: Sequence[RequestKey]) -> Sequence[Record | UnreadableRecord]:
         """As `EvidenceStore.records`."""
         return await self._read(partial(self._store.records, keys))
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import Row, Select, exists, literal_column, select
 
 from service.evidence.events import idempotency_key
+from service.evidence.reading import erased_in
 from service.evidence.sealing import Sealer, Section
-from service.evidence.tables import events, holds
+from service.evidence.tables import SOMETHING_ERASED, events, holds
 
 REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer", "erasure", "purge")
 """Types of events about a request that there is at most one of."""
@@ -54,12 +55,16 @@ _IN_QUARANTINE = (
 def select_request(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
     """The query for all events about one request."""
     keys = [idempotency_key(tenant, request_id, kind) for kind in REQUEST_EVENTS]
-    return select(*_COLUMNS, _IN_QUARANTINE).where(events.c.idempotency_key.in_(keys))
+    return select(*_COLUMNS, SOMETHING_ERASED, _IN_QUARANTINE).where(
+        events.c.idempotency_key.in_(keys)
+    )
 
 
 def select_events(event_ids: Sequence[str]) -> Select[tuple[object, ...]]:
     """The query for events by their IDs."""
-    return select(*_COLUMNS, _IN_QUARANTINE).where(events.c.event_id.in_(event_ids))
+    return select(*_COLUMNS, SOMETHING_ERASED, _IN_QUARANTINE).where(
+        events.c.event_id.in_(event_ids)
+    )
 
 
 def proven_events(rows: Sequence[Row[tuple[object, ...]]], sealer: Sealer) -> list[ProvenEvent]:
@@ -75,5 +80,5 @@ def proven_events(rows: Sequence[Row[tuple[object, ...]]], sealer: Sealer) -> li
             row.header,
             None if unsealed is None or row.in_quarantine else unsealed.sections,
         )
-        for row, unsealed in zip(rows, sealer.open(rows), strict=True)
+        for row, unsealed in zip(rows, sealer.open(rows, erased=erased_in(rows)), strict=True)
     ]

@@ -18,7 +18,7 @@ from sqlalchemy import (
     select,
 )
 
-from service.evidence.errors import ErasedError, InQuarantineError
+from service.evidence.errors import ErasedError, InQuarantineError, UnreadablePayloadError
 from service.evidence.events import (
     EPOCH,
     Answered,
@@ -30,7 +30,14 @@ from service.evidence.events import (
     idempotency_key,
 )
 from service.evidence.sealing import Sealer, Unsealed
-from service.evidence.tables import INSERTED_COLUMNS, erasures, events, holds, log_entries
+from service.evidence.tables import (
+    INSERTED_COLUMNS,
+    SOMETHING_ERASED,
+    erasures,
+    events,
+    holds,
+    log_entries,
+)
 
 Hold = Literal["hold", "quarantine"]
 
@@ -112,6 +119,11 @@ class Record:
     hold: Hold | None = None
     is_sequenced: bool = False
 
+    @property
+    def key(self) -> RequestKey:
+        """Its request."""
+        return self.decision.tenant, self.decision.request_id
+
     def is_expired(self, now: datetime) -> bool:
         """Its time is over, and nothing keeps it."""
         expires_at = self.decision.expires_at
@@ -140,9 +152,37 @@ class Record:
         return self.decision.part(name)
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableRecord:
+    """One request whose payloads cannot be opened: what the columns of its decision tell.
+
+    reason: what is wrong, without any content.
+    """
+
+    tenant: str
+    request_id: str
+    parent_request_id: str | None
+    subjects: str | None
+    received_at: datetime
+    header: bytes
+    is_pending: bool
+    reason: str
+
+    @property
+    def key(self) -> RequestKey:
+        """Its request."""
+        return self.tenant, self.request_id
+
+    @property
+    def was_counted(self) -> bool:
+        """As `Record.was_counted`."""
+        return bool((orjson.loads(self.header).get("ask") or {}).get("is_counted", True))
+
+
 def select_decision(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
     """The query for one decision, all columns."""
-    return select(events).where(events.c.idempotency_key == idempotency_key(tenant, request_id))
+    key = idempotency_key(tenant, request_id)
+    return select(events, SOMETHING_ERASED).where(events.c.idempotency_key == key)
 
 
 def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
@@ -153,7 +193,7 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
         log_entries.c.event_id == events.c.event_id,
     )
     query: Select[tuple[object, ...]] = select(
-        events, place.label("is_sequenced"), _strictest_hold().label("hold")
+        events, SOMETHING_ERASED, place.label("is_sequenced"), _strictest_hold().label("hold")
     )
     return query.where(events.c.idempotency_key.in_(wanted))
 
@@ -193,6 +233,8 @@ def read_record(connection: Connection, key: RequestKey, sealer: Sealer) -> Reco
     (found,) = records_of(rows, [key], sealer)
     if isinstance(found, ErasedError):
         raise found
+    if isinstance(found, UnreadableRecord):
+        raise UnreadablePayloadError(found.reason)
     return found
 
 
@@ -217,29 +259,59 @@ def stored_vote(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> Stor
 
 def records_of(
     rows: Sequence[Row[tuple[object, ...]]], keys: Iterable[RequestKey], sealer: Sealer
-) -> list[Record | ErasedError]:
+) -> list[Record | UnreadableRecord | ErasedError]:
     """The records in `select_records`' rows, in the order of the keys, without unknown ones.
 
-    Raises StoreUnavailableError, UnreadablePayloadError.
+    Raises StoreUnavailableError, and UnreadablePayloadError where none could be read.
     """
-    opened = dict(zip((row.event_id for row in rows), sealer.open(rows), strict=True))
+    each = sealer.open_each(rows, erased=erased_in(rows))
+    opened = dict(zip((row.event_id for row in rows), each, strict=True))
     found = {(row.tenant, row.request_id, row.event_type): row for row in rows}
-    records: list[Record | ErasedError] = []
+    records: list[Record | UnreadableRecord | ErasedError] = []
     for key in keys:
         decision, final, answer = (found.get((*key, name)) for name in _OF_A_RECORD)
         if decision is None:
             continue
         try:
-            explained = (
-                None if final is None else _stored(StoredFinal, final, opened[final.event_id])
-            )
-            told = stored_decision(decision, opened[decision.event_id])
+            told = stored_decision(decision, _readable(opened[decision.event_id]))
+            explained = None
+            if final is not None:
+                explained = _stored(StoredFinal, final, _readable(opened[final.event_id]))
             is_sequenced = bool(decision.is_sequenced and (final is None or final.is_sequenced))
             record = Record(told, explained, _answered(answer), decision.hold, is_sequenced)
             records.append(record)
         except ErasedError as error:
             records.append(error)
+        except UnreadablePayloadError as error:
+            is_pending = final is None and decision.status == "pending"
+            records.append(_unreadable(decision, is_pending=is_pending, reason=str(error)))
     return records
+
+
+def erased_in(rows: Iterable[Row[tuple[object, ...]]]) -> frozenset[str]:
+    """The IDs of events that may lack keys, of a query with SOMETHING_ERASED."""
+    return frozenset(row.event_id for row in rows if row.is_erased)
+
+
+def _readable(found: Unsealed | UnreadablePayloadError | None) -> Unsealed | None:
+    if isinstance(found, UnreadablePayloadError):
+        raise found
+    return found
+
+
+def _unreadable(
+    decision: Row[tuple[object, ...]], *, is_pending: bool, reason: str
+) -> UnreadableRecord:
+    return UnreadableRecord(
+        tenant=decision.tenant,
+        request_id=decision.request_id,
+        parent_request_id=decision.parent_request_id,
+        subjects=decision.subjects,
+        received_at=moment_of(decision.received_us),
+        header=decision.header,
+        is_pending=is_pending,
+        reason=reason,
+    )
 
 
 def moment_of(microseconds: int) -> datetime:

@@ -5,7 +5,7 @@ own, so that destroying a key destroys what it says.
 import contextlib
 import hmac
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import ClassVar, NamedTuple, Protocol, TypeVar
@@ -194,16 +194,39 @@ class Sealer:
         left = [one for one in complete if one.request not in refused] if refused else complete
         return self._encrypted(left), refused
 
-    def open(self, rows: Iterable[StoredRow]) -> list[Unsealed | None]:
-        """What is left of these payloads, in their order: None of what was erased as a whole.
+    def open(
+        self, rows: Iterable[StoredRow], *, erased: Collection[str] = ()
+    ) -> list[Unsealed | None]:
+        """As `open_each`; raises UnreadablePayloadError for the first that cannot be opened too."""
+        opened: list[Unsealed | None] = []
+        for found in self.open_each(rows, erased=erased):
+            if isinstance(found, UnreadablePayloadError):
+                raise found
+            opened.append(found)
+        return opened
 
-        Raises StoreUnavailableError, and UnreadablePayloadError for an encoding of the future, a
-        payload or key that was changed, and encrypted ones without a key store.
+    def open_each(
+        self, rows: Iterable[StoredRow], *, erased: Collection[str] = ()
+    ) -> list[Unsealed | UnreadablePayloadError | None]:
+        """What is left of these payloads, in their order: None of what was erased as a whole, the
+        error of what cannot be opened: an encoding of the future, a payload that was changed, a
+        key that is missing.
+
+        erased: IDs of the events of which, by the store, something was erased: only their keys may
+        be missing. Else an old copy of the key store would make records look erased.
+        Raises StoreUnavailableError, and UnreadablePayloadError for encrypted ones without a key
+        store or under another key-encryption key.
         """
         rows = list(rows)
         refs = [ref for row in rows for ref in refs_of(row)]
         keys = self._keys(refs) if refs else {}
-        return [_opened(row, keys) for row in rows]
+        opened: list[Unsealed | UnreadablePayloadError | None] = []
+        for row in rows:
+            try:
+                opened.append(_opened(row, keys, may_lack_keys=row.event_id in erased))
+            except UnreadablePayloadError as error:
+                opened.append(error)
+        return opened
 
     def _keys(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
         if self.keys is None:
@@ -301,7 +324,7 @@ def _whole(event: Event, key: DataKey) -> Sealed:
     return Sealed(event, header, (key,), (event.payload,))
 
 
-def _opened(row: StoredRow, keys: Mapping[bytes, bytes]) -> Unsealed | None:
+def _opened(row: StoredRow, keys: Mapping[bytes, bytes], *, may_lack_keys: bool) -> Unsealed | None:
     if row.encoding not in (PLAIN, ENCRYPTED):
         raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
     if row.payload is None or row.record_key is None:
@@ -310,6 +333,8 @@ def _opened(row: StoredRow, keys: Mapping[bytes, bytes]) -> Unsealed | None:
         sections: tuple[Section | None, ...] = (Section(row.record_key, row.payload),)
     else:
         sections = _decrypted(row, keys)
+        if not may_lack_keys:
+            _check_keys(row, keys)
     first, *others = sections
     if first is None or (others and not any(others)):
         return None
@@ -328,6 +353,18 @@ def _decrypted(row: StoredRow, keys: Mapping[bytes, bytes]) -> tuple[Section | N
         _decrypted_one(row.event_id, number, keys.get(ref), box)
         for number, (ref, box) in enumerate(zip(refs, unboxed(row.payload, len(refs)), strict=True))
     )
+
+
+def _check_keys(row: StoredRow, keys: Mapping[bytes, bytes]) -> None:
+    """What was erased has no ciphertext any more, or the store knows of it."""
+    refs = refs_of(row)
+    assert row.payload is not None
+    for ref, box in zip(refs, unboxed(row.payload, len(refs)), strict=True):
+        if box and ref not in keys:
+            raise UnreadablePayloadError(
+                f"key missing: that of event {row.event_id} is not in the key store, and nobody "
+                "erased the record"
+            )
 
 
 def _decrypted_one(event_id: str, number: int, key: bytes | None, box: bytes) -> Section | None:

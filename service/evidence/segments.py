@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import struct
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -13,10 +14,11 @@ from service.evidence.events import Row
 from service.logs import log
 
 SUFFIX = ".segment"
+DAMAGED = ".damaged"
 _MAGIC = b"explaind spool 1\n"
-_MOST_HEAD_BYTES = 4096
 _FRAME = struct.Struct("<II")  # bytes of the body, CRC-32 of the body
 _FIELD = struct.Struct("<cI")  # kind, bytes of the value
+_KIND = re.compile(rb"[nsbi]")
 
 
 class DamagedRowError(ValueError):
@@ -66,6 +68,15 @@ def _decoded(kind: bytes, body: bytes, size: int) -> str | int | bytes | None:
     return body if kind == b"b" else int(body)
 
 
+def _is_row(body: bytes, values: int) -> bool:
+    """The lengths in it add up to so many values. Cost: 1 us where it is something else."""
+    start = 0
+    while start + _FIELD.size <= len(body) and values:
+        start += _FIELD.size + _FIELD.unpack_from(body, start)[1]
+        values -= 1
+    return start == len(body) and not values
+
+
 def _framed(body: bytes) -> bytes:
     return _FRAME.pack(len(body), zlib.crc32(body)) + body
 
@@ -73,8 +84,9 @@ def _framed(body: bytes) -> bytes:
 class Segment:
     """An open file of rows; who holds its lock owns it, and the lock ends with the process.
 
-    columns: the names of the values in its rows. size: the bytes that are whole and synced; what
-    stands behind them was acknowledged to nobody.
+    columns: the names of the values in its rows. size: the bytes up to the end of the last whole
+    row. is_damaged: among or behind them are bytes that may have been a row somebody was told is
+    kept; such a file is never deleted.
     """
 
     def __init__(self, path: Path, descriptor: int, columns: tuple[str, ...], size: int) -> None:
@@ -84,6 +96,7 @@ class Segment:
         self._start = size
         self._descriptor = descriptor
         self.rows = 0
+        self.is_damaged = False
 
     @classmethod
     def create(cls, path: Path, columns: tuple[str, ...]) -> Self:
@@ -131,7 +144,7 @@ class Segment:
         start = len(_MAGIC)
         head = _body_at(descriptor, start, length)
         if head is None or os.pread(descriptor, start, 0) != _MAGIC:
-            if length > _MOST_HEAD_BYTES:
+            if length > start + len(_framed(encode_row(tuple(known)))):
                 raise DamagedRowError("its first bytes are not those of a spool of this release")
             return cls(path, descriptor, (), length)  # ended while it was made: holds no row
         columns = tuple(map(str, decode_row(head)))
@@ -142,8 +155,17 @@ class Segment:
             segment.size = offset + _FRAME.size + len(body)
             segment.rows += 1
         if segment.size < length:
-            log.warning("spool_tail_dropped", file=path.name, bytes=length - segment.size)
+            segment._judge_tail(length)
         return segment
+
+    def _judge_tail(self, length: int) -> None:
+        """No whole row is there: what is cut off or zeros was being written, and is dropped."""
+        tail = os.pread(self._descriptor, length - self.size, self.size)
+        claimed = _FRAME.unpack_from(tail)[0] if len(tail) >= _FRAME.size else len(tail)
+        if _FRAME.size + claimed > len(tail) or not any(tail):
+            log.warning("spool_tail_dropped", file=self.path.name, bytes=len(tail))
+        else:
+            self.is_damaged = True
 
     def append(self, rows: Sequence[Row]) -> list[int]:
         """Write rows and sync them; where each stands. Raises OSError, and then holds none of them
@@ -167,10 +189,15 @@ class Segment:
         return offsets
 
     def contents(self) -> Iterator[tuple[int, Row]]:
-        """The rows in the order in which they were appended, each with where it stands."""
+        """The rows in the order in which they were appended, each with where it stands; what has
+        been damaged is passed over, and `is_damaged` says so.
+        """
         if self.columns:
+            end = self._start
             for offset, body in self._bodies(self._start, self.size):
+                end = offset + _FRAME.size + len(body)
                 yield offset, decode_row(body)
+            self.is_damaged |= end != self.size
 
     def row_at(self, offset: int) -> Row | None:
         """The row that stands there; None once the file is closed."""
@@ -181,8 +208,11 @@ class Segment:
         return None if body is None else decode_row(body)
 
     def remove(self) -> None:
-        """Delete the file; it cannot be adopted any more."""
-        self.path.unlink(missing_ok=True)
+        """Delete the file, or put it aside if it is damaged: it cannot be adopted any more."""
+        if self.is_damaged:
+            self.path.rename(self.path.with_suffix(DAMAGED))
+        else:
+            self.path.unlink(missing_ok=True)
         self.close()
 
     def close(self) -> None:
@@ -192,9 +222,33 @@ class Segment:
             self._descriptor = -1
 
     def _bodies(self, start: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        while (body := _body_at(self._descriptor, start, stop)) is not None:
-            yield start, body
-            start += _FRAME.size + len(body)
+        while start < stop:
+            body = _body_at(self._descriptor, start, stop)
+            if body is None:
+                found = self._next_whole(start + 1, stop)
+                if found is None:
+                    return
+                self.is_damaged = True
+                start = found
+            else:
+                yield start, body
+                start += _FRAME.size + len(body)
+
+    def _next_whole(self, start: int, stop: int) -> int | None:
+        """Where the next whole row begins: a length, a checksum and values that agree.
+
+        Reads the rest of the file: 16 MiB, and a quarter of a second, at most for each gap.
+        """
+        rest = os.pread(self._descriptor, stop - start, start)
+        for kind in _KIND.finditer(rest, _FRAME.size):
+            offset = kind.start() - _FRAME.size
+            size, checksum = _FRAME.unpack_from(rest, offset)
+            if not 0 < size <= len(rest) - kind.start():
+                continue
+            body = rest[kind.start() : kind.start() + size]
+            if _is_row(body, len(self.columns)) and zlib.crc32(body) == checksum:
+                return start + offset
+        return None
 
 
 def _body_at(descriptor: int, start: int, stop: int) -> bytes | None:

@@ -41,10 +41,12 @@ class Spool:
 
     A file belongs to the process that holds its lock; those of a process that is gone are adopted.
     `insert` is called by one thread, everything else by any. Which requests it holds is kept in
-    memory, 0.3 KiB for each.
+    memory, 0.3 KiB for each. on_damaged: called, by any thread, for each file that is damaged; it
+    is put aside as `.damaged` when what is good in it has been stored.
     """
 
-    def __init__(self, limits: SpoolLimits) -> None:
+    def __init__(self, limits: SpoolLimits, on_damaged: Callable[[], None] = lambda: None) -> None:
+        self._on_damaged = on_damaged
         self._directory = limits.directory
         self._max_bytes = limits.max_bytes
         self._active: Segment | None = None
@@ -106,11 +108,14 @@ class Spool:
             return next(waiting, None)
 
     def discard(self, segment: Segment) -> None:
-        """Delete a file whose events are all in the store. Raises OSError."""
+        """Delete a file whose events are all in the store; one that is damaged is put aside.
+
+        Raises OSError.
+        """
         with self._lock:
             self._finished = tuple(each for each in self._finished if each is not segment)
             self._index = {k: v for k, v in self._index.items() if v.segment is not segment}
-            segment.remove()
+            self._remove(segment)
 
     def close(self) -> None:
         """Leave the files to whoever adopts them; an empty one is deleted."""
@@ -152,7 +157,7 @@ class Spool:
         if segment is None:
             return 0
         if not segment.rows:
-            segment.remove()
+            self._remove(segment)
             return 0
         in_order = _in_order(segment)
         with self._lock:
@@ -170,6 +175,12 @@ class Spool:
             self._finished += (segment,)
         else:
             segment.remove()
+
+    def _remove(self, segment: Segment) -> None:
+        if segment.is_damaged:
+            log.error("spool_damaged", file=segment.path.name, whole=segment.rows)
+            self._on_damaged()
+        segment.remove()
 
     def _all(self) -> list[Segment]:
         active = self._active

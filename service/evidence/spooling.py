@@ -34,7 +34,8 @@ class Spooling:
     """Given to the evidence log it belongs to, which starts and closes it."""
 
     def __init__(self, limits: SpoolLimits, *, observer: SpoolObserver | None = None) -> None:
-        self._spool = Spool(limits)
+        damaged = () if observer is None else (observer.on_damaged,)
+        self._spool = Spool(limits, *damaged)
         self._observer = observer
         self._sealer: Sealer
         self._writer: EventWriter

@@ -41,6 +41,8 @@ from service.evidence.reading import (
     Record,
     RequestKey,
     StoredDecision,
+    UnreadableRecord,
+    erased_in,
     read_record,
     records_of,
     select_decision,
@@ -197,7 +199,7 @@ class EvidenceStore(Transactions):
             row = connection.execute(select_decision(tenant, request_id)).one_or_none()
         if row is None:
             return None
-        return stored_decision(row, *self.sealer.open([row]))
+        return stored_decision(row, *self.sealer.open([row], erased=erased_in([row])))
 
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
@@ -207,10 +209,10 @@ class EvidenceStore(Transactions):
         with translated_errors(), self._reading.connect() as connection:
             return read_record(connection, (tenant, request_id), self.sealer)
 
-    def records(self, keys: Sequence[RequestKey]) -> Sequence[Record]:
-        """As `record` of several requests (up to some hundreds) in one query, in their order;
-        unknown and erased ones are left out, those in quarantine are not: it is for whoever
-        completes records, not for who shows them.
+    def records(self, keys: Sequence[RequestKey]) -> Sequence[Record | UnreadableRecord]:
+        """As `record` of several requests (up to some hundreds) in one query, in their order; one
+        that cannot be opened says so alone. Unknown and erased ones are left out, those in
+        quarantine are not: it is for whoever completes records, not for who shows them.
         """
         return [found for found in self._records(keys) if not isinstance(found, ErasedError)]
 
@@ -294,7 +296,9 @@ class EvidenceStore(Transactions):
                 connection.exec_driver_sql(self._bounds)
             connection.execute(update(meta).where(meta.c.name == "probed_at").values(now))
 
-    def _records(self, keys: Sequence[RequestKey]) -> Sequence[Record | ErasedError]:
+    def _records(
+        self, keys: Sequence[RequestKey]
+    ) -> Sequence[Record | UnreadableRecord | ErasedError]:
         with translated_errors(), self._reading.connect() as connection:
             rows = connection.execute(select_records(keys)).all()
         return records_of(rows, keys, self.sealer)

@@ -11,6 +11,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    exists,
+    func,
     literal_column,
 )
 
@@ -63,6 +65,13 @@ Index(
 # In the text of a query, not as a parameter: only so does a planner see that an index is enough.
 IS_PENDING = events.c.status == literal_column("'pending'")
 
+BESIDE = "beside/"
+"""How the key of an event begins that stands beside another of its request: see `draining`."""
+
+IS_BESIDE = func.substr(
+    events.c.idempotency_key, literal_column("1"), literal_column("7")
+) == literal_column("'beside/'")
+
 IS_ERASED = and_(events.c.event_type == literal_column("'decision'"), events.c.payload.is_(None))
 
 Index(
@@ -91,6 +100,14 @@ Index(
     events.c.event_id,
     sqlite_where=events.c.payload.is_not(None),
     postgresql_where=events.c.payload.is_not(None),
+)
+
+Index(
+    "events_beside",
+    events.c.tenant,
+    events.c.request_id,
+    sqlite_where=IS_BESIDE,
+    postgresql_where=IS_BESIDE,
 )
 
 Index(
@@ -143,6 +160,23 @@ erasures = Table(
     Column("erased_us", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# References of keys to destroy: an erasure has committed, and its keys may still be in a file.
+doomed_keys = Table(
+    "doomed_keys",
+    metadata,
+    Column("ref", LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+SOMETHING_ERASED = (
+    exists()
+    .where(erasures.c.tenant == events.c.tenant, erasures.c.request_id == events.c.request_id)
+    .label("is_erased")
+)
+"""Of a query for events: the record, or a subject's part of it, was erased or purged. Cost: one
+look into the primary key.
+"""
 
 # The logs: which event has which place in which tree. Apart from the events, because an update of
 # an event would write its payload again.

@@ -10,9 +10,9 @@ from typing import ClassVar
 from sqlalchemy import Select, select
 
 from service.evidence.events import Event, Lane, idempotency_key, microseconds
-from service.evidence.reading import StoredDecision, StoredVote, stored_vote
+from service.evidence.reading import StoredDecision, StoredVote, erased_in, stored_vote
 from service.evidence.store import EvidenceStore
-from service.evidence.tables import events
+from service.evidence.tables import SOMETHING_ERASED, events
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -51,7 +51,7 @@ def select_votes(decision: StoredDecision) -> Select[tuple[object, ...]]:
     """The query for all votes about a request, oldest first. Cost: an index entry for each vote
     about a request of the same microsecond.
     """
-    found: Select[tuple[object, ...]] = select(events)
+    found: Select[tuple[object, ...]] = select(events, SOMETHING_ERASED)
     return found.where(
         events.c.tenant == decision.tenant,
         events.c.event_type.in_(("feedback", "label")),
@@ -67,5 +67,5 @@ def votes_of(store: EvidenceStore, decision: StoredDecision) -> Sequence[StoredV
     with store.reading() as connection:
         found = connection.execute(select_votes(decision)).all()
     rows = list({(row.event_type, row.actor): row for row in found}.values())
-    opened = zip(rows, store.sealer.open(rows), strict=True)
+    opened = zip(rows, store.sealer.open(rows, erased=erased_in(rows)), strict=True)
     return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]

@@ -35,7 +35,8 @@ SCHEMA = "explaind_keys"
 """In PostgreSQL, so that a grant or a dump can leave it out."""
 
 AT_ONCE = 4000
-TRUNCATE_SECONDS = 5.0
+FORGET_SECONDS = 5.0
+_AGAIN_SECONDS = 0.05
 _LOCK = 0x65787065
 
 
@@ -165,12 +166,36 @@ class KeyStore:
         Raises KeysUnavailableError, also where they are deleted but readers kept the write-ahead
         log from being cut; repeat it then.
         """
+        self.delete(refs)
+        if not self.forget_pages(seconds=FORGET_SECONDS):
+            raise KeysUnavailableError("readers keep the key store's old pages from being cut")
+
+    def delete(self, refs: Iterable[bytes]) -> None:
+        """Delete these keys, durably; old pages may hold them until `forget_pages`. Deleting twice
+        does no harm. Raises KeysUnavailableError.
+        """
         self._delete([*refs])
+
+    def forget_pages(self, *, seconds: float = FORGET_SECONDS) -> bool:
+        """Drop the pages that held deleted keys: SQLite's write-ahead log is folded in and cut,
+        PostgreSQL's table vacuumed. False when others' transactions kept it from that for so long.
+
+        Raises KeysUnavailableError.
+        """
+        deadline = time.monotonic() + seconds
         with _translated_errors(), self._engine.connect() as connection:
-            if self._engine.dialect.name == "sqlite":
-                _truncate_log(connection)
-            else:
-                connection.exec_driver_sql(f"VACUUM {self._keys.fullname}")
+            while not self._forgets(connection):
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(_AGAIN_SECONDS)
+        return True
+
+    def _forgets(self, connection: Connection) -> bool:
+        if self._engine.dialect.name == "sqlite":
+            return not connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+        connection.exec_driver_sql(f"VACUUM {self._keys.fullname}")
+        left = func.pg_stat_get_dead_tuples(cast(cast(self._keys.fullname, Text), REGCLASS))
+        return connection.scalar(select(left)) == 0
 
     def _delete(self, refs: Sequence[bytes]) -> None:
         with _translated_errors(), self._engine.connect() as connection:
@@ -261,17 +286,6 @@ def _address(url: str) -> URL:
 def _chunks(refs: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     for start in range(0, len(refs), AT_ONCE):
         yield refs[start : start + AT_ONCE]
-
-
-def _truncate_log(connection: Connection) -> None:
-    """Fold the write-ahead log into the file and cut it: old pages in it held the keys."""
-    deadline = time.monotonic() + TRUNCATE_SECONDS
-    while connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]:
-        if time.monotonic() > deadline:
-            raise KeysUnavailableError(
-                "readers keep the key store's write-ahead log from being cut"
-            )
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager

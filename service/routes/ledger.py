@@ -7,10 +7,10 @@ from fastapi import APIRouter, Query
 from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas import Consistency, Proof, Violation
+from schemas import Consistency, Proof
 from service.auth import Caller
 from service.deps import CallerDep, ReaderDep, RequestId, RuntimeDep
-from service.errors import InvalidRequestError, NotFoundError, StoreAwayError
+from service.errors import NotFoundError, StoreAwayError
 from service.evidence import EvidenceError, EvidenceStore
 from service.ledger import ACCESS, Checkpoint, hashes_text
 from service.metrics import BACKEND
@@ -64,8 +64,7 @@ async def consistency(
     signed = await _checkpoint(runtime, caller, query.log)
     old, size = query.from_, signed.size if query.to is None else query.to
     if not old <= size <= signed.size:
-        detail = f"must be sizes in order, up to the last checkpoint's {signed.size}"
-        raise InvalidRequestError(errors=[Violation("?from", detail, "out_of_range")])
+        raise NotFoundError(f"sizes are in order, and up to the last checkpoint's {signed.size}")
     try:
         path = await runtime.evidence.read(
             lambda _: runtime.ledger.consistency(query.log, old, size)
@@ -79,11 +78,12 @@ async def consistency(
 @router.get("/explanations/{request_id}/proof", response_model=Proof)
 async def proof(request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep) -> Response:
     """That the signed log has the events of a request, for checking with the public key alone.
-    Scope: as its record. Of an erased one the headers are proven, which are all that is left; they
-    are all that a role with masked columns gets.
+    Scope: as its record. Of an erased one the headers are proven, which are all that is left. 403
+    for a role that may not see all of it: headers tell how long its parts are.
     """
-    record = await runtime.watch.openable(caller, request_id)
-    opens = record is not None and runtime.views.sees_all(caller, record)
+    model, record = await runtime.watch.openable(caller, request_id)
+    runtime.views.check_proof(caller, model, record)
+    opens = record is not None
 
     def made(store: EvidenceStore) -> bytes:
         found = proof_document(store, runtime.ledger, caller, request_id, opens=opens)

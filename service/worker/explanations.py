@@ -12,8 +12,15 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from service.canary import Check
-from service.endings import failed_final
-from service.evidence import EvidenceError, EvidenceLog, FinalEvent, Record
+from service.endings import failed_final, unreadable_final
+from service.evidence import (
+    EvidenceError,
+    EvidenceLog,
+    FinalEvent,
+    Record,
+    UnreadablePayloadError,
+    UnreadableRecord,
+)
 from service.logs import log, place_of
 from service.metrics import CommitCounts, Metrics, ModelMetrics
 from service.provenance import Taken
@@ -23,7 +30,7 @@ from service.settings import KEY_ENCRYPTION_KEY, Settings
 from service.storing import evidence_log
 from service.tasks import Finished, count_finished, final_event, task_of
 from service.worker.canaries import CanaryAssignment, count_refusal
-from service.worker.work import Absent, Assignment, Ending, GivenUp
+from service.worker.work import Absent, Ending, Fetched, GivenUp, Uncomputable
 
 MODELS_BOUND = 64
 
@@ -64,12 +71,10 @@ class ExplanationWork:
         facts = evidence, keyring, metrics, worker
         return cls(*facts, environment=environment, opened=opened)
 
-    async def fetch(self, claims: Sequence[Claim]) -> list[Assignment | Absent]:
+    async def fetch(self, claims: Sequence[Claim]) -> list[Fetched]:
         """What is to be explained for each job: nothing any more where there is a final event."""
-        records = {
-            (record.decision.tenant, record.decision.request_id): record
-            for record in await self._evidence.records([claim.job.key for claim in claims])
-        }
+        found = await self._evidence.records([claim.job.key for claim in claims])
+        records = {record.key: record for record in found}
         return [self._assignment(claim, records.get(claim.job.key)) for claim in claims]
 
     async def close(self) -> None:
@@ -77,9 +82,11 @@ class ExplanationWork:
         if self._opened is not None:
             await self._opened.aclose()
 
-    def _assignment(self, claim: Claim, record: Record | None) -> Assignment | Absent:
+    def _assignment(self, claim: Claim, record: Record | UnreadableRecord | None) -> Fetched:
         if record is None:
             return Absent.UNKNOWN
+        if isinstance(record, UnreadableRecord):
+            return self._ended(claim, record)
         job, decision = claim.job, record.decision
         is_canary = job.kind == "canary"
         if record.status != ("complete" if is_canary else "pending"):
@@ -94,6 +101,15 @@ class ExplanationWork:
                 "record_not_understood", request_id=decision.request_id, place=place_of(error)
             )
             return Absent.UNKNOWN
+
+    def _ended(self, claim: Claim, record: UnreadableRecord) -> Fetched:
+        job = claim.job
+        log.error("record_unreadable", request_id=job.request_id, reason=record.reason)
+        self._metrics.errors.labels(job.model, "store", UnreadablePayloadError.__name__).inc()
+        if job.kind == "canary" or not record.is_pending:
+            return Absent.FINAL
+        ending = UnreadableAssignment(self._evidence, record, self._metrics)
+        return Uncomputable(ending, record.reason)
 
     def _explanation(self, claim: Claim, record: Record) -> "ExplanationAssignment":
         queued = time.time() - claim.queued_ms / 1000
@@ -121,6 +137,27 @@ def _check_job(job: Job, record: Record) -> None:
 def _method(record: Record) -> str:
     method: str | None = orjson.loads(record.decision.header)["method"]
     return method or "none"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnreadableAssignment:
+    """The end of a request whose record cannot be read."""
+
+    evidence: EvidenceLog
+    record: UnreadableRecord
+    metrics: Metrics
+    task: bytes = b""
+
+    def refused(self, kind: str) -> None:
+        """No version is looked for."""
+
+    async def store(self, _: Ending) -> None:
+        """As `ExplanationAssignment.store`."""
+        event = unreadable_final(self.record, actor="worker")
+        outcome = await self.evidence.append_final(event)
+        if outcome.counted:
+            was_counted = self.record.was_counted
+            self.metrics.ended(event.template.model, event.outcome, was_counted=was_counted)
 
 
 @dataclass(slots=True, eq=False)

@@ -11,7 +11,7 @@ from service.logs import log
 from service.queue import Claim, JobClaims, end
 from service.queue_metrics import JobMetrics
 from service.worker.concluding import Backoff, Concluder
-from service.worker.work import Absent, Assignment, GivenUp, Work
+from service.worker.work import Absent, Assignment, Fetched, GivenUp, Uncomputable, Work
 
 MOST_DELIVERIES = 3
 MOST_JOBS = 64
@@ -197,6 +197,8 @@ class Intake:
                 del self.held[claim.entry]
             elif found is Absent.UNKNOWN:
                 await self.pass_on(claim, None, "the evidence store has no such record")
+            elif isinstance(found, Uncomputable):
+                self.conclude(Item(claim, found.assignment), GivenUp("failed", found.reason))
             elif claim.deliveries > MOST_DELIVERIES:
                 reason = f"{claim.deliveries - 1} deliveries ended without a result"
                 self.conclude(Item(claim, found), GivenUp("dead", reason))
@@ -204,7 +206,7 @@ class Intake:
                 items.append(Item(claim, found))
         return items
 
-    async def _fetch(self, claims: Sequence[Claim]) -> Sequence[Assignment | Absent]:
+    async def _fetch(self, claims: Sequence[Claim]) -> Sequence[Fetched]:
         if not claims:
             return []
         backoff = Backoff()

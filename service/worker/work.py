@@ -53,6 +53,17 @@ class Assignment(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Uncomputable:
+    """A job that can only be ended: its record cannot be read."""
+
+    assignment: Assignment
+    reason: str
+
+
+Fetched = Assignment | Uncomputable | Absent
+
+
 class Work(Protocol):
     """Where a worker's tasks come from."""
 
@@ -66,7 +77,7 @@ class Work(Protocol):
         """Added to this process's own for the child."""
         ...
 
-    async def fetch(self, claims: Sequence[Claim]) -> Sequence[Assignment | Absent]:
+    async def fetch(self, claims: Sequence[Claim]) -> Sequence[Fetched]:
         """What is to be done for each job. Raises StoreUnavailableError or StoreBusyError."""
         ...
 

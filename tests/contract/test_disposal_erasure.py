@@ -1,6 +1,6 @@
 """Erasure: what goes, what is left, and what can never come back."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -9,11 +9,23 @@ from typing import ClassVar
 import orjson
 import pytest
 from decisions import CONFLICT, START, STORED, decision, final, pending
-from disposals import ERASURE, EXPIRY, SUBJECT, about, contents, is_gone, types_of
+from disposals import (
+    ERASURE,
+    EXPIRY,
+    ORDER,
+    SUBJECT,
+    about,
+    add_beside,
+    contents,
+    is_gone,
+    types_of,
+)
 from sqlalchemy import select, text
 
 from service.disposal import (
     erase,
+    forget_keys,
+    hold,
     of_requests,
     of_subject,
     survey,
@@ -126,6 +138,51 @@ class Comment(NoteEvent):
     event_type: ClassVar[str] = "comment"
 
 
+@pytest.mark.parametrize("by_subject", [False, True])
+def test_copies_stored_after_the_listing_are_erased_too(
+    store: EvidenceStore, by_subject: bool
+) -> None:
+    store.append(about(SUBJECT, "first-one"))
+    keys = of_requests(store, "default", ["first-one"])
+    for request_id, parent in (("again", "first-one"), ("thrice", "again")):
+        store.append(about(SUBJECT, request_id, parent_request_id=parent))
+    store.append(about("cd" * 32, "of-another", parent_request_id="first-one"))
+    what = replace(ERASURE, subject=SUBJECT) if by_subject else ERASURE
+    wanted = [*keys, ("default", "thrice")]
+    assert erase(store, wanted, what).erased == (3 if by_subject else 4)
+    assert is_gone(store, "thrice")
+    assert is_gone(store, "again")
+    assert is_gone(store, "of-another") is not by_subject
+
+
+def test_both_answers_to_a_request_are_erased_and_no_third_one_is_stored(
+    store: EvidenceStore,
+) -> None:
+    event = about(SUBJECT, "answered-twice")
+    store.append(event)
+    assert add_beside(store, event) is STORED
+    assert erase(store, of_subject(store, "default", SUBJECT), ERASURE).erased == 1
+    assert contents(store, "answered-twice") == {("decision", False), ("erasure", True)}
+    assert add_beside(store, event) is CONFLICT
+    assert types_of(store, "answered-twice") == ["decision", "decision", "erasure"]
+    assert of_subject(store, "default", SUBJECT) == []
+    assert add_beside(store, about(SUBJECT, "of-another")) is STORED
+
+
+def test_what_is_left_beside_an_erased_record_can_be_erased(store: EvidenceStore) -> None:
+    event = about(SUBJECT, "answered-twice")
+    store.append(event)
+    add_beside(store, event)
+    with store.changing() as connection:
+        own = events.c.idempotency_key.not_like("beside/%")
+        nothing = events.update().where(own).values(payload=None, record_key=None)
+        connection.execute(nothing)
+    keys = of_subject(store, "default", SUBJECT)
+    assert erase(store, keys, ERASURE).erased == 1
+    assert of_subject(store, "default", SUBJECT) == []
+    assert erase(store, keys, ERASURE).gone == 1
+
+
 def test_a_final_that_was_refused_leaves_no_bytes(store: EvidenceStore) -> None:
     waiting = pending("never-final")
     store.append(waiting)
@@ -178,7 +235,7 @@ def test_listings_and_samples_say_what_is_erased(store: EvidenceStore) -> None:
     assert [item.request_id for item in sample] == ["listed-2"]
 
 
-def test_keys_go_before_their_payloads_and_an_interrupted_erasure_is_completed(
+def test_a_record_reads_as_erased_before_its_keys_go_and_those_go_later_all_the_same(
     store: EvidenceStore,
 ) -> None:
     store.append(decision("interrupted"))
@@ -189,24 +246,36 @@ def test_keys_go_before_their_payloads_and_an_interrupted_erasure_is_completed(
     broken.fails = True
     with pytest.raises(StoreUnavailableError):
         erase(store, keys, replace(ERASURE, keys=broken))
-    assert contents(store, "interrupted") == {("decision", True)}
-    assert survey(store, keys).erased == 1
-    assert erase(store, keys, replace(ERASURE, keys=whole)).erased == 1
-    assert broken.destroyed == whole.destroyed != []
+    assert is_gone(store, "interrupted")
     assert contents(store, "interrupted") == {("decision", False), ("erasure", True)}
+    assert hold(store, keys, ORDER).gone == 1
+    whole.is_read = True
+    assert not forget_keys(store, whole)
+    whole.is_read = False
+    assert forget_keys(store, whole)
+    assert set(broken.deleted) == set(whole.deleted) != set()
+    whole.deleted.clear()
+    assert forget_keys(store, whole)
+    assert whole.deleted == []
+    assert erase(store, keys, replace(ERASURE, keys=whole)).gone == 1
 
 
 class KeyStub:
-    """Remembers what it was told to destroy; fails after that, as if the disk were full."""
+    """Remembers what it was told to delete; may fail after that, as if the disk were full, or have
+    readers that keep old pages.
+    """
 
     def __init__(self) -> None:
-        self.destroyed: list[bytes] = []
-        self.fails = False
+        self.deleted: list[bytes] = []
+        self.fails = self.is_read = False
 
-    def destroy(self, refs: Sequence[bytes]) -> None:
-        self.destroyed += refs
+    def delete(self, refs: Iterable[bytes]) -> None:
+        self.deleted += refs
         if self.fails:
             raise OSError
+
+    def forget_pages(self, *, seconds: float = 5.0) -> bool:
+        return not self.is_read
 
 
 def _of(store: EvidenceStore) -> str:

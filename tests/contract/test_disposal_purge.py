@@ -1,13 +1,16 @@
 """The purge of what has expired."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from threading import Thread
 
 import pytest
 from decisions import decision, final, pending
-from disposals import AGES, ERASURE, EXPIRY, ORDER, contents
-from sqlalchemy import select
+from disposals import AGES, ERASURE, EXPIRY, ORDER, add_beside, contents
+from sqlalchemy import select, text
+from structlog.testing import capture_logs
 
+from service.accesses import AccessFilter, listed
 from service.disposal import (
     erase,
     hold,
@@ -18,8 +21,8 @@ from service.disposal import (
 from service.evidence import (
     EvidenceStore,
 )
-from service.evidence.events import OutcomeEvent
-from service.evidence.tables import erasures, events
+from service.evidence.events import OutcomeEvent, seal
+from service.evidence.tables import INSERTED_COLUMNS, erasures, events
 
 
 @pytest.fixture
@@ -79,3 +82,70 @@ def test_what_is_noted_after_an_erasure_is_purged_in_its_time(store: EvidenceSto
     store.append(note)
     assert purge(store, "purge", now=AGES["expired past grace"]).total == 0
     assert ("outcome", False) in contents(store, "noted-later")
+
+
+@pytest.mark.parametrize("erased_before", [False, True])
+def test_two_answers_to_one_request_are_purged_with_one_event(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch, erased_before: bool
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", 1)
+    event = decision("answered-twice")
+    store.append(event)
+    if erased_before:
+        erase(store, of_requests(store, "default", ["answered-twice"]), ERASURE)
+        with store.changing() as connection:
+            rows = list(connection.execute(erasures.select()))
+            connection.execute(text("DROP TRIGGER erasures_delete_rail" + _of(store)))
+            connection.execute(erasures.delete())
+            add = erasures.insert()
+        add_beside(store, event)
+        with store.changing() as connection:
+            connection.execute(add, [dict(row._mapping) for row in rows])
+    else:
+        add_beside(store, event)
+    store.append(decision("after-it", minute=1))
+    found = purge(store, "purge", now=AGES["expired past grace"] + timedelta(hours=1))
+    assert found.total == (1 if erased_before else 2)
+    content = select(events.c.request_id).where(
+        events.c.payload.is_not(None), events.c.event_type == "decision"
+    )
+    with store.reading() as connection:
+        assert list(connection.scalars(content)) == []
+
+
+def _of(store: EvidenceStore) -> str:
+    return "" if store.is_sqlite else " ON erasures"
+
+
+def test_a_record_that_cannot_be_purged_keeps_nothing_else(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", 3)
+    for i in range(8):
+        store.append(decision(f"expired-{i}", minute=i))
+    stray = seal(decision("stray"))
+    place = INSERTED_COLUMNS.index("idempotency_key")
+    store.insert([(*stray[:place], "purge/default/expired-1", *stray[place + 1 :])])
+    with capture_logs() as told:
+        found = purge(store, "purge", now=AGES["expired past grace"] + timedelta(hours=1))
+    assert found.total == 7
+    assert ("decision", True) in contents(store, "expired-1")
+    assert [each["event"] for each in told] == ["purge_passed_over"]
+
+
+def test_what_was_purged_is_accounted_for_when_a_later_batch_fails(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", 2)
+    for i in range(4):
+        store.append(decision(f"expired-{i}"))
+    batches = iter([True])
+    with pytest.raises(StopIteration):
+        purge(
+            store,
+            "purge",
+            now=AGES["expired past grace"],
+            goes_on=lambda _: next(batches),
+        )
+    (entry,) = listed(store, AccessFilter())
+    assert entry["kinds"] == [{"model": "credit", "retention_class": "default", "purged": 2}]

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 from decisions import CONFLICT, STORED, change, decision, drop_rails, final, pending
-from sqlalchemy import create_engine, select, update
+from sqlalchemy import create_engine, insert, select, update
 from structlog.testing import capture_logs
 
 from service.evidence import (
@@ -19,13 +19,15 @@ from service.evidence import (
     EvidenceLog,
     EvidenceStore,
     OutcomeEvent,
+    Record,
     StoreUnavailableError,
     UnreadablePayloadError,
+    UnreadableRecord,
     laid_out,
 )
 from service.evidence.sealing import refs_of, without
 from service.evidence.sections import sections_about
-from service.evidence.tables import events
+from service.evidence.tables import erasures, events
 from service.keystore import Kek, KeyStore
 
 ANNA, BERT = "4d7e-anna", "9f21-bert"
@@ -62,6 +64,15 @@ def about_two(request_id: str = "request-1") -> DecisionEvent:
     payload, parts = laid_out(pieces, ["answer", "instances", "fingerprint", "provenance"])
     subjects = orjson.dumps([ANNA, BERT, ANNA]).decode()
     return replace(decision(request_id), payload=payload, parts=parts, subjects=subjects)
+
+
+def note_erasure(url: str, request_id: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        named = {"tenant": "default", "request_id": request_id, "subject": ""}
+        said = {"kind": "erasure", "event_id": "e", "erased_us": 0}
+        connection.execute(insert(erasures).values(named | said))
+    engine.dispose()
 
 
 def contents_of(folder: Path) -> list[bytes]:
@@ -189,6 +200,7 @@ async def test_a_destroyed_key_leaves_the_header(url: str, keys: KeyStore) -> No
         await log.append(event)
         await log.append(decision("request-2"))
         row = row_of(url, event.event_id)
+        note_erasure(url, "request-1")
         keys.destroy(refs_of(row))
         with pytest.raises(ErasedError) as erased:
             await log.record("default", "request-1")
@@ -197,6 +209,29 @@ async def test_a_destroyed_key_leaves_the_header(url: str, keys: KeyStore) -> No
             await log.get("default", "request-1")
         both = await log.records([("default", "request-1"), ("default", "request-2")])
         assert [record.decision.request_id for record in both] == ["request-2"]
+
+
+async def test_a_key_that_is_missing_though_nobody_erased_the_record_is_no_erasure(
+    url: str, keys: KeyStore
+) -> None:
+    """As after an old copy of the key store was put back."""
+    whole, parted = decision("request-1"), about_two("request-2")
+    async with opened(url, keys) as log:
+        for event in (whole, parted, decision("request-3")):
+            await log.append(event)
+        keys.destroy(refs_of(row_of(url, whole.event_id)))
+        keys.destroy(refs_of(row_of(url, parted.event_id))[1:2])
+        for name in ("request-1", "request-2"):
+            with pytest.raises(UnreadablePayloadError, match="key missing"):
+                await log.record("default", name)
+            with pytest.raises(UnreadablePayloadError, match="key missing"):
+                await log.get("default", name)
+        first, second, third = await log.records([("default", f"request-{n}") for n in (1, 2, 3)])
+    assert isinstance(first, UnreadableRecord)
+    assert isinstance(second, UnreadableRecord)
+    assert (first.key, first.is_pending) == (("default", "request-1"), False)
+    assert "key missing" in first.reason
+    assert isinstance(third, Record)
 
 
 async def test_a_payload_taken_away_is_erased_encrypted_or_not(url: str, keys: KeyStore) -> None:
@@ -241,6 +276,7 @@ async def test_one_of_two_subjects_erased_leaves_the_other(url: str, keys: KeySt
         assert orjson.loads(found.part("answer"))["predictions"] == [None, {"label": "bert"}, None]
         assert orjson.loads(found.part("provenance"))["seed"] == [None, 330, None]
         assert found.part("fingerprint") == b"null"
+        note_erasure(url, "request-1")
         keys.destroy(refs[number] for number in sections_about(event.subjects, BERT, len(refs)))
         with pytest.raises(ErasedError):
             store.get("default", "request-1")
@@ -260,7 +296,7 @@ async def test_what_is_left_of_an_erased_subject_confirms_no_guess(
         secret = [section.text for section in whole.sections if section is not None]
         gone = sections_about(event.subjects, ANNA, len(secret))
         keys.destroy(refs_of(row)[number] for number in gone)
-        (left,) = store.sealer.open([row])
+        (left,) = store.sealer.open([row], erased=[row.event_id])
     assert left is not None
     said = [section["commitment"] for section in orjson.loads(row.header)["payload"]["sections"]]
     surviving = [section.key for section in left.sections if section is not None]

@@ -6,15 +6,19 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from decisions import change, final, pending
 from later import jobs_in
 from polling import until
+from sqlalchemy import select
 from valkey_server import Valkey
 
-from service.evidence import DecisionEvent, EvidenceLog, laid_out
+from service.evidence import DecisionEvent, EvidenceLog, EvidenceStore, laid_out
+from service.evidence.tables import events
+from service.keystore import Kek, KeyStore
 from service.metrics import Metrics
 from service.outbox import Outbox
 from service.queue import JobQueue
@@ -180,6 +184,24 @@ async def test_after_two_days_it_is_given_up_with_a_reason(site: Site, *, was_la
     assert sum(counted(outbox, "dead") for outbox in outboxes) == (0 if was_late else 1)
     assert sum(counted(outbox, "timeout") for outbox in outboxes) == 0
     assert site.jobs() == {}
+
+
+async def test_one_whose_key_is_missing_is_given_up_too_and_says_why(
+    url: str, tmp_path: Path
+) -> None:
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        log = await EvidenceLog.open(url, keys=keys)
+        await log.append(waiting("hopeless-1", seconds=49 * 3600))
+        with EvidenceStore.open(url) as store, store.reading() as connection:
+            keys.destroy([connection.execute(select(events.c.record_key)).scalar_one()])
+        outbox = Outbox(log, None, Metrics(), timedelta(seconds=300))
+        for _ in range(2):
+            await outbox.sweep()
+        assert counted(outbox, "failed") == 1
+        with EvidenceStore.open(url) as store, store.reading() as connection:
+            ended = select(events.c.status).where(events.c.event_type == "explanation")
+            assert connection.execute(ended).scalar_one() == "failed"
+        await log.close()
 
 
 async def test_late_and_old_ones_end_without_a_queue(url: str) -> None:

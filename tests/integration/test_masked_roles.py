@@ -158,7 +158,7 @@ def test_a_stored_record_is_whole_for_some_and_masked_for_others(
     masked = replies["support"].json()
     assert masked.keys() == whole.keys()
     assert masked["instances"] == [{**calm, **dict.fromkeys(MASKED)}]
-    assert masked["provenance"] == whole["provenance"]
+    assert masked["provenance"] == {**whole["provenance"], "completed_at": None}
     assert_masked(masked["explanation"])
     Record.model_validate_json(replies["support"].body)
     assert replies["blind"].json()["instances"] == [{**calm, "site": None}]
@@ -316,7 +316,7 @@ def test_the_masked_answer_in_the_docs_is_the_one_that_comes(
     )
 
 
-def test_only_who_sees_all_gets_openings_replays_and_importances(
+def test_only_who_sees_all_gets_proofs_replays_and_importances(
     client_of: ClientOf, calm: Instance
 ) -> None:
     request_id = predicted(client_of("owner"), calm).json()["request_id"]
@@ -324,10 +324,13 @@ def test_only_who_sees_all_gets_openings_replays_and_importances(
     wait_until(lambda: client_of("owner").get(f"{path}/proof").status == 200)
     for name in ROLES:
         client, sees_all = client_of(name), name in {"owner", "trusted"}
-        entries = client.get(f"{path}/proof").json()["entries"]
-        assert all((entry["payload"] is not None) == sees_all for entry in entries), name
         assert client.get("/models/mixed/importance").status == (200 if sees_all else 403)
-        if not sees_all:
+        proof = client.get(f"{path}/proof")
+        if sees_all:
+            assert all(entry["payload"] is not None for entry in proof.json()["entries"]), name
+        else:
+            assert_problem(proof, 403, "forbidden")
+            assert "entries" not in proof.json()
             assert client.request("POST", f"{path}/replay").status == 403
 
 

@@ -17,7 +17,9 @@ from service.evidence import (
     ErasedError,
     EvidenceStore,
 )
+from service.evidence.draining import _beside
 from service.evidence.tables import events
+from service.uuid7 import uuid7
 
 EXPIRY = START + timedelta(days=183)
 AGES = {
@@ -32,6 +34,15 @@ SUBJECT = "ab" * 32
 
 def about(subject: str, request_id: str, **changes: object) -> DecisionEvent:
     return replace(decision(request_id), subjects=orjson.dumps([subject]).decode(), **changes)  # type: ignore[arg-type]
+
+
+def add_beside(store: EvidenceStore, event: DecisionEvent, **changes: object) -> object:
+    """Another answer to the same request, as it is stored once it comes out of a spool."""
+    later = {"event_id": uuid7(), "received_at": event.received_at + timedelta(milliseconds=5)}
+    twin = replace(event, **{**later, **changes})  # type: ignore[arg-type]
+    (row,), _ = store.sealer.rows([store.sealer.seal(twin)])
+    (outcome,) = store.insert([_beside(row)])
+    return outcome
 
 
 def is_gone(store: EvidenceStore, request_id: str) -> bool:

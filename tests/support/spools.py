@@ -27,6 +27,9 @@ class SpoolTally:
     def on_not_kept(self) -> None:
         self.counts["not kept"] += 1
 
+    def on_damaged(self) -> None:
+        self.counts["damaged"] += 1
+
     def on_drained(self, stored: int, twins: int, refused: int) -> None:
         self.counts.update({"drained": stored, "twins": twins, "refused": refused})
 

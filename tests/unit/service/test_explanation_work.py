@@ -9,10 +9,13 @@ from typing import Any
 
 import orjson
 import pytest
+from sqlalchemy import select
 
 from service.auth import LOCAL
 from service.delivery import job_of
-from service.evidence import EvidenceLog
+from service.evidence import EvidenceLog, EvidenceStore
+from service.evidence.tables import events
+from service.keystore import Kek, KeyStore
 from service.metrics import Metrics
 from service.planning import INLINE, QUEUED, Plan
 from service.preparing import Ask, Prepared, run
@@ -25,7 +28,7 @@ from service.settings import sqlite_url
 from service.tasks import Task
 from service.worker.canaries import CanaryAssignment
 from service.worker.explanations import ExplanationAssignment, ExplanationWork
-from service.worker.work import Absent, GivenUp
+from service.worker.work import Absent, GivenUp, Uncomputable
 
 KEYRING = Keyring(b"k" * 32)
 
@@ -43,13 +46,15 @@ async def evidence(tmp_path: Path) -> AsyncIterator[EvidenceLog]:
     await log.close()
 
 
-async def stored(served: ServedModel, evidence: EvidenceLog, plan: Plan) -> Job:
+async def stored(
+    served: ServedModel, evidence: EvidenceLog, plan: Plan, name: str = "request-1"
+) -> Job:
     """The job of a request that was answered like that."""
     body = served.model.codec.decode(
         orjson.dumps({"instances": [served.model.sample]}), max_instances=1
     )
     ask = Ask(
-        request_id="request-1",
+        request_id=name,
         caller=LOCAL,
         received_at=datetime.now(UTC),
         body=body,
@@ -97,6 +102,35 @@ async def test_a_job_that_names_another_than_its_record_is_not_computed(
     wrong, right = await work_over(evidence).fetch(claims)
     assert wrong is Absent.UNKNOWN
     assert isinstance(right, ExplanationAssignment)
+
+
+async def test_a_record_that_cannot_be_read_ends_alone_and_says_why(
+    served: ServedModel, tmp_path: Path
+) -> None:
+    url = sqlite_url(tmp_path / "evidence.db")
+    with KeyStore.open(sqlite_url(tmp_path / "keys.db"), Kek(bytes(32))) as keys:
+        log = await EvidenceLog.open(url, keys=keys)
+        lost = await stored(served, log, QUEUED)
+        with EvidenceStore.open(url) as store, store.reading() as connection:
+            keys.destroy([connection.execute(select(events.c.record_key)).scalar_one()])
+        whole = await stored(served, log, QUEUED, "request-2")
+        work = work_over(log)
+        ended, computed = await work.fetch([claim_of(lost), claim_of(whole)])
+        assert isinstance(computed, ExplanationAssignment)
+        assert isinstance(ended, Uncomputable)
+        assert "key missing" in ended.reason
+        for _ in range(2):
+            await ended.assignment.store(GivenUp("failed", ended.reason))
+        assert await work.fetch([claim_of(lost)]) == [Absent.FINAL]
+        with EvidenceStore.open(url, keys=keys) as store, store.reading() as connection:
+            (final,) = connection.execute(
+                select(events).where(events.c.event_type == "explanation")
+            ).all()
+            (unsealed,) = store.sealer.open([final])
+        await log.close()
+    assert unsealed is not None
+    explanation = orjson.loads(unsealed.payload)["explanation"]
+    assert (explanation["status"], "key missing" in explanation["reason"]) == ("failed", True)
 
 
 async def test_a_canary_is_of_what_is_complete(served: ServedModel, evidence: EvidenceLog) -> None:

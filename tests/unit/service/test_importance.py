@@ -233,6 +233,7 @@ def test_a_window_has_1_to_31_days(since: date, until: date) -> None:
         window_of(since, until)
     assert window_of(DAY, DAY + timedelta(days=31)) == (DAY, DAY + timedelta(days=31))
     assert window_of(None, DAY) == (DAY - timedelta(days=7), DAY)
+    assert window_of(None, date(1, 1, 3)) == (date(1, 1, 1), date(1, 1, 3))
 
 
 def test_noise_follows_from_key_and_facts_and_is_laplace() -> None:

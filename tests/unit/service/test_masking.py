@@ -9,7 +9,7 @@ from policies import CLASSIFIER, policy, policy_file
 
 from schemas import Answer, Record
 from service.errors import InvalidInputError
-from service.masking import WITHHELD, masked_answer, masked_explanation, masked_record
+from service.masking import masked_answer, masked_explanation, masked_record, masked_vote
 from service.policy import hidden_by_file, hidden_columns
 
 ROLES = """
@@ -116,7 +116,8 @@ def test_of_a_record_the_masked_cells_go_and_the_others_stay() -> None:
     masked = orjson.loads(masked_record(orjson.dumps(RECORD), {"age"}, VISIBLE))
     assert b"31" not in orjson.dumps(masked)
     assert masked["instances"] == [{"age": None, "a/b~c": 2.0}]
-    assert masked["provenance"] == {**RECORD["provenance"], "seed": None}  # type: ignore[dict-item]
+    withheld = {"seed": None, "completed_at": None}  # how long it took tells of the values
+    assert masked["provenance"] == {**RECORD["provenance"], **withheld}  # type: ignore[dict-item]
     Record.model_validate_json(orjson.dumps(masked))
 
 
@@ -200,3 +201,12 @@ def test_a_mask_is_checked_against_its_model(tmp_path: Path) -> None:
 def test_a_role_that_is_not_written_right_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidInputError, match=r"default\.roles"):
         policy_file(tmp_path, text)
+
+
+def test_of_a_vote_comments_go_and_the_numbers_of_a_regression() -> None:
+    rated = {"rating": 2, "comment": f"age {SECRET}?", "principal": "ann"}
+    assert masked_vote(rated, is_regression=False) == {**rated, "comment": None}
+    labelled = {"labels": [SECRET, None], "principal": "ann"}
+    assert masked_vote(labelled, is_regression=True)["labels"] == [None, None]
+    assert masked_vote(labelled, is_regression=False) == labelled
+    assert masked_vote({"rating": 2}, is_regression=True) == {"rating": 2}

@@ -70,6 +70,9 @@ def test_wherever_the_last_append_ends_the_rows_before_it_are_whole(tmp_path: Pa
     for length in range(last, len(content)):
         path.write_bytes(content[:length])
         assert rows_in(path) == ROWS[:2]
+        segment = adopted(path)
+        assert not segment.is_damaged
+        segment.close()
 
 
 @pytest.mark.parametrize("at", [0, 4, 9, -1])
@@ -82,12 +85,55 @@ def test_a_flipped_bit_in_the_tail_is_noticed(tmp_path: Path, at: int) -> None:
     assert rows_in(path) == ROWS[:2]
 
 
+@pytest.mark.parametrize("at", [0, 3, 4, 8, 20, -1])
+def test_a_flipped_bit_costs_its_own_row_alone_and_the_file_is_put_aside(
+    tmp_path: Path, at: int
+) -> None:
+    path = tmp_path / "a.segment"
+    offsets = written(path, ROWS)
+    content = bytearray(path.read_bytes())
+    content[offsets[1] + at if at >= 0 else offsets[2] - 1] ^= 1
+    path.write_bytes(content)
+    segment = adopted(path)
+    assert [row for _, row in segment.contents()] == [ROWS[0], ROWS[2]]
+    assert (segment.rows, segment.is_damaged) == (2, True)
+    segment.remove()
+    assert [each.name for each in tmp_path.iterdir()] == ["a.damaged"]
+    assert (tmp_path / "a.damaged").read_bytes() == content
+
+
+def test_a_last_row_that_is_all_there_and_changed_is_no_tail(tmp_path: Path) -> None:
+    path = tmp_path / "a.segment"
+    written(path, ROWS)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    segment = adopted(path)
+    assert segment.is_damaged
+    segment.remove()
+    assert (tmp_path / "a.damaged").exists()
+
+
+def test_a_bit_that_flips_while_the_file_is_held_is_noticed_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.segment"
+    segment = Segment.create(path, COLUMNS)
+    (at, *_) = segment.append(ROWS)
+    content = bytearray(path.read_bytes())
+    content[at + 10] ^= 1
+    path.write_bytes(content)
+    assert [row for _, row in segment.contents()] == ROWS[1:]
+    assert segment.is_damaged
+
+
 def test_zeros_that_a_power_cut_leaves_are_no_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.segment"
     written(path, ROWS)
     with path.open("ab") as file:
         file.write(bytes(4096))
     assert rows_in(path) == ROWS
+    segment = adopted(path)
+    assert not segment.is_damaged
+    segment.close()
 
 
 @pytest.mark.parametrize("length", [0, 5, 30])
@@ -96,6 +142,17 @@ def test_a_file_that_was_being_made_holds_nothing(tmp_path: Path, length: int) -
     written(path, [])
     path.write_bytes(path.read_bytes()[:length])
     assert rows_in(path) == []
+
+
+def test_a_small_file_whose_head_is_damaged_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.segment"
+    written(path, ROWS)
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedRowError, match="first bytes"):
+        Segment.adopt(path, known=COLUMNS)
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("known", [("event_id", "payload"), ()])

@@ -193,6 +193,27 @@ async def test_a_spool_that_is_left_is_known_before_it_is_drained(
         await until(lambda: is_drained(log))
 
 
+async def test_of_a_damaged_spool_what_is_good_is_stored_and_the_file_stays(
+    tmp_path: Path, decide: Decide
+) -> None:
+    async with spooling_log(tmp_path) as (log, _):
+        lock = Lock(tmp_path)
+        for n in range(4):
+            assert await log.append_best_effort(decide(f"kept-{n:04}")) is SPOOLED
+    lock.release()
+    (path,) = (tmp_path / "spool").glob("*.segment")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"kept-0001")] ^= 1
+    path.write_bytes(content)
+    async with spooling_log(tmp_path) as (log, tally):
+        await until(lambda: is_drained(log))
+        found = [await log.get("default", f"kept-{n:04}") for n in range(4)]
+    assert [one is not None for one in found] == [True, False, True, True]
+    assert path.with_suffix(".damaged").read_bytes() == content
+    assert not path.exists()
+    assert tally.counts["damaged"] == 1
+
+
 async def test_two_logs_share_a_directory_and_drain_their_own(
     tmp_path: Path, decide: Decide
 ) -> None:

@@ -107,7 +107,7 @@ def test_a_key_destroyed_by_another_process_is_gone_at_once(url: str) -> None:
 def test_a_reader_that_holds_the_log_makes_destruction_fail_aloud(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.keystore.store.TRUNCATE_SECONDS", 0.05)
+    monkeypatch.setattr("service.keystore.store.FORGET_SECONDS", 0.05)
     with KeyStore.open(url, KEK, busy_timeout_seconds=0.05) as store:
         key = store.take()
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
