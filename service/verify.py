@@ -28,14 +28,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 BUNDLE, TRAILER = "explaind-bundle/1", b'{"trailer":'
 CONSISTENT = "consistent; rollback not excluded"
-MAX_LINE_BYTES = 1 << 28
+MAX_LINE_BYTES = 1 << 25
 SHOWN = 100
 HIDING = ("erasure", "purge", "quarantine")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 _FORMS = ({"seq", "header", "proof", "payload", "key"}, {"seq", "header", "proof", "sections"})
 _TWICE = "SELECT name, max(seq) FROM notes WHERE kind = 'name' GROUP BY name HAVING count(*) > 1"
-_UNEXPLAINED = """SELECT seq FROM notes AS entry WHERE kind = 'hidden' AND NOT EXISTS (
-  SELECT 1 FROM notes WHERE kind = 'hiding' AND name = entry.name AND seq > entry.seq)"""
+_MANIFEST = {"format", "vkey", "checkpoint", "selection", "seqs", "count", "consistency"}
+_PROOF = {"request_id", "log", "vkey", "checkpoint", "entries", "consistency"}
+_TABLES = """CREATE TABLE notes (kind TEXT, name TEXT, seq INTEGER);
+CREATE TABLE hidden (seq INTEGER, request TEXT, event TEXT, is_part INTEGER, is_empty INTEGER);
+CREATE TABLE hiding (request TEXT, event TEXT, until INTEGER, of_part INTEGER, by TEXT);
+CREATE INDEX by_request ON hiding (request, event)"""
+_UNEXPLAINED = """SELECT seq FROM hidden WHERE NOT EXISTS (
+  SELECT 1 FROM hiding WHERE hiding.request = hidden.request AND until > seq
+  AND (hiding.event IS NULL OR hiding.event = hidden.event OR is_empty) AND of_part <= is_part)"""
 
 Json = dict[str, Any]
 Ranges = Sequence[Sequence[int]]
@@ -46,7 +53,8 @@ class ProblemError(ValueError):
     """What is wrong, in a sentence."""
 
 
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+MALFORMED = (ValueError, TypeError, AttributeError, LookupError, RecursionError, OverflowError)
+TOO_MUCH = (MemoryError, sqlite3.Error)  # of a file that asks for more than this machine has
 
 
 def said(error: Exception) -> str:
@@ -191,7 +199,7 @@ class Verification:
         self._due = seqs[0][0] if seqs else None
         self._size, self._subtrees, self._root_at_witness = 0, list[bytes](), b""
         self._notes = sqlite3.connect("")  # a temporary file: any number of entries
-        self._notes.execute("CREATE TABLE notes (kind TEXT, name TEXT, seq INTEGER)")
+        self._notes.executescript(_TABLES)
         self.findings: list[tuple[int | None, str]] = []
         self.count, self._hidden, self._lacks = 0, 0, ""
 
@@ -199,6 +207,9 @@ class Verification:
         """Note what is wrong with an entry or, None, with the whole; at most SHOWN times."""
         if len(self.findings) < SHOWN:
             self.findings.append((seq, problem))
+
+    def headers_seen(self, header: Json) -> None:
+        """For who demands more of headers. Raises ProblemError."""
 
     def take(self, line: bytes | Json) -> None:
         """Check the next entry."""
@@ -246,16 +257,41 @@ class Verification:
             self._grow(leaf)
         self.check_proof(seq, leaf, entry["proof"])
         header = strict_json(entry["header"])
-        kind = header.get("event_type")
-        request = f"{header.get('tenant')}/{header.get('request_id')}"
-        notes = [("name", f"event {header['event_id']}", seq)]
-        notes += [("name", f"decision of {request}", seq)] * (kind == "decision")
-        until = self.checkpoint.size if kind == "quarantine" else seq  # it hides what follows, too
-        notes += [("hiding", request, until)] * (kind in HIDING)
+        self.headers_seen(header)
+        request, event = request_of(header), str(header["event_id"])
+        notes = [("name", f"event {event}", seq)]
+        if header.get("event_type") == "decision":
+            notes.append(("name", f"decision of {request}", seq))
+        self._notes.executemany("INSERT INTO notes VALUES (?, ?, ?)", notes)
+        self.note_fact(seq, header)
         if not is_shown(header.get("payload"), entry):
             self._hidden += 1
-            notes.append(("hidden", request, seq))
-        self._notes.executemany("INSERT INTO notes VALUES (?, ?, ?)", notes)
+            sealed: Json = header.get("payload") or {}
+            is_part = bool((entry.get("sections") or ["sections" not in sealed])[0])
+            hidden = (seq, request, event, is_part, sealed.get("size") == len("{}"))
+            self._notes.execute("INSERT INTO hidden VALUES (?, ?, ?, ?, ?)", hidden)
+
+    def note_fact(self, seq: int, header: Json) -> None:
+        """What an entry's header says of payloads: that they are destroyed, hidden or free again.
+
+        An erasure names the events it destroys, before it; one of a subject leaves what is in
+        sections its first, common one. A quarantine hides what follows it, too, until a release
+        names it. What had no content goes with any erasure of its request.
+        """
+        kind, request = header.get("event_type"), request_of(header)
+        if kind in HIDING:
+            until = self.checkpoint.size if kind == "quarantine" else seq
+            named = [None] if kind == "quarantine" else ["", *map(str, header.get("destroys", ()))]
+            of_part, own = header.get("scope") is not None, str(header.get("event_id"))
+            rows = [(request, event, until, of_part, own) for event in named]
+            self._notes.executemany("INSERT INTO hiding VALUES (?, ?, ?, ?, ?)", rows)
+        elif kind == "release":
+            released = (request, str(header.get("releases")))
+            self._notes.execute("DELETE FROM hiding WHERE request = ? AND by = ?", released)
+
+    def unexplained(self) -> list[tuple[int]]:
+        """The places of payloads that are missing and that nothing so far says why."""
+        return self._notes.execute(_UNEXPLAINED).fetchall()
 
     def check_proof(self, seq: int, leaf: bytes, proof: Sequence[str]) -> None:
         """The entry has this place in the signed tree. Raises ProblemError."""
@@ -271,8 +307,7 @@ class Verification:
         for name, seq in self._notes.execute(_TWICE):
             self.report(seq, f"a second {name}")
         if self.is_whole:
-            self._notes.execute("CREATE INDEX by_name ON notes (kind, name, seq)")
-            for (seq,) in self._notes.execute(_UNEXPLAINED):
+            for (seq,) in self.unexplained():
                 self.report(seq, f"payload missing, and no later {' or '.join(HIDING)} says why")
             if self._root() != self.checkpoint.root and not self.findings:
                 self.report(None, "the root over all entries is not the checkpoint's")
@@ -311,6 +346,11 @@ class Verification:
         }
 
 
+def request_of(header: Json) -> str:
+    """Tenant and request ID; neither holds a slash."""
+    return f"{header.get('tenant')}/{header.get('request_id')}"
+
+
 def is_shown(sealed: Json | None, entry: Json) -> bool:
     """Whether the payload is shown in full; what is shown must be what the header commits to."""
     parts: list[Json] = [sealed or {}]
@@ -330,46 +370,83 @@ def is_shown(sealed: Json | None, entry: Json) -> bool:
     return None not in shown
 
 
+def line_of(file: BinaryIO) -> bytes:
+    """The next line, or nothing at the end. Raises ProblemError for one that is too long."""
+    line = file.readline(MAX_LINE_BYTES + 1)
+    if len(line) > MAX_LINE_BYTES:
+        raise ProblemError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+    return line
+
+
+def known_only(document: Json, names: set[str], what: str) -> Json:
+    """The document, if it has no other members."""
+    if others := sorted(document.keys() - names):
+        raise ProblemError(f"{what} has members that are not known: {', '.join(others)}")
+    return document
+
+
 def verify_bundle(file: BinaryIO, first: bytes, **asked: Text) -> Json:
     """Of a bundle whose first line is the manifest, the file standing after it."""
-    manifest, digest = strict_json(first), hashlib.sha256(first)
+    manifest = known_only(strict_json(first), _MANIFEST, "the manifest")
+    digest = hashlib.sha256(first)
     found = Verification(manifest, manifest["seqs"], **asked)
     if manifest["selection"] is None and not found.is_whole:
         found.report(None, "manifest: nothing selected, but not the whole log")
-    while (line := file.readline(MAX_LINE_BYTES)) and not line.startswith(TRAILER):
+    while (line := line_of(file)) and not line.startswith(TRAILER):
         digest.update(line)
         found.take(line)
     expected = f"{BUNDLE} trailer\ncount {manifest['count']}\nsha256 {digest.hexdigest()}\n"
     try:
-        if not line or found.key.open(strict_json(line)["trailer"]) != expected or file.read(1):
+        trailer = known_only(strict_json(line), {"trailer"}, "it") if line else {}
+        if not line or found.key.open(trailer["trailer"]) != expected or file.read(1):
             found.report(None, "truncated or changed: no trailer of these lines at the end")
     except MALFORMED as error:
         found.report(None, f"trailer: {said(error)}")
     return found.finish()
 
 
-def verify_proof(document: Json, **asked: Text) -> Json:
-    """Of the answer of GET /explanations/{id}/proof."""
-    if "entries" not in document:
-        raise ProblemError(f"neither a bundle ({BUNDLE}) nor a proof")
-    seqs = sorted({entry["seq"] for entry in document["entries"]})
-    found = Verification(document, [(seq, seq) for seq in seqs], **asked)
-    for entry in document["entries"]:
-        found.take(entry)
-    return found.finish()
+class Proof(Verification):
+    """The answer of GET /explanations/{id}/proof: entries about one request, with its decision."""
+
+    def __init__(self, document: Json, **asked: Text) -> None:
+        if "entries" not in document:
+            raise ProblemError(f"neither a bundle ({BUNDLE}) nor a proof")
+        entries = known_only(document, _PROOF, "the proof")["entries"]
+        if type(entries) is not list or not entries:
+            raise ProblemError("the proof has no list of entries")
+        seqs = sorted({entry["seq"] for entry in entries})
+        super().__init__(document, [(seq, seq) for seq in seqs], **asked)
+        self._request_id, self._has_decision = document["request_id"], False
+        for entry in entries:
+            self.take(entry)
+        if not self._has_decision:
+            self.report(None, "there is no decision of the request among the entries")
+
+    def headers_seen(self, header: Json) -> None:
+        """As Verification."""
+        if header.get("request_id") != self._request_id:
+            raise ProblemError("the entry is about another request than the proof")
+        self._has_decision |= header.get("event_type") == "decision"
 
 
 def verify_file(path: Path, **asked: Text) -> Json:
     """The verdict on a file, compressed or not. Raises OSError where it cannot be read."""
+    kind = None
     try:
         with path.open("rb") as raw, gzip.open(raw) as unpacked:
             file = cast("BinaryIO", unpacked if raw.peek(2)[:2] == b"\x1f\x8b" else raw)
-            first = file.readline(MAX_LINE_BYTES)
+            first, kind = line_of(file), "proof"
             if f'"format":"{BUNDLE}"'.encode() in first[:100]:
-                return verify_bundle(file, first, **asked)
-            return verify_proof(strict_json(first + file.read(MAX_LINE_BYTES)), **asked)
+                kind = "bundle"
+                return verify_bundle(file, first, **asked) | {"kind": kind}
+            if len(text := first + file.read(MAX_LINE_BYTES + 1)) > MAX_LINE_BYTES:
+                raise ProblemError(f"a proof is not longer than {MAX_LINE_BYTES} bytes")
+            return Proof(strict_json(text), **asked).finish() | {"kind": kind}
+    except TOO_MUCH as error:
+        problem = f"not to be checked with what this machine has: {error!r}"
     except (EOFError, zlib.error, gzip.BadGzipFile, *MALFORMED) as error:
-        return {"verdict": "failed", "findings": [{"seq": None, "problem": said(error)}]}
+        problem = said(error)
+    return {"verdict": "failed", "findings": [{"seq": None, "problem": problem}], "kind": kind}
 
 
 def text_of(verdict: Json) -> str:

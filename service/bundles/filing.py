@@ -20,6 +20,8 @@ _TIMES = {
     "evidence": {"received_us": "received_at", "expires_us": "expires_at"},
     "access": {"at_us": "at"},
 }
+_ONE_EACH = {"decision", "explanation", "outcome", "answer", "erasure", "purge"}
+_ANY_NUMBER = {"feedback", "label", "hold", "release", "quarantine"}
 _EXPIRY_STEP_US = 1000
 """A database taken over from schema version 1 knows when records expire to a millisecond."""
 
@@ -36,13 +38,21 @@ def misfiled(log: str, row: FiledRow, header: Json) -> list[str]:
     if log != EVIDENCE.name:
         kinds = {f"access/{values['kind']}", None}
         return [*found, "kind"] if header.get("event_type") not in kinds else found
+    forms = _filed_forms(header)
+    return found if values["idempotency_key"] in forms else [*found, "idempotency_key"]
+
+
+def _filed_forms(header: Json) -> list[str]:
+    """What an event may be filed under: of some types there is one about a request, of others any
+    number.
+    """
     key = idempotency_key(header["tenant"], header["request_id"], header["event_type"])
-    filed = str(values["idempotency_key"])
-    return (
-        [*found, "idempotency_key"]
-        if filed != key and filed[: len(key) + 1] != f"{key}/"
-        else found
-    )
+    several = f"{key}/{header['event_id']}"
+    if header["event_type"] in _ANY_NUMBER or header.get("scope") == "subject":
+        return [several]
+    if header["event_type"] in _ONE_EACH:
+        return [key]
+    return [key, several]  # of a release that knows more types
 
 
 def _is_at(told: str | None, filed: int | None, column: str) -> bool:

@@ -1,30 +1,48 @@
 """The evidence database itself, checked as its bundles are, and for what no bundle tells."""
 
+import sys
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 import orjson
-from sqlalchemy import ColumnElement, Row, exists, func, select
+from sqlalchemy import Row, select, tuple_, type_coerce
+from sqlalchemy.types import NullType
 
-from service.bundles.entries import PAGE, SOURCES, events_by_id, is_hidden_later
+from service.bundles.entries import PAGE, SOURCES, events_by_id
 from service.bundles.filing import misfiled, unfiled_subjects
 from service.bundles.nodes import NodeCheck
+from service.bundles.placing import Unplaced, is_late, stray_problems, unplaced
+from service.bundles.register import Register
 from service.bundles.subjects import is_misfiled, unlike_their_requests
 from service.evidence import EvidenceStore, ProvenEvent, UnreadablePayloadError
-from service.evidence.rails import missing_rails
+from service.evidence.rails import rail_problems
 from service.evidence.tables import checkpoints, log_entries
 from service.ledger import EVIDENCE, LOGS, Ledger, LogMismatchError, hashes_text, proven_line
 from service.ledger.checkpoints import CheckpointFile
-from service.verify import MALFORMED, Checkpoint, Json, Verification, is_extended, said
-
-LATE_SECONDS = 10.0
-"""While a service runs, whatever is older has a place in its log and a checkpoint over it."""
+from service.ledger.rows import HASH_BYTES
+from service.ledger.tree import leaf_hash
+from service.verify import (
+    HIDING,
+    MALFORMED,
+    Checkpoint,
+    Json,
+    Key,
+    ProblemError,
+    Verification,
+    is_extended,
+    said,
+)
 
 _NAMED = 5
+_PATIENCE_SECONDS = 3.0
+_PAUSE_SECONDS = 0.1
+_BROKEN = (*MALFORMED, MemoryError, UnreadablePayloadError)
+"""What one bad cell can raise; it must not keep others from being checked."""
+
+_OPENED = ("payload", "record_key")
 LoggedRow = Row[tuple[object, ...]]
 
 
@@ -40,16 +58,22 @@ class _Whole(Verification):
         if hashes_text([leaf]) != list(proof):
             self.report(seq, "changed: the header is not the one its leaf was made of")
 
-    def excuse(self, seq: int, event: ProvenEvent) -> None:
-        """Its payload has gone since the checkpoint, for a reason that has no place yet."""
-        header = orjson.loads(event.header)
-        hiding = ("hiding", f"{header['tenant']}/{header['request_id']}", seq + 1)
-        self._notes.execute("INSERT INTO notes VALUES (?, ?, ?)", hiding)
+    def pass_over(self, seq: int, problem: str) -> None:
+        """Report an entry that cannot be checked; it is not missing."""
+        self.report(seq, problem)
+        if seq < self.checkpoint.size:
+            self._take_place(seq)
+
+    def excuse(self, header: Json) -> None:
+        """What this fact hides has gone since the checkpoint: it has a place, and no signature."""
+        self.note_fact(sys.maxsize, header)
 
 
 @dataclass(slots=True)
 class Inspector:
     """Checks the logs of one evidence database. directory: where checkpoints are also filed.
+
+    former: verifier keys, of any of the logs, that were in use before.
 
     Reads everything once, in pages; a running service is not disturbed. Cost: 0.1 ms an event.
     """
@@ -58,6 +82,7 @@ class Inspector:
     ledger: Ledger
     directory: Path
     vkey: str | None = None
+    former: Sequence[str] = ()
     now: float = field(default_factory=time.time)
 
     def inspect(self, witness: str | None = None) -> Json:
@@ -66,8 +91,8 @@ class Inspector:
         Raises StoreUnavailableError.
         """
         with self.store.reading() as connection:
-            missing = sorted(missing_rails(connection))
-        problems = [f"the trigger {name} was dropped" for name in missing]
+            problems = rail_problems(connection)
+        problems += stray_problems(self.store)
         named = None if witness is None else witness.partition("\n")[0]
         if named is not None and named not in {self.ledger.origin(log) for log in LOGS}:
             problems.append("the witness is of another log, or signed by another key")
@@ -81,6 +106,10 @@ class Inspector:
             "findings": [{"seq": None, "problem": problem} for problem in problems],
             "logs": logs,
         }
+
+    def former_keys(self, log: str) -> list[Key]:
+        """The former keys, under the name that each has for that log. Raises ValueError."""
+        return [_of_log(Key.parse(vkey), log) for vkey in self.former]
 
     def _log(self, log: str, witness: str | None) -> Json:
         try:
@@ -110,11 +139,15 @@ class _LogCheck:
     def __init__(self, inspector: Inspector, log: str, whole: _Whole) -> None:
         self._store = inspector.store
         self._ledger = inspector.ledger
+        self._keys = {key.name: key for key in (whole.key, *inspector.former_keys(log))}
         self._now = inspector.now
         self._log = log
         self._whole = whole
         self._nodes = NodeCheck(inspector.store, log)
+        self._register = Register(inspector.store, whole.report)
         self._unsigned: list[str] = []
+        self._closed: dict[int, str] = {}
+        self._patience = _PATIENCE_SECONDS
 
     def run(self, filed: str | None) -> Json:
         """The verdict; filed: the checkpoint in the file beside the database."""
@@ -124,85 +157,130 @@ class _LogCheck:
                 self._check_row(row, event)
             self._check_subjects(present)
         self._check_nodes()
-        self._check_checkpoints(filed)
+        compared = self._check_checkpoints(filed)
+        if self._log == EVIDENCE.name:
+            self._register.finish()
         waiting = self._check_waiting()
-        return {**self._whole.finish(), "waiting": waiting}
+        return {**self._whole.finish(), "waiting": waiting, **compared}
 
     def _is_present(self, row: LoggedRow) -> bool:
-        if row.seq < self._whole.checkpoint.size:
-            self._nodes.take(row.seq, bytes(row.leaf))
-        elif row.header is None:
+        if type(row.seq) is not int or row.seq < 0:
+            self._whole.report(None, f"an entry stands at {row.seq!r}, which is no place")
+            return False
+        is_signed = row.seq < self._whole.checkpoint.size
+        if not is_signed:
+            self._unsigned.append(row.logged_id)
+        if row.header is None and not is_signed:
             self._whole.report(row.seq, "forged: neither signed, nor of any event")
+        elif type(row.leaf) is not bytes or len(row.leaf) != HASH_BYTES:
+            self._closed[row.seq] = "changed: its leaf is no hash"
+        elif is_signed:
+            self._nodes.take(row.seq, row.leaf)
         return row.header is not None
 
     def _pages(self) -> Iterator[Sequence[LoggedRow]]:
-        source, place = SOURCES[self._log], log_entries.c.seq
-        own = [column for column in source.c if column.name not in {"payload", "record_key"}]
-        logged = (place, log_entries.c.leaf, log_entries.c.event_id.label("logged_id"))
-        joined = log_entries.outerjoin(source, source.c.event_id == log_entries.c.event_id)
-        query = select(*logged, *own).select_from(joined).where(log_entries.c.log == self._log)
-        with self._store.reading() as connection:
-            last = select(func.max(place)).where(log_entries.c.log == self._log)
-            end = connection.execute(last).scalar_one()
-        for start in range(0, 0 if end is None else end + 1, PAGE):
-            page = query.where(place >= start, place < start + PAGE).order_by(place)
+        """By the last place there was, however far apart places are; cells as they are stored."""
+        source, entries = SOURCES[self._log], log_entries.c
+        own = [column for column in source.c if column.name not in {*_OPENED, "header"}]
+        logged = (entries.seq, entries.event_id.label("logged_id"))
+        raw = [
+            type_coerce(cell, NullType()).label(cell.name)
+            for cell in (entries.leaf, source.c.header)
+        ]
+        joined = log_entries.outerjoin(source, source.c.event_id == entries.event_id)
+        query = select(*logged, *raw, *own).select_from(joined).where(entries.log == self._log)
+        query = query.order_by(entries.seq, entries.event_id).limit(PAGE)
+        page = query
+        while True:
             with self._store.reading() as connection:
                 rows = connection.execute(page).all()
+            if not rows and not self._awaits_reason():
+                return
+            if not rows:
+                continue
             yield rows
+            last = tuple_(rows[-1].seq, rows[-1].logged_id)
+            page = query.where(tuple_(entries.seq, entries.event_id) > last)
 
-    def _events(self, rows: Sequence[LoggedRow]) -> list[ProvenEvent]:
-        """What opens the rows' payloads; one that cannot be opened is reported, and is without."""
+    def _awaits_reason(self) -> bool:
+        """A record was erased while it was read: what says why is about to get its place."""
+        if self._log != EVIDENCE.name or not self._whole.unexplained():
+            return False
+        waiting = unplaced(self._store, self._log, HIDING)
+        if self._patience <= 0 or not any(self._is_fresh(each) for each in waiting):
+            return False
+        self._patience -= _PAUSE_SECONDS
+        time.sleep(_PAUSE_SECONDS)
+        return True
+
+    def _is_fresh(self, event: Unplaced) -> bool:
+        return not event.is_passed and not is_late(event.event_id, self._now)
+
+    def _events(self, rows: Sequence[LoggedRow]) -> list[ProvenEvent | None]:
+        """What opens the rows' payloads; None for one that cannot be opened."""
         ids = [row.event_id for row in rows]
         try:
             found = list(events_by_id(self._store, self._log, ids))
-        except UnreadablePayloadError:
+        except _BROKEN:
             found = [event for row in rows for event in self._readable(row)]
         known = {event.event_id: event for event in found}
-        return [
-            known.get(row.event_id) or ProvenEvent(row.event_id, "", "", row.header, None)
-            for row in rows
-        ]
+        return [known.get(row.event_id) for row in rows]
 
     def _readable(self, row: LoggedRow) -> Sequence[ProvenEvent]:
         try:
             return events_by_id(self._store, self._log, [row.event_id])
-        except UnreadablePayloadError as error:
-            self._whole.report(row.seq, str(error))
+        except _BROKEN as error:
+            self._closed[row.seq] = _told(error)
             return []
 
-    def _check_row(self, row: LoggedRow, event: ProvenEvent) -> None:
-        if row.seq >= self._whole.checkpoint.size:
-            self._unsigned.append(row.logged_id)
-            return
-        header = bytes(row.header)
+    def _check_row(self, row: LoggedRow, event: ProvenEvent | None) -> None:
         try:
-            entry = proven_line(row.seq, event, ())
-            wrong = misfiled(self._log, row, orjson.loads(header))
-        except MALFORMED:
-            self._whole.report(row.seq, "changed: the header is no JSON text")
-            return
+            header = orjson.loads(row.header)
+            if self._log == EVIDENCE.name and leaf_hash(row.header) == row.leaf:
+                self._take_fact(row.seq, header)
+            if row.seq in self._closed:
+                self._whole.pass_over(row.seq, self._closed.pop(row.seq))
+            elif row.seq < self._whole.checkpoint.size:
+                self._take(
+                    row, header, event or ProvenEvent(row.event_id, "", "", row.header, None)
+                )
+        except orjson.JSONDecodeError:
+            self._whole.pass_over(row.seq, "changed: the header is no JSON text")
+        except _BROKEN as error:
+            self._whole.pass_over(row.seq, f"changed: {_told(error)}")
+
+    def _take_fact(self, seq: int, header: Json) -> None:
+        self._register.take(seq, header)
+        if seq >= self._whole.checkpoint.size:
+            self._whole.excuse(header)
+
+    def _take(self, row: LoggedRow, header: Json, event: ProvenEvent) -> None:
+        entry = proven_line(row.seq, event, ())
+        wrong = misfiled(self._log, row, header)
         if wrong:
             self._whole.report(row.seq, f"its header says another {', '.join(wrong)}")
         if self._log == EVIDENCE.name and is_misfiled(event, row.subjects):
             self._whole.report(
                 row.seq, "its payload is about other subjects than it is filed under"
             )
-        self._whole.take({**entry, "proof": hashes_text([bytes(row.leaf)])})
-        is_hidden = self._log == EVIDENCE.name and event.opening is None
-        size = self._whole.checkpoint.size
-        if is_hidden and is_hidden_later(self._store, event, size=size):
-            self._whole.excuse(row.seq, event)
+        self._whole.take({**entry, "proof": hashes_text([row.leaf])})
 
     def _check_subjects(self, rows: Sequence[LoggedRow]) -> None:
         if self._log != EVIDENCE.name:
             return
-        names = [(row, orjson.loads(row.subjects)) for row in rows if row.subjects is not None]
-        about = [(row, [name for name in each if name is not None]) for row, each in names]
+        about = [(row, self._subjects(row)) for row in rows if row.subjects is not None]
         with self._store.reading() as connection:
             for seq in unfiled_subjects(connection, about):
                 self._whole.report(seq, "it cannot be found by one of its subjects")
             for seq in unlike_their_requests(connection, rows):
                 self._whole.report(seq, "it is filed under other subjects than its request")
+
+    def _subjects(self, row: LoggedRow) -> list[str]:
+        try:
+            return [str(name) for name in orjson.loads(row.subjects) if name is not None]
+        except MALFORMED:
+            self._whole.report(row.seq, "changed: its subjects are no JSON list")
+            return []
 
     def _check_nodes(self) -> None:
         """What nodes say of many entries is of use where none of them has been found wrong."""
@@ -211,23 +289,35 @@ class _LogCheck:
                 about = f"entries {wrong[0]} to {wrong[-1]}"
                 self._whole.report(wrong[0], f"the stored node over {about} is not theirs")
 
-    def _check_checkpoints(self, filed: str | None) -> None:
-        """Every checkpoint there is must be a beginning of this history."""
+    def _check_checkpoints(self, filed: str | None) -> Json:
+        """Every checkpoint there is must be a beginning of this history; which were compared."""
         stored = select(checkpoints.c.size, checkpoints.c.note)
         with self._store.reading() as connection:
             of_log = stored.where(checkpoints.c.log == self._log)
             rows = connection.execute(of_log.order_by(checkpoints.c.size)).all()
-        ours = f"{self._ledger.origin(self._log)}\n"
+        compared = 0
         for row in rows:
-            if row.note.startswith(ours):  # else of a key that was in use before
-                self._check_checkpoint(row.note, f"the stored checkpoint of size {row.size}")
-        if filed is not None and filed.startswith(ours):
-            self._check_checkpoint(filed, f"the file checkpoint.{self._log}")
+            compared += self._check_checkpoint(
+                row.note, f"the stored checkpoint of size {row[0]!r}"
+            )
+        file = "no checkpoint file compared"
+        if filed is not None and self._check_checkpoint(filed, f"the file checkpoint.{self._log}"):
+            file = "compared"
+        return {
+            "checkpoint_file": file,
+            "stored_checkpoints": f"{compared} of {len(rows)} compared",
+        }
 
-    def _check_checkpoint(self, note: str, name: str) -> None:
+    def _check_checkpoint(self, note: object, name: str) -> bool:
+        """Whether it could be compared: it is a note signed by a key of this log."""
         new = self._whole.checkpoint
         try:
-            old = self._whole.key.checkpoint(note)
+            if type(note) is not str:
+                raise ProblemError("it is no text")
+            key = self._keys.get(note.partition("\n")[0])
+            if key is None:
+                raise ProblemError("of another log, or of a former key that was not given")
+            old = key.checkpoint(note)
             if old.size > new.size:
                 problem = f"rolled back or truncated: {name} has {old.size} entries"
                 self._whole.report(new.size, problem)
@@ -235,34 +325,38 @@ class _LogCheck:
                 self._whole.report(None, f"forked: {name} is not of this history")
         except MALFORMED as error:
             self._whole.report(None, f"{name}: {said(error)}")
+            return False
         except LogMismatchError as error:
             self._whole.report(None, str(error))
+            return False
+        return True
 
     def _is_extended(self, old: Checkpoint, new: Checkpoint) -> bool:
         return is_extended(old, new, self._ledger.consistency(self._log, old.size, new.size))
 
     def _check_waiting(self) -> int:
-        """How many events have no place, or none that is signed; those too old for that are found.
-
-        An event's ID says when it was made.
-        """
-        source = SOURCES[self._log]
-        placed: ColumnElement[bool] = exists().where(
-            log_entries.c.log == self._log, log_entries.c.event_id == source.c.event_id
-        )
-        with self._store.reading() as connection:
-            waiting = connection.scalars(select(source.c.event_id).where(~placed)).all()
+        """How many events have no place, or none that is signed; those that should are found."""
+        waiting = unplaced(self._store, self._log)
+        passed = [each.event_id for each in waiting if each.is_passed]
+        late = [each for each in waiting if not self._is_fresh(each)]
+        ahead = [each.event_id for each in late if not each.is_passed]
+        unsigned = [each for each in self._unsigned if is_late(each, self._now)]
         for ids, problem in (
-            (waiting, "has no place in the log"),
-            (self._unsigned, "is under no signed checkpoint"),
+            (passed, "has no place in the log, which has come further: forged, or put back"),
+            (ahead, "has no place in the log: does the sequencer run?"),
+            (unsigned, "is under no signed checkpoint: does the sequencer run?"),
         ):
-            for event_id in [one for one in ids if self._is_late(one)][:_NAMED]:
-                self._whole.report(None, f"event {event_id} {problem}: does the sequencer run?")
+            for event_id in ids[:_NAMED]:
+                self._whole.report(None, f"event {event_id} {problem}")
         return len(waiting) + len(self._unsigned)
 
-    def _is_late(self, event_id: str) -> bool:
-        try:
-            made = (uuid.UUID(event_id).int >> 80) / 1000
-        except ValueError:
-            return True
-        return self._now - made > LATE_SECONDS
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, UnreadablePayloadError) else said(error)
+
+
+def _of_log(key: Key, log: str) -> Key:
+    """The logs of a service have one key, each under a name of its own."""
+    name = f"{key.name.rpartition('/')[0]}/{log}"
+    identity = sha256(f"{name}\n\x01".encode() + key.public).digest()[:4]
+    return Key(name, identity, key.public)

@@ -1,6 +1,7 @@
 """The stored inner nodes of a log's tree, compared with those its leaves make."""
 
-from sqlalchemy import select
+from sqlalchemy import select, type_coerce
+from sqlalchemy.types import NullType
 
 from service.evidence import EvidenceStore
 from service.evidence.tables import tree_nodes
@@ -47,12 +48,12 @@ class NodeCheck:
         self._append(nodes[0], level + 1)
 
     def _compare(self, level: int, number: int, node: bytes) -> None:
-        stored = select(tree_nodes.c.hash).where(
+        stored = select(type_coerce(tree_nodes.c.hash, NullType())).where(
             tree_nodes.c.log == self._log,
             tree_nodes.c.level == level,
             tree_nodes.c.number == number,
         )
         with self._store.reading() as connection:
-            found = [bytes(each) for each in connection.scalars(stored)]
+            found = list(connection.scalars(stored))
         if found != [node]:
             self.wrong.append(range(number * _TILE**level, (number + 1) * _TILE**level))

@@ -141,11 +141,17 @@ BundleOrProof = Annotated[
 ]
 VerifierKey = Annotated[str | None, typer.Option(help="The verifier key the logs must have.")]
 
+FormerKeys = Annotated[
+    list[str] | None,
+    typer.Option(help="A verifier key the logs had before; repeatable. Only for the database."),
+]
+
 
 def verify(
     bundle: BundleOrProof = None,
     witness: Witness = None,
     key: VerifierKey = None,
+    former_key: FormerKeys = None,
     data_dir: DataDir = None,
     database_url: DatabaseUrl = None,
     secret_file: SecretFile = None,
@@ -165,7 +171,7 @@ def verify(
 
     note = None if witness is None else _text(witness)
     with _opened(settings) as (store, ledger):
-        verdict = Inspector(store, ledger, settings.data_dir, key).inspect(note)
+        verdict = Inspector(store, ledger, settings.data_dir, key, former_key or ()).inspect(note)
     _print_verdict(verdict, as_json=as_json)
     raise typer.Exit(0 if str(verdict["verdict"]).startswith("consistent") else 1)
 

@@ -4,9 +4,11 @@ They bind whoever forgets, not whoever means it: a trigger can be dropped. What 
 same is found by `explaind verify`.
 """
 
+import re
+
 from sqlalchemy import Connection, text
 
-from service.evidence.tables import INSERTED_COLUMNS
+from service.evidence.tables import INSERTED_COLUMNS, metadata
 
 APPEND_ONLY = ("log_entries", "tree_nodes", "erasures", "accesses")
 _ERASABLE = ("payload", "record_key")
@@ -37,6 +39,58 @@ def rails_of(connection: Connection) -> dict[str, str]:
 def missing_rails(connection: Connection) -> set[str]:
     """The triggers somebody has dropped."""
     return set(_wanted(connection)) - set(rails_of(connection))
+
+
+def rail_problems(connection: Connection) -> list[str]:
+    """What is wrong with triggers of our tables: dropped, switched off, changed, or added."""
+    wanted, found = _wanted(connection), rails_of(connection)
+    texts = _texts(connection)
+    ours = set(metadata.tables)
+    return [
+        *(f"the trigger {name} was dropped" for name in sorted(set(wanted) - set(found))),
+        *(
+            f"the trigger {name} is not as it was made"
+            for name in sorted(set(wanted) & set(found))
+            if _plain(texts[name]) != _plain(wanted[name])
+        ),
+        *(
+            f"the trigger {name} on {table} is not one of ours"
+            for name, table in sorted(found.items())
+            if name not in wanted and table.rpartition(".")[2].strip('"') in ours
+        ),
+        *_function_problems(connection),
+    ]
+
+
+def _texts(connection: Connection) -> dict[str, str]:
+    """What the triggers say; one of PostgreSQL that does not fire says so."""
+    if connection.dialect.name == "sqlite":
+        query = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"
+    else:
+        query = (
+            "SELECT tgname, pg_get_triggerdef(oid) || CASE tgenabled WHEN 'O' THEN ''"
+            " ELSE ' switched off' END FROM pg_trigger WHERE NOT tgisinternal"
+        )
+    return {row[0]: row[1] for row in connection.execute(text(query))}
+
+
+def _function_problems(connection: Connection) -> list[str]:
+    if connection.dialect.name == "sqlite":
+        return []
+    query = "SELECT proname, prosrc FROM pg_proc WHERE proname LIKE 'explaind\\_%'"
+    found = [tuple(row) for row in connection.execute(text(query))]
+    bodies = re.findall(r"FUNCTION (\w+)\(\).*?\$\$(.*?)\$\$", _FUNCTIONS, re.DOTALL)
+    return [
+        f"the function {name} is not as it was made"
+        for name, body in bodies
+        if (name, body) not in found or len([one for one, _ in found if one == name]) > 1
+    ]
+
+
+def _plain(statement: str) -> str:
+    """Without what a database adds or leaves out when it shows a trigger."""
+    shown = statement.replace("IF NOT EXISTS ", "", 1).casefold()
+    return re.sub(r"\bpublic\.|[\s()]", "", shown)
 
 
 def _wanted(connection: Connection) -> dict[str, str]:

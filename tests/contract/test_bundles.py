@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from bundle_changes import CHANGES
 from decisions import START, change, decision, drop_rails, final, pending, template
+from disposals import ERASURE
 from ledgers import KEYRING, append, sequencer
 from reference_log import Bundle
 from sqlalchemy import insert
 
 from service.bundles import Exporter, Selection
+from service.disposal import erase
 from service.errors import CheckFailedError, InvalidInputError, UnavailableError, UnknownError
 from service.evidence import DecisionEvent, EvidenceStore, OutcomeEvent, StoredDecision
 from service.evidence.events import seal
@@ -265,7 +267,7 @@ def test_a_damaged_log_leaves_no_file(url: str, store: EvidenceStore, tmp_path: 
 
 
 def test_erased_and_quarantined_payloads_are_not_shown(
-    url: str, store: EvidenceStore, tmp_path: Path
+    store: EvidenceStore, tmp_path: Path
 ) -> None:
     erased, hidden = decision("erased-00"), decision("hidden-00")
     for event in (erased, hidden):
@@ -278,8 +280,7 @@ def test_erased_and_quarantined_payloads_are_not_shown(
     out = tmp_path / "bundle"
     sequenced(store).export(out, Selection())
     assert verified(out)["not_shown"] == 2  # the decision, and the fact itself
-    about(store, erased, "erasure")
-    empty(url, erased.event_id)
+    erase(store, [("default", "erased-00")], ERASURE)
     sequenced(store).export(out, Selection(), force=True)
     assert verified(out)["not_shown"] == 3
     shown = [entry["payload"] for entry in Bundle.read(out.read_bytes()).entries]
@@ -287,7 +288,7 @@ def test_erased_and_quarantined_payloads_are_not_shown(
 
 
 def test_an_erasure_while_a_bundle_is_written_starts_it_again(
-    url: str, store: EvidenceStore, tmp_path: Path
+    store: EvidenceStore, tmp_path: Path
 ) -> None:
     """Else a payload would be missing without a reason in the bundle."""
     event = decision("erased-00")
@@ -300,8 +301,7 @@ def test_an_erasure_while_a_bundle_is_written_starts_it_again(
         calls.append(written)
         if len(calls) == 1:
             last = stored_at(store, 600)
-            about(store, last, "erasure")
-            empty(url, last.event_id)
+            erase(store, [("default", last.request_id)], ERASURE)
             sequencing.run(is_last=True)
 
     out = tmp_path / "bundle"

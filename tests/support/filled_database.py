@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from decisions import START, change, decision, drop_rails, final, pending
+from decisions import change, decision, drop_rails, final, pending
+from disposals import ERASURE
 from ledgers import KEYRING, append, query, sequencer
 from sqlalchemy import insert
 
 from service.bundles.inspecting import Inspector
-from service.evidence import EvidenceStore, OutcomeEvent
+from service.disposal import erase
+from service.evidence import EvidenceStore
 from service.evidence.looking import open_as_is
 from service.evidence.tables import accesses
 from service.ledger import ACCESS, Ledger
@@ -22,22 +24,6 @@ from service.verify import Json
 SIZE = 300
 PLACE = 5
 LATER = timedelta(days=1).total_seconds()
-
-
-def erasure(event_id: str) -> OutcomeEvent:
-    """A fact that says why a payload is gone."""
-
-    class Erasure(OutcomeEvent):
-        __slots__ = ()
-        event_type = "erasure"
-
-    return Erasure.about(
-        decision("request-erased"),
-        None,
-        actor="officer",
-        completed_at=START,
-        event_id=event_id,
-    )
 
 
 @dataclass
@@ -92,15 +78,13 @@ def fill(url: str) -> None:
         store.append(queued)
         store.append_final(final(queued))
         store.append(decision("request-erased"))
-        store.append(erasure(uuid7()))
+        erase(store, [("default", "request-erased")], ERASURE)
         row = {"tenant": "default", "principal": "p", "kind": "read", "at_us": 1}
         rows = [{**row, "event_id": uuid7()} for _ in range(3)]
         with store.changing() as connection:
             for each in rows:
                 header = json.dumps({name: each[name] for name in ("event_id", "principal")})
                 connection.execute(insert(accesses), {**each, "header": header.encode()})
-    gone = "UPDATE events SET payload = NULL, record_key = NULL WHERE request_id = 'request-erased'"
-    change(url, f"{gone} AND event_type = 'decision'")
 
 
 HEADER = "replace(CAST(header AS TEXT), 'credit', 'debit!')"

@@ -78,20 +78,29 @@ def test_a_selection_a_compressed_file_and_a_proof_pass(tmp_path: Path) -> None:
         verdict = verdict_on(content, tmp_path, vkey=log.signer.vkey)
         assert verdict["verdict"] == CONSISTENT, verdict
         assert (verdict["checked"], verdict["whole_log"]) == (4, False)
+        assert verdict["kind"] == "bundle"
         assert "as given" in verdict["key"]
-    proof = proof_of(log, [2, 3])
+    proof = proof_of(reference_of_one_request(), [2, 3])
     for text in (json.dumps(proof), json.dumps(proof, indent=2)):
-        assert verdict_on(text.encode(), tmp_path)["verdict"] == CONSISTENT
+        verdict = verdict_on(text.encode(), tmp_path)
+        assert (verdict["verdict"], verdict["kind"]) == (CONSISTENT, "proof"), verdict
 
 
 def proof_of(log: ReferenceLog, seqs: list[int]) -> dict[str, Any]:
     bundle = log.bundle(seqs)
     own = {name: bundle.manifest[name] for name in ("vkey", "checkpoint")}
-    return {"request_id": "r", **own, "entries": bundle.entries}
+    return {"request_id": "request-2", **own, "entries": bundle.entries}
+
+
+def reference_of_one_request() -> ReferenceLog:
+    """Entries 2 and 3 are about one request."""
+    log = reference(3)
+    log.add("{}", event_type="outcome", request_id="request-2")
+    return log
 
 
 def test_a_changed_proof_document_is_refused(tmp_path: Path) -> None:
-    proof = proof_of(reference(), [2, 3])
+    proof = proof_of(reference_of_one_request(), [2, 3])
     proof["entries"][1]["header"] += " "
     assert first_problem(verdict_on(json.dumps(proof).encode(), tmp_path))[0] == 3
 
@@ -192,9 +201,11 @@ def test_what_is_erased_needs_a_later_erasure(tmp_path: Path) -> None:
     log = reference(4)
     log.openings[2] = {"payload": None, "key": None}
     assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 2
-    log.add("{}", event_type="erasure", request_id="request-1")
+    log.add("{}", event_type="erasure", request_id="request-1", destroys=["event-2"])
     assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 2
-    log.add("{}", event_type="purge", request_id="request-2")
+    log.add("{}", event_type="erasure", request_id="request-2", destroys=["event-1"])
+    assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 2
+    log.add("{}", event_type="purge", request_id="request-2", destroys=["event-1", "event-2"])
     found = verdict_on(log.bundle().content(), tmp_path)
     assert (found["verdict"], found["not_shown"]) == (CONSISTENT, 1)
     selected = verdict_on(log.bundle([2]).content(), tmp_path)
@@ -203,7 +214,7 @@ def test_what_is_erased_needs_a_later_erasure(tmp_path: Path) -> None:
 
 def test_an_erasure_before_the_event_explains_nothing(tmp_path: Path) -> None:
     log = ReferenceLog()
-    log.add("{}", event_type="erasure", request_id="request-1")
+    log.add("{}", event_type="erasure", request_id="request-1", destroys=["event-1"])
     log.add()
     log.openings[1] = {"payload": None, "key": None}
     assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 1
@@ -212,7 +223,8 @@ def test_an_erasure_before_the_event_explains_nothing(tmp_path: Path) -> None:
 def test_sections_are_opened_one_by_one(tmp_path: Path) -> None:
     log = reference(2)
     log.add_sections('{"common":1}', '["Ada"]', '["Zoë"]')
-    log.add("{}", event_type="erasure", request_id="request-2")
+    about = {"request_id": "request-2", "destroys": ["event-2"], "scope": "subject"}
+    log.add("{}", event_type="erasure", **about)
     assert verdict_on(log.bundle().content(), tmp_path)["not_shown"] == 0
     sections = log.openings[2]["sections"]
     erased = {"sections": [*sections[:2], None]}
@@ -224,6 +236,8 @@ def test_sections_are_opened_one_by_one(tmp_path: Path) -> None:
         {"sections": sections[:2]},
         {"sections": [sections[0], {**sections[1], "text": '["Eva"]'}, None]},
         {"payload": sections[0]["text"], "key": sections[0]["key"]},
+        {"sections": [None, None, None]},  # a subject's erasure leaves the common one
+        {"payload": None, "key": None},
     ]
     for opening in wrong:
         log.openings[2] = opening
@@ -379,11 +393,3 @@ def test_a_checkpoint_of_another_log_under_the_right_key_is_refused(tmp_path: Pa
     bundle.manifest["checkpoint"] = log.signer.sign(other)
     signed = Bundle.signed(bundle.manifest, bundle.entries, log.signer)
     assert "not a checkpoint of" in first_problem(verdict_on(signed.content(), tmp_path))[1]
-
-
-def test_a_quarantine_hides_what_follows_it_too(tmp_path: Path) -> None:
-    log = ReferenceLog()
-    for event_type in ("decision", "quarantine", "feedback"):
-        log.add(event_type=event_type, request_id="request-0")
-    log.openings[2] = {"payload": None, "key": None}
-    assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT
