@@ -28,9 +28,10 @@ SWITCH_SECONDS = 1e-5
 EXPLANATIONS = 10_000
 DRILL_EXPLANATIONS = 100_000
 DRILL_REQUESTS = 5_000
-CLEAN_BYTES = {EXPLANATIONS: 50, DRILL_EXPLANATIONS: 25, DRILL_REQUESTS: 200}
-"""What a call may add, by how many are made: 2, 2 and 70 were measured, with a leak of twice the
-bound more than the bound (a service's heap hides a part: five times there).
+CLEAN_BYTES = {EXPLANATIONS: 50, DRILL_EXPLANATIONS: 25, DRILL_REQUESTS: 600}
+"""What a call may add, by how many are made: 2, 2 and 250 to 410 were measured, with a leak of twice
+the bound more than the bound (a service's heap hides a part: five times there). A service's requests
+fill SQLite's caches, 2 MiB a connection, which end there: over 20,000 requests it is under 200 each.
 """
 ENGINES_DRILLED = ("xgboost", "xgboost-walk", "logistic", "boosting-pipeline")
 
@@ -133,7 +134,7 @@ def test_a_leak_of_fifty_bytes_is_noticed() -> None:
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize("leaked_bytes", [0, 1000])
+@pytest.mark.parametrize("leaked_bytes", [0, 3000])
 def test_thousands_of_requests_take_no_memory(data_dir: Path, leaked_bytes: int) -> None:
     calls = DRILL_REQUESTS
     grown = growth_a_call("service", str(data_dir), calls, leaked_bytes=leaked_bytes)
