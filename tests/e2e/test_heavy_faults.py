@@ -317,7 +317,9 @@ def test_a_version_no_worker_has_ends_late_and_with_its_reason(
     stack.start_worker("--registry", str(elsewhere))
     request_id, load = stack.send()
     outcomes = assert_each_ended_once(stack, load)
-    assert stack.explanation(request_id)["reason"].startswith("no worker: there is no version 1 of model")
+    assert stack.explanation(request_id)["reason"].startswith(
+        "no worker: there is no version 1 of model"
+    )
     assert outcomes.total() == 1
     assert outcomes.keys() <= {"timeout", "failed"}
     assert_counted_once(stack)

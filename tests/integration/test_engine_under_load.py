@@ -29,9 +29,9 @@ EXPLANATIONS = 10_000
 DRILL_EXPLANATIONS = 100_000
 DRILL_REQUESTS = 5_000
 CLEAN_BYTES = {EXPLANATIONS: 50, DRILL_EXPLANATIONS: 25, DRILL_REQUESTS: 600}
-"""What a call may add, by how many are made: 2, 2 and 250 to 410 were measured, with a leak of twice
-the bound more than the bound (a service's heap hides a part: five times there). A service's requests
-fill SQLite's caches, 2 MiB a connection, which end there: over 20,000 requests it is under 200 each.
+"""What a call may add, by how many are made: 2, 2 and 250 to 410 were measured, with a leak of
+twice the bound more than the bound (a service's heap hides a part: five times there). Requests to a
+service fill SQLite's caches, 2 MiB a connection, and no more: over 20,000 it is under 200 each.
 """
 ENGINES_DRILLED = ("xgboost", "xgboost-walk", "logistic", "boosting-pipeline")
 
