@@ -36,9 +36,9 @@ PLAIN = "json"
 NOTHING = b"{}"
 COMPRESSION_LEVEL = 1
 AT_ONCE_BYTES = 65_536
-"""A payload up to this is compressed and encrypted by who seals it: the event loop does so while the
-writer is idle. In the writer each compression gives up the interpreter's lock, which a busy loop
-returns late. Larger ones are left to the writer, so that the loop goes on.
+"""A payload up to this is compressed and encrypted by who seals it: the event loop does so while
+the writer is idle. In the writer each compression gives up the interpreter's lock, which a busy
+loop returns late. Larger ones are left to the writer, so that the loop goes on.
 """
 
 KEYS_SECONDS = 0.2
