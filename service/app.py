@@ -20,6 +20,9 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from schemas import Violation
 from service.auth import Authenticator
 from service.delivery import Delivery
+from service.drift.keeping import keeping
+from service.drift.tallying import Tallies
+from service.drifting import DriftWatch
 from service.errors import (
     CommandError,
     InvalidRequestError,
@@ -173,12 +176,14 @@ async def _start(
     """
     keyring = Keyring.open(settings.secret_file)
     policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
+    tallies = Tallies(metrics.drift.on_dropped)
     served = ServedModels(
         Registry(settings.registry),
         metrics,
         default=settings.model,
         retention_days=settings.retention_days,
         policies=policies,
+        tallies=tallies,
     )
     await asyncio.to_thread(served.refresh)
     log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
@@ -189,6 +194,7 @@ async def _start(
     sequencing = Sequencing.of(evidence.store, log.signer, settings.data_dir, LogCounts(metrics))
     # After everything that stores has ended, that of our own worker too.
     opened.push_async_callback(asyncio.to_thread, sequencing.close)
+    drift = await opened.enter_async_context(keeping(evidence.store, tallies))
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(queue, evidence, metrics, settings.max_queue)
     quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
@@ -198,6 +204,7 @@ async def _start(
         *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),
         ledger=log,
         sequencing=sequencing,
+        drift=drift,
     )
 
 
@@ -239,7 +246,11 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
     if runtime.sequencing is not None:
         runtime.sequencing.start()
     purges = PurgeJob(runtime.evidence, runtime.metrics)
-    works = (_follow(runtime), outbox.run(), purges.run(), runtime.accesses.run())
+    drift = DriftWatch.of(runtime.evidence, runtime.models, runtime.metrics.drift, runtime.settings)
+    works = (
+        *(_follow(runtime), outbox.run(), purges.run(), runtime.accesses.run()),
+        drift.run(),
+    )
     tasks = [asyncio.create_task(work) for work in works]
     try:
         yield

@@ -14,6 +14,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from service.drift_metrics import DriftMetrics
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
 
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
@@ -98,6 +100,7 @@ class Metrics:
     privacy_scans: Counter = field(init=False)
     privacy_findings: Counter = field(init=False)
     feedback_rating: Histogram = field(init=False)
+    drift: DriftMetrics = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -108,6 +111,7 @@ class Metrics:
         self._make_audit()
         self._make_purge()
         self._make_people()
+        self.drift = DriftMetrics(self.registry)
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 

@@ -1,4 +1,4 @@
-"""What registration reads off the data: schema, background, reference statistics, sample."""
+"""What registration reads off the data: schema, background, sample."""
 
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JsonValue = Level | None
-BASELINE_BINS = 10
 NO_LEVEL = "other"
 """An example for a column that takes any text and has no level that could be shown."""
 
@@ -194,37 +193,6 @@ def rows_of(schema: ModelSchema, instances: list[dict[str, JsonValue]]) -> Float
             else:
                 rows[r, c] = float(value) if coder is None else coder[(type(value), value)]
     return rows
-
-
-def baseline_of(schema: ModelSchema, rows: FloatArray, scores: FloatArray) -> dict[str, object]:
-    """Per column: share missing and either decile edges with their shares or level shares."""
-    columns = {
-        column.name: _statistics(column, rows[:, i]) for i, column in enumerate(schema.columns)
-    }
-    return {
-        "rows": len(rows),
-        "columns": columns,
-        "scores": [_histogram(scores[:, k]) for k in range(scores.shape[1])],
-    }
-
-
-def _statistics(column: Column, values: FloatArray) -> dict[str, object]:
-    known = values[~np.isnan(values)]
-    entry: dict[str, object] = {"missing_share": 1.0 - len(known) / len(values)}
-    levels = 2 if column.kind == "boolean" else len(column.levels or ())
-    if levels:
-        counts = np.bincount(known[known >= 0].astype(np.int64), minlength=levels)
-        entry["level_shares"] = (counts / max(len(values), 1)).tolist()
-    elif len(known):
-        entry |= {"minimum": float(known.min()), "maximum": float(known.max())}
-        entry |= _histogram(known)
-    return entry
-
-
-def _histogram(values: FloatArray) -> dict[str, object]:
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BASELINE_BINS + 1)[1:-1]))
-    shares = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
-    return {"edges": edges.tolist(), "shares": (shares / len(values)).tolist()}
 
 
 def synthetic_sample(
