@@ -8,6 +8,7 @@ from service.cli import (
     checkpoint,
     demo,
     disposal,
+    drift,
     explain,
     keys,
     models,
@@ -36,6 +37,7 @@ app.command("export")(bundles.export)
 app.command("verify")(bundles.verify)
 app.command("replay")(replay.replay)
 app.command("review")(review.review)
+app.command("drift")(drift.drift)
 app.command("erase")(disposal.erase)
 app.command("hold")(disposal.hold)
 app.command("release")(disposal.release)

@@ -12,6 +12,9 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from service.canary import Check
+from service.drift.explained import ExplainedTap
+from service.drift.keeping import keeping
+from service.drift.tallying import Tallies
 from service.endings import failed_final, unreadable_final
 from service.evidence import (
     EvidenceError,
@@ -25,6 +28,7 @@ from service.logs import log, place_of
 from service.metrics import CommitCounts, Metrics, ModelMetrics
 from service.provenance import Taken
 from service.queue import Claim, Job
+from service.registry.layout import Layout
 from service.secrets import Keyring
 from service.settings import KEY_ENCRYPTION_KEY, Settings
 from service.storing import evidence_log
@@ -50,6 +54,7 @@ class ExplanationWork:
         environment: Mapping[str, str],
         opened: AsyncExitStack | None = None,
     ) -> None:
+        self.tap: ExplainedTap | None = None
         self.environment = environment
         self._opened = opened
         self._evidence = evidence
@@ -66,10 +71,14 @@ class ExplanationWork:
         opened = AsyncExitStack()
         log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
         evidence = await opened.enter_async_context(log_of_settings)
+        tallies = Tallies(metrics.drift.on_dropped)
+        await opened.enter_async_context(keeping(evidence.store, tallies))
         # For a child, which reads the settings anew and opens no payloads.
         environment = {**settings.environment(), KEY_ENCRYPTION_KEY: ""}
         facts = evidence, keyring, metrics, worker
-        return cls(*facts, environment=environment, opened=opened)
+        work = cls(*facts, environment=environment, opened=opened)
+        work.tap = ExplainedTap(tallies, Layout(settings.registry))
+        return work
 
     async def fetch(self, claims: Sequence[Claim]) -> list[Fetched]:
         """What is to be explained for each job: nothing any more where there is a final event."""
@@ -116,7 +125,8 @@ class ExplanationWork:
         taken = Taken(self._worker, claim.deliveries, round(max(0.0, queued), 3))
         task = task_of(record, self._keyring, taken=taken).to_bytes()
         return ExplanationAssignment(
-            *(self._evidence, claim.job, record, taken, task, self._metrics, self._metrics_of)
+            *(self._evidence, claim.job, record, taken, task, self._metrics, self._metrics_of),
+            tap=self.tap,
         )
 
 
@@ -171,6 +181,7 @@ class ExplanationAssignment:
     task: bytes
     metrics: Metrics
     metrics_of: Callable[[str, str], ModelMetrics]
+    tap: ExplainedTap | None = None
     _event: FinalEvent | None = field(default=None, init=False)
 
     def refused(self, kind: str) -> None:
@@ -215,9 +226,17 @@ class ExplanationAssignment:
         finished = Finished.from_bytes(ending.body)
         metrics = self.metrics_of(model, finished.method)
         count_finished(metrics, finished)
+        if self._is_seen(finished):
+            assert self.tap is not None
+            self.tap.see(model, event.template.version, finished.explanation)
         if is_first and finished.status == "complete":
             seconds = (datetime.now(UTC) - event.received_at).total_seconds()
             metrics.duration["queued"].observe(seconds, self._exemplar)
+
+    def _is_seen(self, finished: Finished) -> bool:
+        """It tells of live requests what the version's own explainer says."""
+        is_own = self.job.method is None and finished.status == "complete"
+        return self.tap is not None and is_own and self.record.was_counted
 
     @property
     def _exemplar(self) -> dict[str, str]:
