@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from explainers.base import FloatArray, Values
-from schemas import Column
+from schemas import Column, ModelSchema
 from service.registry.building import INLINE_ENGINES
 from service.registry.inference import draw_rows
 from service.registry.work import Work
@@ -28,17 +28,21 @@ def baseline_of(work: Work) -> dict[str, object]:
 
     attributions null: without_attributions says why. Cost: 2,000 explained rows, or two seconds.
     """
-    scores, rows = work.scores, work.rows
     reason = _why_unexplained(work)
+    return statistics_of(work.schema, work.rows, work.scores) | {
+        "attributions": None if reason else attributions_of(_explained(work)),
+        "without_attributions": reason,
+    }
+
+
+def statistics_of(schema: ModelSchema, rows: FloatArray, scores: FloatArray) -> dict[str, object]:
+    """The part about inputs, (N, F), and scores, (N, K)."""
     return {
         "rows": len(rows),
         "columns": {
-            column.name: _statistics(column, rows[:, i])
-            for i, column in enumerate(work.schema.columns)
+            column.name: _statistics(column, rows[:, i]) for i, column in enumerate(schema.columns)
         },
         "scores": [_histogram(scores[:, k]) for k in range(scores.shape[1])],
-        "attributions": None if reason else attributions_of(_explained(work)),
-        "without_attributions": reason,
     }
 
 
