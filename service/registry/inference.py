@@ -1,5 +1,7 @@
 """What registration reads off the data: schema, background, sample."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -118,6 +120,21 @@ def check_schema(schema: ModelSchema, columns: InputColumns) -> None:
                 f"x-unknown of {column.name!r} is {column.unknown!r}, "
                 "but the model does not take unknown levels so"
             )
+
+
+def with_sources(schema: ModelSchema, sources: Mapping[str, str]) -> ModelSchema:
+    """The same with the `x-source` of these columns; InvalidInputError for one it does not have."""
+    strange = sorted({*sources} - {*schema.names})
+    if strange:
+        raise InvalidInputError(f"there is no column {strange[0]!r} to name the source of")
+    try:
+        columns = tuple(
+            replace(column, source=sources.get(column.name, column.source))
+            for column in schema.columns
+        )
+    except SchemaError as error:
+        raise InvalidInputError(str(error)) from error
+    return replace(schema, columns=columns)
 
 
 def _typed(levels: tuple[Level, ...] | None) -> list[tuple[bool, Level]] | None:

@@ -135,7 +135,7 @@ def test_old_windows_are_deleted_and_young_ones_kept(store: EvidenceStore) -> No
 
 def test_a_full_buffer_drops_rows_and_counts_them() -> None:
     clock, rows = Clock(), rows_of_people(100)
-    tallies = clock.tallies(most_bytes=10_000)
+    tallies = clock.tallies(most_bytes=15_000)
     for _ in range(3):
         see(tallies, BASELINE, rows)
     assert clock.dropped == [100]
