@@ -12,7 +12,12 @@ import pytest
 from sqlalchemy import select
 
 from service.auth import LOCAL
+from service.compute import Finished
+from service.computing import explain_task
 from service.delivery import job_of
+from service.drift.bins import Bins
+from service.drift.explained import ExplainedTap
+from service.drift.tallying import Tallies
 from service.evidence import EvidenceLog, EvidenceStore
 from service.evidence.tables import events
 from service.keystore import Kek, KeyStore
@@ -47,7 +52,12 @@ async def evidence(tmp_path: Path) -> AsyncIterator[EvidenceLog]:
 
 
 async def stored(
-    served: ServedModel, evidence: EvidenceLog, plan: Plan, name: str = "request-1"
+    served: ServedModel,
+    evidence: EvidenceLog,
+    plan: Plan,
+    name: str = "request-1",
+    *,
+    is_counted: bool = True,
 ) -> Job:
     """The job of a request that was answered like that."""
     body = served.model.codec.decode(
@@ -64,6 +74,7 @@ async def stored(
         fingerprint="f" * 64,
         subjects=None,
         plan=plan,
+        is_counted=is_counted,
     )
     (prepared,) = run(served, [ask])
     assert isinstance(prepared, Prepared)
@@ -167,3 +178,22 @@ async def test_what_was_given_up_says_by_whom_and_is_not_compared_by_a_replay(
     assert "checks" not in record.final.parts
     report = replay(Recorded.of(record), Registry(demo_registry), KEYRING, lambda _: None)
     assert (report["equal"], report["explanation"]) == (True, None)
+
+
+async def test_drift_sees_what_was_asked_live_by_the_versions_own_method(
+    served: ServedModel, evidence: EvidenceLog, demo_registry: Path
+) -> None:
+    seen: list[int] = []
+    for name, is_counted in (("live", True), ("bulk", False)):
+        job = await stored(served, evidence, QUEUED, name, is_counted=is_counted)
+        work = work_over(evidence)
+        tallies = Tallies(lambda _: None)
+        work.tap = ExplainedTap(tallies, Registry(demo_registry).layout)
+        (found,) = await work.fetch([claim_of(job)])
+        assert isinstance(found, ExplanationAssignment)
+        task = Task.from_bytes(found.task)
+        done = explain_task(served.model, served.templates, task, lambda _: None)
+        await found.store(Finished(done.to_bytes()))
+        tallies.count()
+        seen.append(sum(int(window.tally[Bins.EXPLAINED]) for window in tallies.unsaved().values()))
+    assert seen == [1, 0]
