@@ -47,6 +47,14 @@ SpoolMaxBytes = Annotated[
     int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
 ]
 RetentionDays = Annotated[int | None, typer.Option(help="How long records are kept.")]
+DriftWindowHours = Annotated[
+    float | None, typer.Option(help="How far back the gauges of drift look.")
+]
+DriftMinRows = Annotated[int | None, typer.Option(help="Fewer say nothing about drift.")]
+DriftFalseAlarmRate = Annotated[
+    float | None, typer.Option(help="How often chance may raise a drift alarm.")
+]
+DriftRetentionDays = Annotated[int | None, typer.Option(help="How long drift windows are kept.")]
 KAnonymity = Annotated[
     int | None, typer.Option(help="People a day must have for its mean importances.")
 ]
@@ -84,6 +92,10 @@ def serve(
     retention_days: RetentionDays = None,
     k_anonymity: KAnonymity = None,
     key_backup_days: KeyBackupDays = None,
+    drift_window_hours: DriftWindowHours = None,
+    drift_min_rows: DriftMinRows = None,
+    drift_false_alarm_rate: DriftFalseAlarmRate = None,
+    drift_retention_days: DriftRetentionDays = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

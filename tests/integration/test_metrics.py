@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from servers import JSON, Client
 
 from explainers.base import Explanation
+from service.drift_metrics import TEXTS, Measured, ModelDrift
 
 Instance = dict[str, Any]
 Change = Callable[[Explanation], Explanation] | None
@@ -97,6 +98,8 @@ def test_families_have_the_names_types_and_labels_of_the_contract(
     live: LiveApp, rows: list[Instance]
 ) -> None:
     live.client().predict(rows[:1])
+    looked = [Measured(name, "feature", "age", 0.5) for name in TEXTS]
+    live.runtime.metrics.drift.show({MODEL: ModelDrift(1.0, {"feature": 1}, looked)})
     found = scrape(live)
     assert {name: (f.type, labels_of(f)) for name, f in found.items()} == FAMILIES
 

@@ -193,7 +193,7 @@ async def test_drift_sees_what_was_asked_live_by_the_versions_own_method(
         assert isinstance(found, ExplanationAssignment)
         task = Task.from_bytes(found.task)
         done = explain_task(served.model, served.templates, task, lambda _: None)
-        await found.store(Finished(done.to_bytes()))
+        await found.store(Finished(done.to_bytes(), 0.1, 0.1))
         tallies.count()
         seen.append(sum(int(window.tally[Bins.EXPLAINED]) for window in tallies.unsaved().values()))
     assert seen == [1, 0]
