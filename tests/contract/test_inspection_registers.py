@@ -1,12 +1,11 @@
 """Registers, triggers and checkpoints beside the log are compared with what they must be."""
 
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from decisions import decision
 from disposals import ERASURE, ORDER
-from filled_database import SIZE, Database, fill
+from filled_database import SIZE, Database, evidence
 from ledgers import KEYRING
 from sqlalchemy import create_engine
 
@@ -16,20 +15,7 @@ from service.evidence import EvidenceStore
 from service.evidence.looking import open_as_is
 from service.ledger import Ledger
 from service.secrets import Keyring
-from service.verify import CONSISTENT, Json
-
-
-@pytest.fixture
-def database(url: str, tmp_path: Path) -> Database:
-    fill(url)
-    database = Database(url, tmp_path)
-    database.sequence()
-    return database
-
-
-def evidence(verdict: Json) -> Json:
-    found: Json = verdict["logs"]["evidence"]
-    return found
+from service.verify import CONSISTENT
 
 
 @pytest.fixture
