@@ -1,10 +1,13 @@
 """Places, trees, proofs and checkpoints, over both databases."""
 
+from pathlib import Path
+
 import merkle
 import pytest
 from decisions import change, drop_rails
 from ledgers import KEYRING, append, assert_log_is_sound, query, sequencer
 from sqlalchemy import insert
+from syncs import Syncs
 
 from service.evidence import EvidenceStore
 from service.evidence.tables import accesses
@@ -117,6 +120,16 @@ def test_checkpoints_come_a_second_apart_and_one_a_day_is_kept(url: str) -> None
     assert [size for size, _ in found] == [1, 3]
     assert found[0][1] == first.note
     assert parse_checkpoint(first.note) == first
+
+
+def test_what_a_run_has_put_into_the_log_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db") as store:
+        append(store, 3)
+        syncs = Syncs.watched(monkeypatch)
+        sequencer(store).run()
+        assert syncs.covers(tmp_path / "evidence.db-wal")
 
 
 def test_an_event_inserted_again_keeps_its_one_place(url: str) -> None:
