@@ -4,10 +4,10 @@ own, so that destroying a key destroys what it says.
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock, local
 from time import monotonic
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import orjson
 import zstandard
@@ -65,8 +65,7 @@ class _Cut:
         self.sealed: Sealed | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sealed:
+class Sealed(NamedTuple):
     """An event that has its keys; what is left is compression and encryption.
 
     row: where nothing is left. owners: of an event in several sections, whose header is still to be
@@ -87,12 +86,10 @@ class Sealed:
         return self.event.tenant, self.event.request_id
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ready:
+class Ready(NamedTuple):
     """A row that has been sealed before, and waited."""
 
     row: Row
-    texts: ClassVar[Sequence[bytes]] = ()
 
     @property
     def request(self) -> tuple[str, str]:
@@ -175,8 +172,10 @@ class Sealer:
         owners = owners_of(event.subjects)
         if owners is not None:
             return Sealed(event, owners=owners, cut=_Cut())
-        with _translated_errors():
+        try:
             key = self._sealing.take()
+        except KeysUnavailableError as error:
+            raise StoreUnavailableError(f"key store: {error}") from error
         if len(event.payload) > AT_ONCE_BYTES:
             return _whole(event, key)
         header = header_about(event, whole_payload(event, key.key))
@@ -280,8 +279,7 @@ class Sealer:
             for (_, key), text in zip(taken, texts, strict=True)
         ]
         payload = {"commitment": None, "size": None, "parts": None, "sections": said}
-        return replace(
-            sealed,
+        return sealed._replace(
             header=header_about(event, payload),
             keys=taken,
             texts=texts,
