@@ -119,15 +119,15 @@ def test_another_digit_or_version_is_told_with_the_largest_gap(
 
 def test_a_chunk_of_estimates_is_equal(folder: Path, tmp_path: Path) -> None:
     family = CALLED[SAMPLED]()
-    family.X.iloc[:4].to_parquet(tmp_path / "in.parquet")
-    order = Order(SAMPLED, tmp_path / "in.parquet", tmp_path / "out.parquet", chunk_rows=3)
-    assert explain(folder, order).by_status == {"complete": 4}
+    family.X.iloc[:2].to_parquet(tmp_path / "in.parquet")
+    order = Order(SAMPLED, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert explain(folder, order).by_status == {"complete": 2}
     lines = pq.read_table(order.out).to_pandas()
     assert lines.filter(like="standard_error").notna().all(axis=None)
-    for request_id in lines["request_id"].unique():
-        report = replayed(folder, request_id)
-        assert report["equal"], report
-        assert report["explanation"]["equal"]
+    (request_id,) = lines["request_id"].unique()
+    report = replayed_here(folder, recorded_in(folder, request_id))
+    assert report["equal"], report
+    assert report["explanation"]["equal"]
 
 
 def test_a_refused_row_has_no_record_to_replay(chunks: pd.DataFrame) -> None:
