@@ -120,7 +120,7 @@ def test_another_digit_or_other_weights_are_a_gap(
     assert report["explanation"]["largest_gap"]["absolute"] > 1e-6
 
 
-def test_threads_and_where_arrays_lie_in_memory_change_no_bit() -> None:
+def test_where_rows_lie_in_memory_changes_no_bit() -> None:
     """What a process could have otherwise than the one that recorded."""
     import numpy as np
     import torch
