@@ -1,14 +1,13 @@
 """Events, and the bytes that are stored of them: header, payload and the commitment between."""
 
-import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
 from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
 
+from service.keyed_hash import keyed_hash
 from service.uuid7 import random_bytes, uuid7
 
 Status = Literal["complete", "pending", "failed", "skipped"]
@@ -276,9 +275,12 @@ def laid_out(
     """
     if len(pieces) != 2 * len(names) + 1:
         raise ValueError(f"{len(pieces)} pieces around {len(names)} names")
-    ends = list(accumulate(map(len, pieces), initial=start))
-    named = zip(ends[1::2], ends[2::2], strict=False)  # the last end is of what follows the names
-    return b"".join(pieces), dict(zip(names, named, strict=True))
+    ranges: dict[str, tuple[int, int]] = {}
+    for number, name in enumerate(names):
+        begin = start + len(pieces[2 * number])
+        start = begin + len(pieces[2 * number + 1])
+        ranges[name] = (begin, start)
+    return b"".join(pieces), ranges
 
 
 def final_payload(
@@ -298,7 +300,7 @@ def final_payload(
 
 def commitment(record_key: bytes, payload: bytes) -> str:
     """HMAC-SHA256 of the payload's JSON under the record's own key, in hexadecimal."""
-    return hmac.digest(record_key, payload, "sha256").hex()
+    return keyed_hash(record_key, payload).hex()
 
 
 def idempotency_key(tenant: str, request_id: str, event_type: str = "decision") -> str:

@@ -3,12 +3,11 @@ own, so that destroying a key destroys what it says.
 """
 
 import contextlib
-import hmac
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from threading import Lock
+from dataclasses import dataclass
+from threading import Lock, local
 from time import monotonic
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import orjson
 import zstandard
@@ -29,12 +28,19 @@ from service.evidence.events import (
 )
 from service.evidence.sections import UncuttableError, cut, joined, owners_of
 from service.evidence.tables import INSERTED_COLUMNS
+from service.keyed_hash import keyed_hash
 from service.keystore import DataKey, KeyStore, KeyStoreError, KeysUnavailableError
 from service.logs import log
 
 PLAIN = "json"
 NOTHING = b"{}"
 COMPRESSION_LEVEL = 1
+AT_ONCE_BYTES = 65_536
+"""A payload up to this is compressed and encrypted by who seals it: the event loop does so while
+the writer is idle. In the writer each compression gives up the interpreter's lock, which a busy
+loop returns late. Larger ones are left to the writer, so that the loop goes on.
+"""
+
 KEYS_SECONDS = 0.2
 """All events of a batch together wait so long for keys: those behind them have theirs already."""
 
@@ -59,8 +65,7 @@ class _Cut:
         self.sealed: Sealed | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sealed:
+class Sealed(NamedTuple):
     """An event that has its keys; what is left is compression and encryption.
 
     row: where nothing is left. owners: of an event in several sections, whose header is still to be
@@ -81,17 +86,25 @@ class Sealed:
         return self.event.tenant, self.event.request_id
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ready:
+class Ready(NamedTuple):
     """A row that has been sealed before, and waited."""
 
     row: Row
-    texts: ClassVar[Sequence[bytes]] = ()
 
     @property
     def request(self) -> tuple[str, str]:
         """Tenant and request ID."""
         return str(self.row[_TENANT]), str(self.row[_REQUEST_ID])
+
+
+class _Compressors(local):
+    """A compressor for each thread: it is not safe to call one from several."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL).compress
+
+
+_COMPRESSORS = _Compressors()
 
 
 class Section(NamedTuple):
@@ -136,8 +149,6 @@ class Sealer:
     def __init__(self, keys: KeyStore | None, *, encrypts: bool = True) -> None:
         self.keys = keys
         self._sealing = keys if encrypts else None
-        self._compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
-        self._compressing = Lock()
 
     @property
     def can_seal(self) -> bool:
@@ -151,7 +162,8 @@ class Sealer:
                 self._sealing.fill()
 
     def seal(self, event: Event) -> Sealed:
-        """The event bound to its keys. Cost: about 10 us, however large the payload is to be cut.
+        """The event bound to its keys. Cost: about 25 us, of a large payload that of hashing it;
+        what is to be cut is only looked at.
 
         Raises StoreUnavailableError when no key is left.
         """
@@ -160,9 +172,14 @@ class Sealer:
         owners = owners_of(event.subjects)
         if owners is not None:
             return Sealed(event, owners=owners, cut=_Cut())
-        with _translated_errors():
+        try:
             key = self._sealing.take()
-        return _whole(event, key)
+        except KeysUnavailableError as error:
+            raise StoreUnavailableError(f"key store: {error}") from error
+        if len(event.payload) > AT_ONCE_BYTES:
+            return _whole(event, key)
+        header = header_about(event, whole_payload(event, key.key))
+        return Sealed(event, row=_row(event, header, (key,), (event.payload,)))
 
     def insert(
         self,
@@ -193,7 +210,7 @@ class Sealer:
             except StoreUnavailableError as error:
                 refused[one.request] = error
         left = [one for one in complete if one.request not in refused] if refused else complete
-        return self._encrypted(left), refused
+        return [_encrypted(one) if one.row is None else one.row for one in left], refused
 
     def open(
         self, rows: Iterable[StoredRow], *, erased: Collection[str] = ()
@@ -262,8 +279,7 @@ class Sealer:
             for (_, key), text in zip(taken, texts, strict=True)
         ]
         payload = {"commitment": None, "size": None, "parts": None, "sections": said}
-        return replace(
-            sealed,
+        return sealed._replace(
             header=header_about(event, payload),
             keys=taken,
             texts=texts,
@@ -271,26 +287,25 @@ class Sealer:
             cut=None,
         )
 
-    def _encrypted(self, sealed: Sequence[Sealed | Ready]) -> list[Row]:
-        rows = []
-        for one in sealed:
-            if one.row is not None:
-                rows.append(one.row)
-                continue
-            assert isinstance(one, Sealed)
-            boxes = [
-                self._box(one.event.event_id, number, key, text)
-                for number, ((_, key), text) in enumerate(zip(one.keys, one.texts, strict=True))
-            ]
-            refs = b"".join([ref for ref, _ in one.keys])
-            rows.append(row_of(one.event, refs, ENCRYPTED, one.header, boxed(boxes)))
-        return rows
 
-    def _box(self, event_id: str, number: int, key: bytes, text: bytes) -> bytes:
-        with self._compressing:
-            packed = self._compressor.compress(text)
-        bound = _bound_to(event_id, number)
-        return _cipher(key, bound).encrypt(_NONCE, packed, bound)
+def _encrypted(sealed: Sealed | Ready) -> Row:
+    """The row of an event that has its keys, not yet one."""
+    assert isinstance(sealed, Sealed)
+    return _row(sealed.event, sealed.header, sealed.keys, sealed.texts)
+
+
+def _row(event: Event, header: bytes, keys: Sequence[DataKey], texts: Sequence[bytes]) -> Row:
+    boxes = [
+        _box(event.event_id, number, key, text)
+        for number, ((_, key), text) in enumerate(zip(keys, texts, strict=True))
+    ]
+    refs = b"".join([ref for ref, _ in keys])
+    return row_of(event, refs, ENCRYPTED, header, boxed(boxes))
+
+
+def _box(event_id: str, number: int, key: bytes, text: bytes) -> bytes:
+    bound = _bound_to(event_id, number)
+    return _cipher(key, bound).encrypt(_NONCE, _COMPRESSORS.compress(text), bound)
 
 
 def _whole(event: Event, key: DataKey) -> Sealed:
@@ -362,4 +377,4 @@ def _cipher(key: bytes, bound: bytes) -> AESGCM:
     """The record's key is what its commitment is under, so encryption has one derived from it, and
     from what is encrypted: even a key handed out twice never meets the fixed nonce again.
     """
-    return AESGCM(hmac.digest(key, _PURPOSE + bound, "sha256"))
+    return AESGCM(keyed_hash(key, _PURPOSE + bound))
