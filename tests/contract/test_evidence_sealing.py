@@ -26,13 +26,11 @@ from service.evidence import (
     laid_out,
 )
 from service.evidence.boxes import refs_of, without
-from service.evidence.events import Row
 from service.evidence.sections import sections_about
-from service.evidence.tables import INSERTED_COLUMNS, erasures, events
-from service.keystore import DataKey, Kek, KeyStore
+from service.evidence.tables import erasures, events
+from service.keystore import Kek, KeyStore
 
 ANNA, BERT = "4d7e-anna", "9f21-bert"
-TWICE = DataKey(b"r" * 16, b"k" * 32)
 
 
 @pytest.fixture
@@ -342,23 +340,6 @@ async def test_what_cannot_be_cut_is_kept_whole_and_said(url: str, keys: KeyStor
     assert "33" not in str(lines[0]["reason"])
 
 
-def test_a_key_handed_out_twice_encrypts_nothing_alike(url: str, keys: KeyStore) -> None:
-    """The nonce is always the same, so the key must be another for each event."""
-    with EvidenceStore.open(url, keys=keys) as store:
-        sealed = [store.sealer.seal(decision(f"request-{n}")) for n in range(2)]
-        assert sealed[0].texts == sealed[1].texts
-        (one, other), _ = store.sealer.rows([replace(each, keys=[TWICE]) for each in sealed])
-    common = sum(a == b for a, b in zip(ciphertext(one), ciphertext(other), strict=True))
-    assert common < len(ciphertext(one)) / 2
-
-
-def ciphertext(row: Row) -> bytes:
-    """Of a row in one section, without its length and the code at its end."""
-    payload = row[INSERTED_COLUMNS.index("payload")]
-    assert isinstance(payload, bytes)
-    return payload[4:-16]
-
-
 async def test_a_log_without_keys_is_not_writable(url: str, keys: KeyStore) -> None:
     async with opened(url, keys) as log:
         assert await log.is_writable()
@@ -380,19 +361,6 @@ async def test_an_event_whose_keys_are_missing_fails_alone(url: str, keys: KeySt
         assert isinstance(second, StoreUnavailableError)
         with pytest.raises(StoreUnavailableError, match="key store"):
             store.append(decision("request-4"))
-
-
-def test_no_outcome_is_stored_without_the_explanation_whose_keys_are_missing(
-    url: str, keys: KeyStore
-) -> None:
-    explained = final(pending("request-1"))
-    in_two = replace(explained, subjects=orjson.dumps([ANNA, BERT]).decode())
-    with EvidenceStore.open(url, keys=keys) as store:
-        sealed = [store.sealer.seal(event) for event in (in_two, in_two.counted())]
-        keys.close()
-        assert all(isinstance(each, StoreUnavailableError) for each in store.store(sealed))
-        with store.reading() as connection:
-            assert connection.execute(select(events)).all() == []
 
 
 async def test_pending_requests_tell_what_their_job_needs_while_encrypted(

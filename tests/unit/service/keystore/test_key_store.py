@@ -213,6 +213,22 @@ def test_a_wish_that_cannot_be_met_takes_nothing() -> None:
     pool.close()
 
 
+async def test_after_failures_keys_are_made_without_another_wish() -> None:
+    """Else a service that is not ready for want of keys would get no request to wish for one."""
+    answers = [[DataKey(b"r" * 16, bytes(32))], None, None]
+
+    def make(_: int) -> list[DataKey]:
+        if (answer := answers.pop()) is None:
+            raise KeysUnavailableError("away")
+        return answer
+
+    pool = KeyPool(make)
+    with pytest.raises(KeysUnavailableError):
+        pool.take_many(1, timeout_seconds=0.01)
+    await until(lambda: pool.has_keys)
+    pool.close()
+
+
 def test_any_number_of_keys_is_read_and_deleted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.keystore.store.AT_ONCE", 2)
     with KeyStore.open(url, KEK) as store:
