@@ -56,7 +56,7 @@ def test_a_key_handed_out_twice_encrypts_nothing_alike(url: str, keys: KeyStore)
     with EvidenceStore.open(url, keys=keys) as store:
         sealed = [store.sealer.seal(decision(f"request-{n}")) for n in range(2)]
         assert sealed[0].texts == sealed[1].texts
-        (one, other), _ = store.sealer.rows([replace(each, keys=[TWICE]) for each in sealed])
+        (one, other), _ = store.sealer.rows([each._replace(keys=[TWICE]) for each in sealed])
     common = sum(a == b for a, b in zip(ciphertext(one), ciphertext(other), strict=True))
     assert common < len(ciphertext(one)) / 2
 

@@ -126,6 +126,9 @@ def test_checkpoints_come_a_second_apart_and_one_a_day_is_kept(url: str) -> None
             append(store, size - 2)
             sequencing.run(is_last=True)
         found = query(url, "SELECT size, note FROM checkpoints ORDER BY size")
+        last = ledger.checkpoint()
+    assert last is not None
+    assert last.size == 3
     assert [size for size, _ in found] == [1, 3]
     assert found[0][1] == first.note
     assert parse_checkpoint(first.note) == first
