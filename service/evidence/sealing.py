@@ -64,7 +64,7 @@ class Sealed:
     """An event that has its keys; what is left is compression and encryption.
 
     row: where nothing is left. owners: of an event in several sections, whose header is still to be
-    made: the section of each row.
+    made: the section of each row. may_be_spooled: the store is not the only one who keeps it.
     """
 
     event: Event
@@ -74,6 +74,7 @@ class Sealed:
     row: Row | None = None
     owners: tuple[int, ...] | None = None
     cut: _Cut | None = None
+    may_be_spooled: bool = False
 
     @property
     def request(self) -> tuple[str, str]:
@@ -150,7 +151,7 @@ class Sealer:
             with _translated_errors():
                 self._sealing.fill()
 
-    def seal(self, event: Event) -> Sealed:
+    def seal(self, event: Event, *, may_be_spooled: bool = False) -> Sealed:
         """The event bound to its keys. Cost: about 10 us, however large the payload is to be cut.
 
         Raises StoreUnavailableError when no key is left.
@@ -159,10 +160,19 @@ class Sealer:
             return Sealed(event, row=seal(event))
         owners = owners_of(event.subjects)
         if owners is not None:
-            return Sealed(event, owners=owners, cut=_Cut())
+            return Sealed(event, owners=owners, cut=_Cut(), may_be_spooled=may_be_spooled)
         with _translated_errors():
             key = self._sealing.take()
-        return _whole(event, key)
+        return _whole(event, key, may_be_spooled=may_be_spooled)
+
+    def give_back(self, sealed: Iterable[Sealed]) -> None:
+        """Have the keys of events destroyed that are stored nowhere, nor ever will be."""
+        if self._sealing is None:
+            return
+        for one in sealed:
+            made = one if one.cut is None else one.cut.sealed
+            if made is not None:
+                self._sealing.give_back(made.keys)
 
     def insert(
         self,
@@ -256,7 +266,7 @@ class Sealer:
             left = max(0.0, until - monotonic())
             taken = keys.take_many(max(1, len(texts)), timeout_seconds=left)
         if not texts:
-            return _whole(event, taken[0])
+            return _whole(event, taken[0], may_be_spooled=sealed.may_be_spooled)
         said = [
             {"commitment": commitment(key, text), "size": len(text)}
             for (_, key), text in zip(taken, texts, strict=True)
@@ -293,9 +303,9 @@ class Sealer:
         return _cipher(key, bound).encrypt(_NONCE, packed, bound)
 
 
-def _whole(event: Event, key: DataKey) -> Sealed:
+def _whole(event: Event, key: DataKey, *, may_be_spooled: bool) -> Sealed:
     header = header_about(event, whole_payload(event, key.key))
-    return Sealed(event, header, (key,), (event.payload,))
+    return Sealed(event, header, (key,), (event.payload,), may_be_spooled=may_be_spooled)
 
 
 def _opened(row: StoredRow, keys: Mapping[bytes, bytes], *, may_lack_keys: bool) -> Unsealed | None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -61,6 +62,7 @@ class KeyStore:
         self._kek = kek
         self._keys = tables.keys
         self._pool = KeyPool(self._make)
+        self._unused: deque[bytes] = deque()
         self.identity = ""
 
     @classmethod
@@ -115,14 +117,14 @@ class KeyStore:
         self.close()
 
     def close(self) -> None:
-        """Remove the keys nobody took, and close all connections.
+        """Remove the keys nobody took or needed, and close all connections.
 
         Those of a process that was killed stay: they open nothing, and no other process can tell
         them from keys whose record is about to be stored.
         """
         left = self._pool.close()
         with contextlib.suppress(KeysUnavailableError):
-            self._delete([key.ref for key in left])
+            self._delete([*(key.ref for key in left), *self._unused])
         self._engine.dispose()
 
     def fill(self) -> None:
@@ -145,6 +147,12 @@ class KeyStore:
     def take_many(self, count: int, *, timeout_seconds: float = FIRST_SECONDS) -> list[DataKey]:
         """As `take`, of so many; waits for them. Raises KeysUnavailableError."""
         return self._pool.take_many(count, timeout_seconds=timeout_seconds)
+
+    def give_back(self, keys: Iterable[DataKey]) -> None:
+        """Have keys destroyed under which nothing is stored, nor will be: with the next block that
+        is made, or by `close`. Cost: 0.1 us each; nobody waits for a commit.
+        """
+        self._unused.extend(key.ref for key in keys)
 
     def keys(self, refs: Iterable[bytes]) -> dict[bytes, bytes]:
         """Reference to key; those that were destroyed are missing.
@@ -214,7 +222,15 @@ class KeyStore:
         statement = f"INSERT INTO {self._keys.fullname} (ref, wrapped) VALUES {places}"  # noqa: S608  # only names and markers
         with _translated_errors(), self._engine.connect() as connection:
             connection.exec_driver_sql(statement, values)
+        self._delete_unused()
         return [key for key, _ in made]
+
+    def _delete_unused(self) -> None:
+        refs = [self._unused.popleft() for _ in range(len(self._unused))]
+        try:
+            self._delete(refs)
+        except KeysUnavailableError:
+            self._unused.extend(refs)  # the keys just made are good all the same
 
 
 class _Tables:
