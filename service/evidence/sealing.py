@@ -221,12 +221,12 @@ class Sealer:
     ) -> list[Unsealed | UnreadablePayloadError | None]:
         """What is left of these payloads, in their order: None of what was erased as a whole, the
         error of what cannot be opened: an encoding of the future, a payload that was changed, a
-        key that is missing.
+        key that is missing or damaged.
 
         erased: IDs of the events of which, by the store, something was erased: only their keys may
         be missing. Else an old copy of the key store would make records look erased.
         Raises StoreUnavailableError, and UnreadablePayloadError for encrypted ones without a key
-        store or under another key-encryption key.
+        store.
         """
         rows = list(rows)
         refs = [ref for row in rows for ref in refs_of(row)]
@@ -239,7 +239,7 @@ class Sealer:
                 opened.append(error)
         return opened
 
-    def _keys(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    def _keys(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes | None]:
         if self.keys is None:
             raise UnreadablePayloadError("the payload is encrypted, and no key store was given")
         with _translated_errors():
@@ -308,7 +308,9 @@ def _whole(event: Event, key: DataKey, *, may_be_spooled: bool) -> Sealed:
     return Sealed(event, header, (key,), (event.payload,), may_be_spooled=may_be_spooled)
 
 
-def _opened(row: StoredRow, keys: Mapping[bytes, bytes], *, may_lack_keys: bool) -> Unsealed | None:
+def _opened(
+    row: StoredRow, keys: Mapping[bytes, bytes | None], *, may_lack_keys: bool
+) -> Unsealed | None:
     if row.encoding not in (PLAIN, ENCRYPTED):
         raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
     if row.payload is None or row.record_key is None:
@@ -330,16 +332,16 @@ def _opened(row: StoredRow, keys: Mapping[bytes, bytes], *, may_lack_keys: bool)
     return Unsealed(sections, first.text, parts)
 
 
-def _decrypted(row: StoredRow, keys: Mapping[bytes, bytes]) -> tuple[Section | None, ...]:
+def _decrypted(row: StoredRow, keys: Mapping[bytes, bytes | None]) -> tuple[Section | None, ...]:
     refs = refs_of(row)
     assert row.payload is not None
     return tuple(
-        _decrypted_one(row.event_id, number, keys.get(ref), box)
+        _decrypted_one(row.event_id, number, keys[ref], box) if box and ref in keys else None
         for number, (ref, box) in enumerate(zip(refs, unboxed(row.payload, len(refs)), strict=True))
     )
 
 
-def _check_keys(row: StoredRow, keys: Mapping[bytes, bytes]) -> None:
+def _check_keys(row: StoredRow, keys: Mapping[bytes, bytes | None]) -> None:
     """What was erased has no ciphertext any more, or the store knows of it."""
     refs = refs_of(row)
     assert row.payload is not None
@@ -351,9 +353,9 @@ def _check_keys(row: StoredRow, keys: Mapping[bytes, bytes]) -> None:
             )
 
 
-def _decrypted_one(event_id: str, number: int, key: bytes | None, box: bytes) -> Section | None:
-    if key is None or not box:
-        return None
+def _decrypted_one(event_id: str, number: int, key: bytes | None, box: bytes) -> Section:
+    if key is None:
+        raise UnreadablePayloadError(f"key damaged: that of event {event_id} does not open")
     bound = _bound_to(event_id, number)
     try:
         packed = _cipher(key, bound).decrypt(_NONCE, box, bound)

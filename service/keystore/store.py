@@ -154,19 +154,21 @@ class KeyStore:
         """
         self._unused.extend(key.ref for key in keys)
 
-    def keys(self, refs: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Reference to key; those that were destroyed are missing.
+    def keys(self, refs: Iterable[bytes]) -> dict[bytes, bytes | None]:
+        """Reference to key; those that were destroyed are missing, and None stands for one that
+        was damaged: it does not open under the key-encryption key, which the store's others do.
 
         Read anew each time, so that a key destroyed by any process is gone at once. Cost: one query
-        for some thousands. Raises KeysUnavailableError, WrongKeyError.
+        for some thousands. Raises KeysUnavailableError.
         """
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, bytes | None] = {}
         wanted = [*dict.fromkeys(refs)]
         with _translated_errors(), self._engine.connect() as connection:
             for some in _chunks(wanted):
-                query = select(self._keys.c.ref, self._keys.c.wrapped)
+                # Cast, because SQLite keeps what is no blob in a column of blobs too.
+                query = select(self._keys.c.ref, cast(self._keys.c.wrapped, LargeBinary))
                 rows = connection.execute(query.where(self._keys.c.ref.in_(some))).all()
-                found |= self._kek.unwrapped([(row.ref, row.wrapped) for row in rows])
+                found |= self._kek.unwrapped([(ref, wrapped) for ref, wrapped in rows])
         return found
 
     def destroy(self, refs: Iterable[bytes]) -> None:
