@@ -4,12 +4,22 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from decisions import CONFLICT, STORED, about_two, decision
 from polling import until
 from spools import Lock, spooling_log
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, insert
 
-from service.evidence import AppendOutcome, EvidenceLog, EvidenceStore, StoreUnavailableError
+from service.evidence import (
+    AppendOutcome,
+    EvidenceLog,
+    EvidenceStore,
+    Record,
+    StoreUnavailableError,
+    UnreadablePayloadError,
+    UnreadableRecord,
+)
+from service.evidence.tables import INSERTED_COLUMNS, erasures
 from service.keystore import Kek, KeyStore, KeysUnavailableError
 from service.keystore.pool import BLOCK_KEYS
 
@@ -101,8 +111,47 @@ async def test_keys_of_what_is_spooled_stay_though_the_store_says_conflict(tmp_p
                 await until(lambda: tally.counts["twins"] == 1)
             (twin,) = other.events([spooled.event_id])
             assert twin.opening is not None
-    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
-        with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db", keys=keys) as store:
-            (twin,) = store.events([spooled.event_id])
-            assert twin.opening is not None
+    with (
+        KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys,
+        EvidenceStore.open(url, keys=keys) as store,
+    ):
+        (twin,) = store.events([spooled.event_id])
+        assert twin.opening is not None
     assert stored_keys(tmp_path) == 2
+
+
+def test_a_damaged_key_closes_its_own_record_only(url: str, tmp_path: Path) -> None:
+    """Not even an erasure of somebody else's part makes it read as erased."""
+    names = [f"request-{n}" for n in (1, 2, 3, 4)]
+    with (
+        KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys,
+        EvidenceStore.open(url, keys=keys) as store,
+    ):
+        makers = (decision, about_two, about_two, decision)
+        sealed = [store.sealer.seal(make(name)) for make, name in zip(makers, names, strict=True)]
+        rows, _ = store.sealer.rows(sealed)
+        assert store.insert(rows) == [STORED] * 4
+        refs = [row[INSERTED_COLUMNS.index("record_key")] for row in rows]
+        damage(tmp_path, refs[0][:16], "substr(wrapped, 2) || x'00'")
+        damage(tmp_path, refs[1][32:48], "substr(wrapped, 2)")
+        damage(tmp_path, refs[2][:16], "wrapped || x'00'")
+        note_erasure(url, "request-3")
+        for name in names[:3]:
+            with pytest.raises(UnreadablePayloadError, match="key damaged"):
+                store.record("default", name)
+        found = store.records([("default", name) for name in names])
+    assert [type(record) for record in found] == [UnreadableRecord] * 3 + [Record]
+
+
+def damage(folder: Path, ref: bytes, change: str) -> None:
+    with sqlite3.connect(folder / "keys.db") as connection:
+        connection.execute(f"UPDATE record_keys SET wrapped = {change} WHERE ref = ?", (ref,))  # noqa: S608
+
+
+def note_erasure(url: str, request_id: str) -> None:
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        named = {"tenant": "default", "request_id": request_id, "subject": ""}
+        said = {"kind": "erasure", "event_id": "e", "erased_us": 0}
+        connection.execute(insert(erasures).values(named | said))
+    engine.dispose()

@@ -1,6 +1,5 @@
 import hashlib
 import hmac
-import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -222,39 +221,6 @@ async def test_a_key_that_is_missing_though_nobody_erased_the_record_is_no_erasu
     assert (first.key, first.is_pending) == (("default", "request-1"), False)
     assert "key missing" in first.reason
     assert isinstance(third, Record)
-
-
-async def test_a_damaged_key_closes_its_own_record_only(
-    url: str, keys: KeyStore, tmp_path: Path
-) -> None:
-    """Not even an erasure of somebody else's part makes it read as erased."""
-    whole, parted, part = decision("request-1"), about_two("request-2"), about_two("request-3")
-    async with opened(url, keys) as log:
-        for event in (whole, parted, part, decision("request-4")):
-            await log.append(event)
-        first, second, third = (
-            refs_of(row_of(url, event.event_id)) for event in (whole, parted, part)
-        )
-        damage(tmp_path, [first[0], second[2], third[0]])
-        note_erasure(url, "request-3")
-        names = [f"request-{n}" for n in (1, 2, 3)]
-        for name in names:
-            with pytest.raises(UnreadablePayloadError, match="key damaged"):
-                await log.record("default", name)
-        *damaged, good = await log.records([("default", name) for name in (*names, "request-4")])
-    assert [type(record) for record in damaged] == [UnreadableRecord] * 3
-    assert isinstance(good, Record)
-
-
-def damage(folder: Path, refs: list[bytes]) -> None:
-    """One flipped, one cut, one grown."""
-    with sqlite3.connect(folder / "keys.db") as connection:
-        for ref, change in zip(
-            refs,
-            ("substr(wrapped, 2) || x'00'", "substr(wrapped, 2)", "wrapped || x'00'"),
-            strict=True,
-        ):
-            connection.execute(f"UPDATE record_keys SET wrapped = {change} WHERE ref = ?", (ref,))  # noqa: S608
 
 
 async def test_a_payload_taken_away_is_erased_encrypted_or_not(url: str, keys: KeyStore) -> None:
