@@ -80,6 +80,10 @@ class Kek:
             made.append((DataKey(ref, key), aes_key_wrap(self._key, key)))
         return made
 
+    def wrapped(self, key: bytes) -> bytes:
+        """What is stored of a key."""
+        return aes_key_wrap(self._key, key)
+
     def unwrapped(self, rows: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes | None]:
         """Reference to key, of rows (ref, wrapped); None for one that was changed, and therefore
         does not open. Cost: 1.3 us a key.
