@@ -10,7 +10,6 @@ noise. docs/privacy.md says what that does not cover.
 
 import asyncio
 import hashlib
-import hmac
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from explainers.base import FloatArray
 from schemas import Violation
 from service.errors import InvalidRequestError, StoreAwayError
 from service.evidence import EvidenceError, EvidenceLog, ListedDecision, Record
+from service.keyed_hash import keyed_hash
 from service.registry import RegisteredModel
 from service.secrets import AGGREGATE_KEYS, Keyring, review_rank
 
@@ -162,7 +162,7 @@ def laplace(key: bytes, facts: object, count: int, *, scale: float) -> FloatArra
     message = hashlib.sha256(orjson.dumps(facts)).digest()
     draws = []
     for number in range(count):
-        code = hmac.digest(key, message + number.to_bytes(4, "big"), "sha256")
+        code = keyed_hash(key, message + number.to_bytes(4, "big"))
         u = (int.from_bytes(code[:7], "big") >> 3) / 2.0**53 - 0.5  # in [-0.5, 0.5)
         draws.append(
             -scale * math.copysign(1.0, u) * math.log1p(-2.0 * min(abs(u), 0.5 - 2.0**-54))

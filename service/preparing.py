@@ -1,6 +1,5 @@
 """Answers to a batch: predicted and explained together, decided on and encoded one by one."""
 
-import hmac
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from service.auth import Caller
 from service.errors import PredictionError
 from service.evidence import DecisionEvent, Status
 from service.explaining import Explained, ExplainedPart, encode_checks, explain_rows
+from service.keyed_hash import keyed_hash
 from service.logs import log, place_of
 from service.models.base import Served
 from service.planning import LEFT_OUT, NOTHING, QUEUED, SHED, Plan
@@ -72,7 +72,7 @@ class Ask(NamedTuple):
         """
         assert served.policy is not None
         key = served.policy.key_of(self.caller.tenant)
-        code = hmac.digest(key, b"unasked/" + self.request_id.encode(), "sha256")
+        code = keyed_hash(key, b"unasked/" + self.request_id.encode())
         return self._replace(
             request_id=code[:16].hex(),
             explain=True,

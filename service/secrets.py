@@ -1,6 +1,5 @@
 """Keys for everything keyed: derived from one secret file, per tenant and purpose."""
 
-import hmac
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from service.errors import UnavailableError
+from service.keyed_hash import keyed_hash
 from service.secret_files import read_or_create
 
 SECRET_BYTES = 32
@@ -48,7 +48,7 @@ class Keyring:
 
     def digest(self, tenant: str, purpose: str, message: bytes) -> str:
         """HMAC-SHA256 under the tenant's key for the purpose, in hexadecimal."""
-        return hmac.digest(self.key(tenant, purpose), message, "sha256").hex()
+        return keyed_hash(self.key(tenant, purpose), message).hex()
 
     def seed(self, tenant: str, model_digest: str, instance: bytes) -> int:
         """The seed of one instance's draws, below 2^53 so that every JSON reader keeps it.
@@ -57,7 +57,7 @@ class Keyring:
         alone and in a batch.
         """
         message = model_digest.encode() + b"/" + instance
-        code = hmac.digest(self.key(tenant, "seed"), message, "sha256")
+        code = keyed_hash(self.key(tenant, "seed"), message)
         return int.from_bytes(code[:7], "big") >> 3
 
 
@@ -68,4 +68,4 @@ def review_rank(
     independent of what was explained and of the policy's version.
     """
     key, prefix = keyring.key(tenant, purpose), f"{model}/".encode()
-    return lambda request_id: hmac.digest(key, prefix + request_id.encode(), "sha256")
+    return lambda request_id: keyed_hash(key, prefix + request_id.encode())

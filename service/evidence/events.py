@@ -1,6 +1,5 @@
 """Events, and the bytes that are stored of them: header, payload and the commitment between."""
 
-import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -9,6 +8,7 @@ from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
 
+from service.keyed_hash import keyed_hash
 from service.uuid7 import random_bytes, uuid7
 
 Status = Literal["complete", "pending", "failed", "skipped"]
@@ -298,7 +298,7 @@ def final_payload(
 
 def commitment(record_key: bytes, payload: bytes) -> str:
     """HMAC-SHA256 of the payload's JSON under the record's own key, in hexadecimal."""
-    return hmac.digest(record_key, payload, "sha256").hex()
+    return keyed_hash(record_key, payload).hex()
 
 
 def idempotency_key(tenant: str, request_id: str, event_type: str = "decision") -> str:

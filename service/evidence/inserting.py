@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Self
 
@@ -78,6 +79,7 @@ def _marker(connection: Connection) -> str:
     return "?" if connection.dialect.name == "sqlite" else "%s"
 
 
+@lru_cache(maxsize=64)
 def _statement(n_rows: int, marker: str) -> str:
     """One INSERT of n rows in the driver's own SQL.
 
@@ -90,6 +92,7 @@ def _statement(n_rows: int, marker: str) -> str:
     return f"INSERT INTO events ({_COLUMNS}) VALUES {rows} ON CONFLICT DO NOTHING"  # noqa: S608  # only names and markers
 
 
+@lru_cache(maxsize=2)
 def _guarded_statement(marker: str) -> str:
     """Not a trigger: one would cost every event 4 us. Of a record erased in part no copy is made
     either, as nobody could tell whose parts it has.

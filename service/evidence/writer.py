@@ -60,7 +60,8 @@ class GroupWriter(Generic[Item]):
     ) -> None:
         self._insert = insert
         self._overdue_seconds = overdue_seconds
-        self._submitted: deque[tuple[float, Sequence[Pending[Item]]]] = deque()
+        self._submitted: deque[tuple[float, int, Sequence[Pending[Item]]]] = deque()
+        self._n_submitted = self._n_resolved = 0  # rows, in the same order
         self._is_watched = False
         self._looked_at = self._clock_seconds = 0.0
         self._on_slow: list[Callable[[], None]] = []
@@ -71,7 +72,6 @@ class GroupWriter(Generic[Item]):
         self._queue_limit = queue_limit
         self._observer = observer
         self._queue: SimpleQueue[Sequence[Pending[Item]] | None] = SimpleQueue()
-        self._pending = 0  # touched on the loop's thread only
         self._on_idle: list[Callable[[], None]] = []
         self._closed = False
         self._thread = Thread(target=self._run, name=name, daemon=True)
@@ -86,19 +86,19 @@ class GroupWriter(Generic[Item]):
         """
         if self._closed:
             raise StoreUnavailableError("the evidence log is closed")
-        if self._pending >= self._queue_limit:
+        if self.backlog() >= self._queue_limit:
             raise StoreBusyError(f"{self._queue_limit} events wait for the evidence store")
         if not rows:
             return  # an empty batch is how the thread ends
-        self._pending += len(rows)
-        self._submitted.append((self._clock_seconds, rows))
+        self._n_submitted += len(rows)
+        self._submitted.append((self._clock_seconds, self._n_submitted, rows))
         if not self._is_watched:
             self._watch()
         self._queue.put(rows)
 
     def backlog(self) -> int:
         """How many rows have no outcome yet."""
-        return self._pending
+        return self._n_submitted - self._n_resolved
 
     def call_when_idle(self, callback: Callable[[], None]) -> None:
         """Call on the loop each time the last row that waited has its outcome."""
@@ -139,11 +139,7 @@ class GroupWriter(Generic[Item]):
 
     def _run(self) -> None:
         while batch := self._next_batch():
-            try:
-                self._commit(batch)
-            except Exception as error:  # noqa: BLE001  # this thread must outlive whatever a batch does
-                log.error("evidence_writer_failed", events=len(batch), place=place_of(error))
-                self._answer(batch, _unavailable("the evidence writer failed", batch))
+            self._commit(batch)
 
     def _next_batch(self) -> list[Pending[Item]]:
         """Everything that has arrived, at least one row; empty when there will be no more."""
@@ -165,9 +161,15 @@ class GroupWriter(Generic[Item]):
         except StoreUnavailableError as error:
             log.warning("evidence_store_unavailable", events=len(batch), reason=str(error))
             outcomes = _unavailable(str(error), batch)
+        except Exception as error:  # noqa: BLE001  # this thread must outlive whatever a batch does
+            log.error("evidence_writer_failed", events=len(batch), place=place_of(error))
+            outcomes = _unavailable("the evidence writer failed", batch)
         seconds = time.perf_counter() - started
         self._answer(batch, outcomes)
-        self._report(outcomes, seconds)
+        try:
+            self._report(outcomes, seconds)
+        except Exception as error:  # noqa: BLE001
+            log.error("commit_not_counted", events=len(batch), place=place_of(error))
 
     def _answer(self, batch: Sequence[Pending[Item]], outcomes: Sequence[Outcome]) -> None:
         # A closed loop has nobody waiting; what is queued is committed all the same.
@@ -182,8 +184,8 @@ class GroupWriter(Generic[Item]):
                 answer.set_exception(outcome)
             else:
                 answer.set_result(outcome)
-        self._pending -= len(batch)
-        if not self._pending:
+        self._n_resolved += len(batch)
+        if not self.backlog():
             for callback in self._on_idle:
                 callback()
 
@@ -202,7 +204,7 @@ class GroupWriter(Generic[Item]):
         self._clock_seconds += min(self._loop.time() - self._looked_at, MOST_LOOK_SECONDS)
         self._forget_answered()
         while self._waited_seconds() > self._overdue_seconds:
-            _, rows = self._submitted.popleft()
+            *_, rows = self._submitted.popleft()
             _refuse(rows, f"the store has not answered for {self._overdue_seconds:g} seconds")
         self.is_slow = self._waited_seconds() > SLOW_SECONDS
         if self.is_slow:
@@ -216,9 +218,8 @@ class GroupWriter(Generic[Item]):
         return self._clock_seconds - self._submitted[0][0] if self._submitted else 0.0
 
     def _forget_answered(self) -> None:
-        submitted = self._submitted
-        while submitted and all(answer.done() for _, answer in submitted[0][1]):
-            submitted.popleft()
+        while self._submitted and self._submitted[0][1] <= self._n_resolved:
+            self._submitted.popleft()
 
     def _report(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         if self._observer is None:

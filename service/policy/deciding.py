@@ -1,12 +1,12 @@
 """What a policy says of one prediction: first matching rule, keyed draw, decision by threshold."""
 
-import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from explainers.base import FloatArray
 from schemas.definitive import Row
+from service.keyed_hash import keyed_hash
 from service.policy.retention import Retention
 from service.policy.roles import Masks
 from service.policy.terms import Run, Threshold
@@ -173,7 +173,7 @@ def draws(key: bytes, version: str, tenant: str, request_id: str) -> tuple[float
     """
     # None of the three can hold a slash, so no two triples share a message.
     message = f"{version}/{tenant}/{request_id}".encode()
-    digest = hmac.digest(key, message, "sha256")
+    digest = keyed_hash(key, message)
     explained, checked = int.from_bytes(digest[:8]), int.from_bytes(digest[8:16])
     return (explained >> 11) / RESOLUTION, (checked >> 11) / RESOLUTION
 
