@@ -225,7 +225,7 @@ async def test_after_failures_keys_are_made_without_another_wish() -> None:
 
     pool = KeyPool(make)
     with pytest.raises(KeysUnavailableError):
-        pool.take_many(1, timeout_seconds=0.01)
+        pool.wait(timeout_seconds=0.01)
     await until(lambda: pool.has_keys)
     pool.close()
 
