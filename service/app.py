@@ -36,6 +36,7 @@ from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
 from service.purges import PurgeJob
+from service.quality import QualitySampling
 from service.queue import JobQueue
 from service.queue.embedded import Embedded
 from service.queue_metrics import QueueMetrics
@@ -190,7 +191,12 @@ async def _start(
     # After everything that stores has ended, that of our own worker too.
     opened.push_async_callback(asyncio.to_thread, sequencing.close)
     queue, exposed = await _open_queue(settings, metrics, opened)
-    delivery = Delivery(queue, evidence, metrics, settings.max_queue)
+    delivery = Delivery(
+        *(queue, evidence, metrics, settings.max_queue),
+        quality=QualitySampling(
+            queue, keyring, settings.quality_share, settings.quality_per_minute
+        ),
+    )
     quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
     service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
     opened.callback(service.close)

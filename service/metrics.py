@@ -20,10 +20,17 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
 GAP_BUCKETS = tuple(10.0**power for power in range(-12, 1))
+RATIO_BUCKETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
 RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
+COST_LANES = (*LANES, "quality")
+"""`quality`: explanations measured and checked again, which nobody asked for."""
+
+QUALITY_MEASURES = ("stability", "fidelity")
+NOT_MEASURED = ("constant", "zero", "one_column", "no_neighbour", "not_finite", "too_costly")
+QUALITY_OUTCOMES = ("measured", *NOT_MEASURED, "failed")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
 PREDICTION_OUTCOMES = ("ok", "invalid", "error")
 INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden", "canary")
@@ -60,6 +67,8 @@ class ModelMetrics:
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
     canary_gap: Histogram
+    quality: dict[str, Histogram]
+    quality_samples: dict[tuple[str, str], Counter]
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
@@ -81,6 +90,9 @@ class Metrics:
     error_ratio: Histogram = field(init=False)
     invariant_failures: Counter = field(init=False)
     canary_gap: Histogram = field(init=False)
+    stability: Histogram = field(init=False)
+    fidelity: Histogram = field(init=False)
+    quality_samples: Counter = field(init=False)
     payload_size: Histogram = field(init=False)
     cpu_seconds: Counter = field(init=False)
     model_evaluations: Counter = field(init=False)
@@ -105,6 +117,7 @@ class Metrics:
         self._make_http()
         self._make_explanations()
         self._make_checks()
+        self._make_quality()
         self._make_audit()
         self._make_purge()
         self._make_people()
@@ -196,6 +209,25 @@ class Metrics:
             "Relative gap between served attributions and a second engine's",
             GAP_BUCKETS,
             *("model", "method"),
+        )
+
+    def _make_quality(self) -> None:
+        self.stability = self._histogram(
+            "explain_attribution_stability_ratio",
+            "Mean cosine between a row's attributions and those of rows almost like it, sampled",
+            RATIO_BUCKETS,
+            *("model", "method"),
+        )
+        self.fidelity = self._histogram(
+            "explain_fidelity_ratio",
+            "Correlation of attributions with what the output loses without columns, sampled",
+            RATIO_BUCKETS,
+            *("model", "method"),
+        )
+        self.quality_samples = self._counter(
+            "explain_quality_samples",
+            "Explanations whose quality was to be measured, by what came of it",
+            *("model", "method", "measure", "outcome"),
         )
 
     def _make_audit(self) -> None:
@@ -290,9 +322,18 @@ class Metrics:
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
             canary_gap=self.canary_gap.labels(model, method),
-            cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in LANES},
+            quality={
+                "stability": self.stability.labels(model, method),
+                "fidelity": self.fidelity.labels(model, method),
+            },
+            quality_samples={
+                (measure, outcome): self.quality_samples.labels(model, method, measure, outcome)
+                for measure in QUALITY_MEASURES
+                for outcome in QUALITY_OUTCOMES
+            },
+            cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in COST_LANES},
             model_evaluations={
-                lane: self.model_evaluations.labels(model, method, lane) for lane in LANES
+                lane: self.model_evaluations.labels(model, method, lane) for lane in COST_LANES
             },
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )

@@ -124,6 +124,16 @@ class Settings(BaseModel):
     embedded_workers: int = Field(
         1, ge=0, description="Workers `serve` starts when it starts its own queue; 0 for none."
     )
+    quality_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of explanations whose stability and faithfulness workers measure; 0 for "
+        "none.",
+    )
+    quality_per_minute: int = Field(
+        6, ge=0, le=1000, description="Most explanations a process has measured a minute."
+    )
     max_queue: int = Field(10_000, gt=0, description="Most unfinished explanations in the queue.")
     wait_seconds: Seconds = Field(
         0.15, ge=0, description="How long an answer waits for a queued explanation."

@@ -24,12 +24,14 @@ from service.evidence import (
 from service.logs import log, place_of
 from service.metrics import CommitCounts, Metrics, ModelMetrics
 from service.provenance import Taken
-from service.queue import Claim, Job
+from service.quality import QualitySampling, Sample
+from service.queue import Claim, Job, JobQueue
 from service.secrets import Keyring
 from service.settings import KEY_ENCRYPTION_KEY, Settings
 from service.storing import evidence_log
 from service.tasks import Finished, count_finished, final_event, task_of
 from service.worker.canaries import CanaryAssignment, count_refusal
+from service.worker.qualities import QualityAssignment
 from service.worker.work import Absent, Ending, Fetched, GivenUp, Uncomputable
 
 MODELS_BOUND = 64
@@ -52,6 +54,7 @@ class ExplanationWork:
     ) -> None:
         self.environment = environment
         self._opened = opened
+        self.quality: QualitySampling | None = None
         self._evidence = evidence
         self._keyring = keyring
         self._worker = worker
@@ -68,8 +71,9 @@ class ExplanationWork:
         evidence = await opened.enter_async_context(log_of_settings)
         # For a child, which reads the settings anew and opens no payloads.
         environment = {**settings.environment(), KEY_ENCRYPTION_KEY: ""}
-        facts = evidence, keyring, metrics, worker
-        return cls(*facts, environment=environment, opened=opened)
+        work = cls(evidence, keyring, metrics, worker, environment=environment, opened=opened)
+        work.quality = await _sampling(settings, keyring, opened)
+        return work
 
     async def fetch(self, claims: Sequence[Claim]) -> list[Fetched]:
         """What is to be explained for each job: nothing any more where there is a final event."""
@@ -88,25 +92,33 @@ class ExplanationWork:
         if isinstance(record, UnreadableRecord):
             return self._ended(claim, record)
         job, decision = claim.job, record.decision
-        is_canary = job.kind == "canary"
-        if record.status != ("complete" if is_canary else "pending"):
+        if record.status != ("pending" if job.kind == "explanation" else "complete"):
             return Absent.FINAL
         try:
             _check_job(job, record)
-            if is_canary:
-                return CanaryAssignment(job, _method(record), Check.of(record), self._metrics_of)
-            return self._explanation(claim, record)
+            return self._understood(claim, record)
         except (KeyError, ValueError) as error:
             log.error(
                 "record_not_understood", request_id=decision.request_id, place=place_of(error)
             )
             return Absent.UNKNOWN
 
+    def _understood(self, claim: Claim, record: Record) -> Fetched:
+        job = claim.job
+        if job.kind == "canary":
+            return CanaryAssignment(job, _method(record), Check.of(record), self._metrics_of)
+        if job.kind == "quality":
+            sample = Sample.of(record, _method(record), self._keyring)
+            if sample is None:
+                return Absent.FINAL
+            return QualityAssignment(job, sample, self._metrics_of)
+        return self._explanation(claim, record)
+
     def _ended(self, claim: Claim, record: UnreadableRecord) -> Fetched:
         job = claim.job
         log.error("record_unreadable", request_id=job.request_id, reason=record.reason)
         self._metrics.errors.labels(job.model, "store", UnreadablePayloadError.__name__).inc()
-        if job.kind == "canary" or not record.is_pending:
+        if job.kind != "explanation" or not record.is_pending:
             return Absent.FINAL
         ending = UnreadableAssignment(self._evidence, record, self._metrics)
         return Uncomputable(ending, record.reason)
@@ -116,8 +128,19 @@ class ExplanationWork:
         taken = Taken(self._worker, claim.deliveries, round(max(0.0, queued), 3))
         task = task_of(record, self._keyring, taken=taken).to_bytes()
         return ExplanationAssignment(
-            *(self._evidence, claim.job, record, taken, task, self._metrics, self._metrics_of)
+            *(self._evidence, claim.job, record, taken, task, self._metrics, self._metrics_of),
+            quality=self.quality,
         )
+
+
+async def _sampling(
+    settings: Settings, keyring: Keyring, opened: AsyncExitStack
+) -> QualitySampling | None:
+    if settings.redis_url is None:
+        return None
+    queue = await JobQueue.open(settings.redis_url, max_queue=settings.max_queue)
+    opened.push_async_callback(queue.close)
+    return QualitySampling(queue, keyring, settings.quality_share, settings.quality_per_minute)
 
 
 def _check_job(job: Job, record: Record) -> None:
@@ -171,6 +194,7 @@ class ExplanationAssignment:
     task: bytes
     metrics: Metrics
     metrics_of: Callable[[str, str], ModelMetrics]
+    quality: QualitySampling | None = None
     _event: FinalEvent | None = field(default=None, init=False)
 
     def refused(self, kind: str) -> None:
@@ -192,6 +216,13 @@ class ExplanationAssignment:
             raise
         if outcome.stored:  # else another worker's result or a cancellation was, and is counted
             self._count(ending, self._event, is_first=outcome.counted)
+            if self._event.status == "complete":
+                await self._have_measured()
+
+    async def _have_measured(self) -> None:
+        """Queue a job for the quality of this explanation, if it is one of the sample."""
+        if self.quality is not None and self.quality.takes(*self.job.key):
+            await self.quality.submit(self.job)
 
     def _made(self, ending: Ending) -> FinalEvent:
         if isinstance(ending, GivenUp):
