@@ -28,6 +28,7 @@ AccessKind = Literal[
     "read",
     "list",
     "review",
+    "cost",
     "proof",
     "replay",
     "explain_again",
@@ -39,6 +40,7 @@ AccessKind = Literal[
     "purge",
     "refused",
 ]
+ALL_TENANTS = "*"
 MOST_NAMED = 20
 """Unknown IDs told of one principal and minute; all are counted."""
 

@@ -335,6 +335,7 @@ def _finished(
             principal=task.principal,
             seeds=computed.seeds,
             taken=task.taken,
+            cpu_seconds=computed.tally.cpu_seconds,
         ),
         header=orjson.dumps(constants),
     )

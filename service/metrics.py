@@ -25,8 +25,8 @@ SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
 RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
-COST_LANES = (*LANES, "quality")
-"""`quality`: explanations measured and checked again, which nobody asked for."""
+COST_LANES = (*LANES, "bulk", "quality")
+"""`bulk`: of `explaind explain`, queued too; `quality`: explanations measured and checked again."""
 
 QUALITY_MEASURES = ("stability", "fidelity")
 NOT_MEASURED = ("constant", "zero", "one_column", "no_neighbour", "not_finite", "too_costly")

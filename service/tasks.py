@@ -197,7 +197,9 @@ def final_event(record: Record, finished: Finished) -> FinalEvent:
     )
 
 
-def count_finished(metrics: ModelMetrics, finished: Finished) -> None:
-    """What whoever stored a final explanation counts beside its outcome: checks, size and cost."""
-    count(metrics, finished.tally, lane="queued", tolerance=finished.tolerance)
+def count_finished(metrics: ModelMetrics, finished: Finished, *, lane: str) -> None:
+    """What whoever stored a final explanation counts beside its outcome: checks, size and cost, the
+    latter in the lane of that name.
+    """
+    count(metrics, finished.tally, lane=lane, tolerance=finished.tolerance)
     metrics.payload_size["queued"].observe(len(finished.explanation) / finished.rows)

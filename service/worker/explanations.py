@@ -245,7 +245,7 @@ class ExplanationAssignment:
             return
         finished = Finished.from_bytes(ending.body)
         metrics = self.metrics_of(model, finished.method)
-        count_finished(metrics, finished)
+        count_finished(metrics, finished, lane="queued" if self.record.was_counted else "bulk")
         if is_first and finished.status == "complete":
             seconds = (datetime.now(UTC) - event.received_at).total_seconds()
             metrics.duration["queued"].observe(seconds, self._exemplar)
