@@ -18,6 +18,7 @@ from starlette.routing import Match, Route, compile_path
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
+from service.audit_counts import CommitCounts, LogCounts, SpoolCounts
 from service.auth import Authenticator
 from service.delivery import Delivery
 from service.errors import (
@@ -31,7 +32,7 @@ from service.evidence import EvidenceError, Spooling, SpoolLimits
 from service.http import Edge, context_of, problem_response
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
-from service.metrics import CommitCounts, LogCounts, Metrics, SpoolCounts
+from service.metrics import Metrics
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService

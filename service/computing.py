@@ -201,13 +201,16 @@ def _computed(
 ) -> _Computed:
     """What the task gave, whatever its model raises: that is a reason like others."""
     compute = _otherwise if task.method in NOT_SHAPLEY else _values
+    started = time.process_time()
     try:
         return compute(model, templates, task, pulse)
     except ExplainerError as error:
-        return _failed(model, task, str(error))
+        reason = str(error)
     except Exception as error:  # noqa: BLE001 - this task's failure, as of a single row's values
         log.error("explainer_failed", request_id=task.request_id, place=place_of(error))
-        return _failed(model, task, failure_of(error))
+        reason = failure_of(error)
+    spent = Tally([], reason, False, time.process_time() - started, 0)  # noqa: FBT003 - is_explained
+    return _failed(model, task, reason, spent)
 
 
 def _values(
@@ -278,7 +281,8 @@ def _otherwise(model: RegisteredModel, _: AnswerTemplates, task: Task, pulse: _P
     found = explain_otherwise(model, task.method, task.rows, seeds, pulse.done)
     spent = time.process_time() - cpu
     if not found.is_finite:
-        return _failed(model, task, "finite")
+        tally = Tally([], "finite", True, spent, found.model_evaluations)  # noqa: FBT003
+        return _failed(model, task, "finite", tally)
     explanation = answers.encode_other(
         model,
         task.method,

@@ -28,6 +28,7 @@ LANES = ("inline", "queued")
 COST_LANES = (*LANES, "bulk", "quality")
 """`bulk`: of `explaind explain`, queued too; `quality`: explanations measured and checked again."""
 
+REPLAY_OUTCOMES = ("equal", "different", "not_compared")
 QUALITY_MEASURES = ("stability", "fidelity")
 NOT_MEASURED = ("constant", "zero", "one_column", "no_neighbour", "not_finite", "too_costly")
 QUALITY_OUTCOMES = ("measured", *NOT_MEASURED, "failed")
@@ -38,11 +39,18 @@ FREQUENT_ERRORS = (
     ("validate", "content"),
     ("explain", "explainer"),
     ("explain", "invariant"),
+    ("explain", "WorkerGaveUp"),
+    ("explain", "CanaryGaveUp"),
+    ("load", "GoldenMismatchError"),
+    ("load", "DamagedVersionError"),
     ("queue", "QueueAwayError"),
     ("queue", "QueueFullError"),
     ("store", "StoreUnavailableError"),
     ("store", "StoreBusyError"),
+    ("store", "UnreadablePayloadError"),
 )
+"""Made at zero; types are an open set."""
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER")
 """Any method that is not here is counted as OTHER."""
 
@@ -69,6 +77,7 @@ class ModelMetrics:
     canary_gap: Histogram
     quality: dict[str, Histogram]
     quality_samples: dict[tuple[str, str], Counter]
+    replays: dict[str, Counter]
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
@@ -93,6 +102,7 @@ class Metrics:
     stability: Histogram = field(init=False)
     fidelity: Histogram = field(init=False)
     quality_samples: Counter = field(init=False)
+    replays: Counter = field(init=False)
     payload_size: Histogram = field(init=False)
     cpu_seconds: Counter = field(init=False)
     model_evaluations: Counter = field(init=False)
@@ -229,6 +239,11 @@ class Metrics:
             "Explanations whose quality was to be measured, by what came of it",
             *("model", "method", "measure", "outcome"),
         )
+        self.replays = self._counter(
+            "explain_replays",
+            "Stored decisions computed again over HTTP, by whether they came out the same",
+            *("model", "method", "outcome"),
+        )
 
     def _make_audit(self) -> None:
         self.audit_writes = self._counter(
@@ -331,65 +346,10 @@ class Metrics:
                 for measure in QUALITY_MEASURES
                 for outcome in QUALITY_OUTCOMES
             },
+            replays={o: self.replays.labels(model, method, o) for o in REPLAY_OUTCOMES},
             cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in COST_LANES},
             model_evaluations={
                 lane: self.model_evaluations.labels(model, method, lane) for lane in COST_LANES
             },
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )
-
-
-class CommitCounts:
-    """Turns the evidence writer's reports into metrics."""
-
-    def __init__(self, metrics: Metrics, backend: str = BACKEND) -> None:
-        self._stored = metrics.audit_writes.labels(backend, "ok")
-        self._failed = metrics.audit_writes.labels(backend, "error")
-        self._duration = metrics.audit_write_duration.labels(backend)
-
-    def on_commit(self, rows: int, seconds: float) -> None:
-        """That many events are durable; the insert took so long."""
-        self._stored.inc(rows)
-        self._duration.observe(seconds)
-
-    def on_failure(self, rows: int) -> None:
-        """That many events are not confirmed as stored."""
-        self._failed.inc(rows)
-
-
-class SpoolCounts(CommitCounts):
-    """The same of the spool, and what becomes of what is or should be there."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        super().__init__(metrics, SPOOL)
-        self._writes = metrics.audit_writes
-
-    def on_not_kept(self) -> None:
-        """An event is neither in the store nor in the spool."""
-        self._writes.labels(SPOOL, "none").inc()
-
-    def on_damaged(self) -> None:
-        """A file is damaged, and put aside."""
-        self._writes.labels(SPOOL, "damaged").inc()
-
-    def on_drained(self, stored: int, twins: int, refused: int) -> None:
-        """So many events came from the spool into the store, and so on."""
-        for outcome, rows in (("drained", stored), ("twin", twins), ("refused", refused)):
-            self._writes.labels(SPOOL, outcome).inc(rows)
-
-
-class LogCounts:
-    """Turns the sequencer's reports into metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._waiting = metrics.audit_backlog.labels(LOG_BACKEND)
-        self._failures = lru_cache(64)(lambda kind: metrics.errors.labels("", "store", kind))
-        self._failures("LogMismatchError")
-
-    def on_failure(self, kind: str) -> None:
-        """A log could not be brought up to date, by an error of that class."""
-        self._failures(kind).inc()
-
-    def on_waiting(self, rows: int) -> None:
-        """That many stored rows have no place in their log yet."""
-        self._waiting.set(rows)

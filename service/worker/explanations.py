@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,8 +11,10 @@ from typing import Self
 import orjson
 from prometheus_client import CollectorRegistry
 
+from service.audit_counts import CommitCounts
 from service.canary import Check
 from service.endings import failed_final, unreadable_final
+from service.errors import CommandError
 from service.evidence import (
     EvidenceError,
     EvidenceLog,
@@ -22,10 +24,12 @@ from service.evidence import (
     UnreadableRecord,
 )
 from service.logs import log, place_of
-from service.metrics import CommitCounts, Metrics, ModelMetrics
+from service.metrics import Metrics, ModelMetrics
 from service.provenance import Taken
 from service.quality import QualitySampling, Sample
 from service.queue import Claim, Job, JobQueue
+from service.registry.described import describe_version
+from service.registry.layout import Layout
 from service.secrets import Keyring
 from service.settings import KEY_ENCRYPTION_KEY, Settings
 from service.storing import evidence_log
@@ -72,6 +76,7 @@ class ExplanationWork:
         # For a child, which reads the settings anew and opens no payloads.
         environment = {**settings.environment(), KEY_ENCRYPTION_KEY: ""}
         work = cls(evidence, keyring, metrics, worker, environment=environment, opened=opened)
+        bind_serving(metrics, Layout(settings.registry))
         work.quality = await _sampling(settings, keyring, opened)
         return work
 
@@ -131,6 +136,16 @@ class ExplanationWork:
             *(self._evidence, claim.job, record, taken, task, self._metrics, self._metrics_of),
             quality=self.quality,
         )
+
+
+def bind_serving(metrics: Metrics, layout: Layout) -> None:
+    """Make the series of every serving version, so that the first job's counts are a rate too."""
+    for name in layout.names():
+        with suppress(CommandError, ValueError):
+            version = layout.serving(name)
+            if version is not None:
+                explainer = describe_version(layout, name, version).manifest.explainer
+                metrics.bind(name, explainer.method or "none")
 
 
 async def _sampling(

@@ -64,6 +64,7 @@ FAMILIES = {
     "explain_attribution_stability_ratio": ("histogram", "method model"),
     "explain_fidelity_ratio": ("histogram", "method model"),
     "explain_quality_samples": ("counter", "measure method model outcome"),
+    "explain_replays": ("counter", "method model outcome"),
     "explain_audit_writes": ("counter", "backend outcome"),
     "explain_audit_reads": ("counter", "backend outcome"),
     "explain_audit_write_duration_seconds": ("histogram", "backend"),
@@ -116,7 +117,7 @@ def test_every_family_exists_at_the_first_scrape(tmp_path: Path, demo_registry: 
         assert empty == {"http_server_request_duration_seconds"}
         zero = [s.value for s in families["explain_explanations"].samples]
         assert zero == [0.0] * 12
-        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 8
+        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 13
 
 
 def test_every_metric_is_documented_in_the_readme() -> None:
