@@ -42,6 +42,7 @@ COMMANDS = (
     ("keys", "create"),
     ("keys", "list"),
     ("keys", "revoke"),
+    ("keys", "rewrap"),
 )
 
 

@@ -24,13 +24,14 @@ from service.preparing import Ask, Prepared, run
 from service.quality import QualitySampling
 from service.queue import Claim, Job
 from service.registry import Registry
+from service.registry.layout import Layout
 from service.replaying import Recorded, replay
 from service.secrets import Keyring
 from service.serving import ServedModel
 from service.settings import sqlite_url
 from service.tasks import Task
 from service.worker.canaries import CanaryAssignment
-from service.worker.explanations import ExplanationAssignment, ExplanationWork
+from service.worker.explanations import ExplanationAssignment, ExplanationWork, bind_serving
 from service.worker.qualities import QualityAssignment
 from service.worker.work import Absent, GivenUp, Uncomputable
 
@@ -205,6 +206,17 @@ async def test_what_a_worker_has_explained_is_of_the_sample_too(
     for measured in expected:
         (sample,) = await work.fetch([claim_of(measured)])
         assert isinstance(sample, QualityAssignment)
+
+
+def test_a_workers_series_of_serving_versions_begin_at_zero(
+    tmp_path: Path, demo_registry: Path
+) -> None:
+    metrics = Metrics()
+    bind_serving(metrics, Layout(tmp_path))
+    labels = {"model": "breast_cancer", "role": "serving", "lane": "queued", "outcome": "stored"}
+    assert metrics.registry.get_sample_value("explain_explanations_total", labels) is None
+    bind_serving(metrics, Layout(demo_registry))
+    assert metrics.registry.get_sample_value("explain_explanations_total", labels) == 0
 
 
 async def test_what_was_given_up_says_by_whom_and_is_not_compared_by_a_replay(
