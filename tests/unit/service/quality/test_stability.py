@@ -51,6 +51,8 @@ def test_numbers_stay_in_the_range_seen_or_where_the_row_itself_was() -> None:
     edge = near(np.array([1.0, 60.0, 0.0, 4.0, math.nan]))
     assert edge[:, 0].max() == 1
     assert edge[:, 1].max() == 60
+    low = near(np.array([-1.0, 0.0, 0.0, 4.0, math.nan]))
+    assert (low[:, 0].min(), low[:, 1].min()) == (-1, 0)
     outside = near(np.array([5.0, 30.0, 0.0, 4.0, math.nan]))
     assert (outside[:, 0].min() < 5, outside[:, 0].max()) == (True, 5)
 
