@@ -141,6 +141,16 @@ class Settings(BaseModel):
         "predictions, attributions).",
     )
     drift_retention_days: int = Field(35, gt=0, description="How long drift windows are kept.")
+    quality_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of explanations whose stability and faithfulness workers measure; 0 for "
+        "none.",
+    )
+    quality_per_minute: int = Field(
+        6, ge=0, le=1000, description="Most explanations a process has measured a minute."
+    )
     max_queue: int = Field(10_000, gt=0, description="Most unfinished explanations in the queue.")
     wait_seconds: Seconds = Field(
         0.15, ge=0, description="How long an answer waits for a queued explanation."

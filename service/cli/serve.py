@@ -41,6 +41,10 @@ Deadline = Annotated[
     float | None, typer.Option(help="After how long a pending explanation counts as late.")
 ]
 MaxQueue = Annotated[int | None, typer.Option(help="Most unfinished explanations.")]
+QualityShare = Annotated[
+    float | None, typer.Option(help="Share of explanations whose quality is measured.")
+]
+QualityPerMinute = Annotated[int | None, typer.Option(help="Most measured a minute.")]
 MaxBodyBytes = Annotated[int | None, typer.Option(help="Largest request body.")]
 MaxInstances = Annotated[int | None, typer.Option(help="Most instances a request.")]
 SpoolMaxBytes = Annotated[
@@ -86,6 +90,8 @@ def serve(
     lease_seconds: LeaseSeconds = None,
     job_time_limit_seconds: JobTimeLimitSeconds = None,
     max_queue: MaxQueue = None,
+    quality_share: QualityShare = None,
+    quality_per_minute: QualityPerMinute = None,
     max_body_bytes: MaxBodyBytes = None,
     max_instances: MaxInstances = None,
     spool_max_bytes: SpoolMaxBytes = None,

@@ -30,6 +30,7 @@ Change = Callable[[Explanation], Explanation] | None
 
 MODEL = "breast_cancer"
 LATENCY = "0.005 0.01 0.025 0.05 0.1 0.2 0.5 1.0 2.5 5.0 10.0"
+RATIO = "0.5 0.6 0.7 0.8 0.9 0.95 0.99 1.0"
 BUCKETS = {
     "http_server_request_duration_seconds": LATENCY,
     "explain_explanation_duration_seconds": f"{LATENCY} 15.0 30.0 60.0 120.0 300.0 900.0",
@@ -40,6 +41,8 @@ BUCKETS = {
     "explain_feedback_rating": "1.0 2.0 3.0 4.0 5.0",
     "explain_canary_gap_ratio": "1e-12 1e-11 1e-10 1e-09 1e-08 1e-07 1e-06 1e-05 0.0001 0.001 "
     "0.01 0.1 1.0",
+    "explain_attribution_stability_ratio": RATIO,
+    "explain_fidelity_ratio": RATIO,
 }
 FAMILIES = {
     "http_server_request_duration_seconds": (
@@ -59,6 +62,10 @@ FAMILIES = {
     "explain_additivity_error_ratio": ("histogram", "method model"),
     "explain_invariant_failures": ("counter", "invariant method model"),
     "explain_canary_gap_ratio": ("histogram", "method model"),
+    "explain_attribution_stability_ratio": ("histogram", "method model"),
+    "explain_fidelity_ratio": ("histogram", "method model"),
+    "explain_quality_samples": ("counter", "measure method model outcome"),
+    "explain_replays": ("counter", "method model outcome"),
     "explain_audit_writes": ("counter", "backend outcome"),
     "explain_audit_reads": ("counter", "backend outcome"),
     "explain_audit_write_duration_seconds": ("histogram", "backend"),
@@ -123,7 +130,7 @@ def test_every_family_exists_at_the_first_scrape(tmp_path: Path, demo_registry: 
         assert empty == {"http_server_request_duration_seconds"}
         zero = [s.value for s in families["explain_explanations"].samples]
         assert zero == [0.0] * 12
-        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 8
+        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 13
 
 
 def test_every_metric_is_documented_in_the_readme() -> None:
