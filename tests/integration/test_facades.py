@@ -23,8 +23,8 @@ from inference import (
     tensor,
 )
 from live_app import LiveApp, live_app
-from problems import MARKER
-from servers import Client, Reply
+from problems import MARKER, assert_protocol_error
+from servers import Client
 from tables import breast_cancer, instances_of, mixed, wine
 
 Instance = dict[str, Any]
@@ -204,7 +204,7 @@ def test_an_id_is_the_request_id_and_replays_across_protocols(client: Client) ->
     v1 = post(client, "/v1/models/wine:explain", {"instances": rows}, **named)
     assert v1.headers["idempotent-replay"] == "true"
     other = {**document, "inputs": by_column(TABLES["wine"][1:2], columns(client, "wine"))}
-    assert_refused(post(client, "/v2/models/wine/infer", other), 409)
+    assert_protocol_error(post(client, "/v2/models/wine/infer", other), 409)
     record = client.get(first.json()["parameters"]["explain_location"]).json()
     assert record["instances"] == rows
 
@@ -260,20 +260,9 @@ def test_health_and_models_are_told_as_the_protocols_do(client: Client) -> None:
         *("/v2/models/wine/versions/2", "/v2/models/wine/versions/2/ready"),
         "/v2/models/wine/versions/01/ready",
     ):
-        assert_refused(client.get(path), 404)
-    assert_refused(client.get("/v1/models/wine:predict/"), 404)
-    assert_refused(client.request("DELETE", "/v2/models/wine"), 405)
-
-
-def assert_refused(reply: Reply, status: int) -> str:
-    """The shape of both protocols; the sentence."""
-    assert reply.status == status, reply.body
-    assert reply.headers["content-type"] == "application/json"
-    assert set(reply.json()) == {"error"}
-    assert MARKER not in reply.body.decode() + repr(reply.headers)
-    error: str = reply.json()["error"]
-    assert error
-    return error
+        assert_protocol_error(client.get(path), 404)
+    assert_protocol_error(client.get("/v1/models/wine:predict/"), 404)
+    assert_protocol_error(client.request("DELETE", "/v2/models/wine"), 405)
 
 
 HUE = "hue"
@@ -338,7 +327,7 @@ def test_a_v2_request_that_does_not_fit_is_422(
 ) -> None:
     change, pointer = V2_REFUSED[name]
     reply = post(client, "/v2/models/wine/infer", {**request_of_two, **change})
-    assert pointer in assert_refused(reply, 422)
+    assert pointer in assert_protocol_error(reply, 422)
 
 
 @pytest.mark.parametrize("name", HUE_REFUSED)
@@ -350,12 +339,12 @@ def test_a_tensor_that_does_not_fit_is_refused_where_it_stands(
     assert place == 10
     request_of_two["inputs"][place] |= change
     reply = post(client, "/v2/models/wine/infer", request_of_two)
-    assert pointer in assert_refused(reply, 400 if name == "overflow" else 422)
+    assert pointer in assert_protocol_error(reply, 400 if name == "overflow" else 422)
 
 
 def test_a_column_without_a_tensor_is_named(client: Client, request_of_two: dict[str, Any]) -> None:
     request_of_two["inputs"].pop()
-    error = assert_refused(post(client, "/v2/models/wine/infer", request_of_two), 422)
+    error = assert_protocol_error(post(client, "/v2/models/wine/infer", request_of_two), 422)
     assert error.count("'proline' is missing") == 1
 
 
@@ -392,9 +381,9 @@ def test_bytes_that_do_not_fit_are_422(
     head = {"name": HUE, "shape": [2], "parameters": {"binary_data_size": len(raw)}, **change}
     request_of_two["inputs"][10] = head
     reply = post_bytes(client, "/v2/models/wine/infer", request_of_two, raw)
-    assert "/inputs/10" in assert_refused(reply, 422)
+    assert "/inputs/10" in assert_protocol_error(reply, 422)
     reply = post_bytes(client, "/v2/models/wine/infer", request_of_two, raw + b"\0")
-    assert_refused(reply, 422)
+    assert_protocol_error(reply, 422)
 
 
 def test_text_bytes_that_are_not_utf8_are_400(
@@ -403,7 +392,7 @@ def test_text_bytes_that_are_not_utf8_are_400(
     raw = b"\x01\0\0\0\xff\x01\0\0\0a"
     head = {"name": HUE, "shape": [2], "datatype": "BYTES"}
     request_of_two["inputs"][10] = {**head, "parameters": {"binary_data_size": len(raw)}}
-    assert_refused(post_bytes(client, "/v2/models/wine/infer", request_of_two, raw), 400)
+    assert_protocol_error(post_bytes(client, "/v2/models/wine/infer", request_of_two, raw), 400)
 
 
 @pytest.mark.parametrize("length", ["", "x", "-1", "999999", "9" * 5000, "0x1", "1e3", "\xb2"])
@@ -412,15 +401,15 @@ def test_a_wrong_length_of_the_document_is_400(
 ) -> None:
     body, header = json.dumps(request_of_two).encode(), "Inference-Header-Content-Length"
     reply = client.request("POST", "/v2/models/wine/infer", body, {header: length})
-    assert_refused(reply, 400)
+    assert_protocol_error(reply, 400)
 
 
 def test_json_needs_its_media_type(client: Client, request_of_two: dict[str, Any]) -> None:
     body = json.dumps(request_of_two).encode()
     for path in ("/v2/models/wine/infer", "/v1/models/wine:predict", "/v1/models/wine:explain"):
-        assert_refused(client.request("POST", path, body), 415)
+        assert_protocol_error(client.request("POST", path, body), 415)
         octets = {"Content-Type": "application/octet-stream"}
-        assert_refused(client.request("POST", path, body, octets), 415)
+        assert_protocol_error(client.request("POST", path, body, octets), 415)
 
 
 V1_REFUSED: dict[str, tuple[Any, str]] = {
@@ -448,4 +437,4 @@ V1_REFUSED: dict[str, tuple[Any, str]] = {
 def test_a_v1_request_that_does_not_fit_is_422(client: Client, name: str, verb: str) -> None:
     document, pointer = V1_REFUSED[name]
     reply = post(client, f"/v1/models/wine:{verb}", document)
-    assert pointer in assert_refused(reply, 422)
+    assert pointer in assert_protocol_error(reply, 422)
