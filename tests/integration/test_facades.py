@@ -4,6 +4,7 @@ POST /predict, in other words.
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -438,3 +439,31 @@ def test_a_v1_request_that_does_not_fit_is_422(client: Client, name: str, verb: 
     document, pointer = V1_REFUSED[name]
     reply = post(client, f"/v1/models/wine:{verb}", document)
     assert pointer in assert_protocol_error(reply, 422)
+
+
+def documents_in(text: str) -> list[Any]:
+    """JSON documents one after the other."""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.strip():
+        document, end = decoder.raw_decode(text)
+        found.append(document)
+        text = text[end:]
+    return found
+
+
+def test_the_examples_of_the_documentation_work(live: LiveApp) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "facades.md").read_text()
+    blocks = [part.split("```")[0] for part in page.split("```sh\n")[1:]]
+    answers = []
+    for block in blocks:
+        script = block.replace("http://127.0.0.1:8000", live.url)
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        answers += documents_in(done.stdout)
+    v1_model, explained, ready, v2_model, inferred = answers
+    assert v1_model == {"name": "breast_cancer", "ready": True}
+    assert explained["explanation"]["status"] == "complete"
+    assert len(explained["explanations"]) == len(explained["predictions"]) == 1
+    assert ready == {"ready": True}
+    assert len(v2_model["inputs"]) == 30
+    assert inferred["parameters"]["explain_status"] == "complete"
+    assert {"label", "shap_values"} <= {output["name"] for output in inferred["outputs"]}
