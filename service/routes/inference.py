@@ -131,10 +131,13 @@ class InferEndpoint:
             reply = await seen_reply(runtime, call)
         except InvalidRequestError as error:
             raise asked.places.error(error) from None
-        answer, json_length = infer_answer(reply.body, asked)
+        write = partial(infer_answer, reply.body, asked)
+        is_large = len(reply.body) > LARGE_BODY_BYTES
+        answer, json_length = await asyncio.to_thread(write) if is_large else write()
         headers = [*HEADERS[reply.evidence], *headers_of(reply, call)]
         if json_length is not None:
-            headers = [OCTETS, *headers[1:], (JSON_LENGTH, b"%d" % json_length)]
+            headers[0] = OCTETS  # the media type comes first
+            headers.append((JSON_LENGTH, b"%d" % json_length))
         await send_body(send, headers, answer)
 
 

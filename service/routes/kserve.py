@@ -5,6 +5,7 @@ The endpoints translate and call what POST /predict calls.
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -76,7 +77,9 @@ class V1Endpoint:
             reply = await seen_reply(runtime, call)
         except InvalidRequestError as error:
             raise request.places.error(error) from None
-        answer = v1_answer(reply.body, request.places)
+        write = partial(v1_answer, reply.body, request.places)
+        is_large = len(reply.body) > LARGE_BODY_BYTES
+        answer = await asyncio.to_thread(write) if is_large else write()
         await send_body(send, [*HEADERS[reply.evidence], *headers_of(reply, call)], answer)
 
 

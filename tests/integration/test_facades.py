@@ -137,6 +137,31 @@ def test_every_protocol_answers_the_numbers_of_predict(
         assert_same_tensors(outputs_of(reply), answer)
 
 
+def test_a_missing_number_is_nan_in_bytes_and_null_in_json(client: Client) -> None:
+    rows = [row for row in TABLES["area"] if row["texture"] is None and row["site"]][:2]
+    tensors = by_column(rows, columns(client, "area"))
+    heads, binary = as_bytes(tensors)
+    explained = {"parameters": {"explain": True}}
+    for reply in (
+        post(client, "/v2/models/area/infer", {"inputs": tensors, **explained}),
+        post_bytes(client, "/v2/models/area/infer", {"inputs": heads, **explained}, binary),
+    ):
+        record = client.get(reply.json()["parameters"]["explain_location"]).json()
+        assert record["instances"] == rows
+
+
+def test_nested_data_is_read_as_flat_data_is(client: Client) -> None:
+    rows, names = TABLES["wine"][:3], list(TABLES["wine"][0])
+    nested = [[row[name] for name in names] for row in rows]
+    for inputs in (
+        [tensor("x", "FP64", nested, (3, len(names)))],
+        [tensor(name, "FP64", [[row[name]] for row in rows], (3, 1)) for name in names],
+    ):
+        outputs = outputs_of(post(client, "/v2/models/wine/infer", {"inputs": inputs}))
+        expected = asked(client, "wine", rows)["predictions"]
+        assert outputs["probabilities"] == [[*one["probabilities"].values()] for one in expected]
+
+
 def test_v1_predict_has_predictions_and_no_explanation(client: Client) -> None:
     rows = TABLES["wine"][:2]
     reply = post(client, "/v1/models/wine:predict", {"instances": rows, "subjects": ["a", None]})

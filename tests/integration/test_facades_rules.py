@@ -2,15 +2,16 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_parts import Customise, break_store, put_bug_in_store
+from faulty_parts import Customise, Gate, break_store, put_bug_in_store
 from inference import by_column, columns, outputs_of, post
 from live_app import LiveApp, live_app
 from problems import assert_protocol_error
-from servers import Client, Reply
+from servers import Client, Reply, wait_until
 
 from service.auth import KeyFile
 
@@ -142,6 +143,23 @@ def test_every_protocol_moves_the_same_counters(
     assert refused
     assert moved(client, lambda: post(client, V1 + "predict", bad), 422) == refused
     assert moved(client, lambda: post(client, V2, {"inputs": []}), 422) == refused
+
+
+def test_an_id_in_flight_is_no_second_request(
+    tmp_path: Path, two_models: Path, mixed_rows: list[Instance]
+) -> None:
+    gate = Gate()
+    with live_app(tmp_path, registry=two_models, customise=gate.before_append) as live:
+        tensors = by_column(mixed_rows[:1], columns(live.client(), "mixed"))
+        document = {"id": "in-flight-twin", "inputs": tensors}
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(post, live.client(), V2, document)
+            wait_until(lambda: gate.waiting)
+            twin = post(live.client(), V2, document)
+            gate.open()
+            assert first.result().status == 200
+        assert_protocol_error(twin, 409)
+        assert int(twin.headers["retry-after"]) >= 1
 
 
 def test_a_body_too_large_is_413_and_the_connection_closes(
