@@ -50,7 +50,7 @@ class _Dumper(yaml.SafeDumper):
     """Lists indented under their keys, expressions of several lines as such, nothing shared."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002
-        super().increase_indent(flow, False)
+        super().increase_indent(flow, indentless=False)
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True
