@@ -1,5 +1,7 @@
 """Every file that is made from the definitions, by its place in the repository."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -39,6 +41,15 @@ def made(definitions: Definitions) -> dict[str, str]:
             for board in definitions.dashboards
         },
     }
+
+
+def stale(texts: Mapping[str, str], root: Path) -> list[str]:
+    """The places where something else stands, or nothing."""
+    return [
+        place
+        for place, text in texts.items()
+        if not (root / place).exists() or (root / place).read_text() != text
+    ]
 
 
 def shortened_rules(definitions: Definitions, factor: float) -> str:

@@ -66,11 +66,14 @@ def observed(
     shutil.copytree(demo_registry, folder / "registry")
     (folder / "policy.toml").write_text(POLICY)
     budget, many = costs_of(folder / "registry")
-    env = {"EXPLAIND_INLINE_BUDGET_SECONDS": str(budget), "EXPLAIND_MAX_BODY_BYTES": "9000000"}
+    env = {
+        "EXPLAIND_INLINE_BUDGET_SECONDS": str(budget),
+        "EXPLAIND_JOB_TIME_LIMIT_SECONDS": "100",  # it may have kernels to compile
+    }
     with running_server(folder, "--policy-file", str(folder / "policy.toml"), env=env) as server:
         traffic, client = Traffic(many), server.client()
         place = f"/explanations/{traffic(client, 0)}"  # the worker's child starts
-        wait_until(lambda: status(client, place) == "complete", seconds=60)
+        wait_until(lambda: status(client, place) == "complete", seconds=110)
         pages = {"explaind-api": server.url}
         with (
             steady_traffic(server.url, traffic),

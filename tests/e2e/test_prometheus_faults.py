@@ -31,7 +31,7 @@ pytestmark = pytest.mark.drill
 
 ROWS: list[dict[str, Any]] = instances_of(breast_cancer()[0].iloc[:40])
 SLOW_SECONDS = 0.25
-DEADLINE_SECONDS = 3.0
+DEADLINE_SECONDS = 6.0
 TURN_SECONDS = 1.0
 """Of the outbox, which counts what is late."""
 
@@ -76,18 +76,19 @@ def test_a_broken_explainer_fires_its_alert_alone(
 def heavy_stack(folder: Path, registry: Path) -> Iterator[Stack]:
     """An API whose explanations are all queued, and a worker of its own."""
     subject = Subject(registry, "breast_cancer", ROWS, [])
-    settings = {"EXPLANATION_DEADLINE_SECONDS": str(DEADLINE_SECONDS), "LEASE_SECONDS": "2"}
+    settings = {"EXPLANATION_DEADLINE_SECONDS": str(DEADLINE_SECONDS), "JOB_TIME_LIMIT_SECONDS": "100"}
     with running_valkey() as valkey, closing(Stack(folder, subject, valkey, settings)) as stack:
         stack.start_worker()
         stack.start_server()
-        stack.send()
-        wait_until(lambda: stack.pending() == 0, seconds=60)
+        stack.send()  # the worker's child starts, and may have kernels to compile
+        wait_until(lambda: stack.pending() == 0, seconds=110)
         yield stack
 
 
-def late(prometheus: Prometheus) -> bool:
+def late(prometheus: Prometheus) -> float:
+    """How many explanations have been counted as late."""
     found = prometheus.query('sum(explain_explanations_total{outcome="timeout"})')
-    return any(value > 0 for _, value in found)
+    return sum(value for _, value in found)
 
 
 def test_a_worker_killed_for_good_fires_its_alert_alone_and_shows_in_coverage(
@@ -102,9 +103,10 @@ def test_a_worker_killed_for_good_fires_its_alert_alone_and_shows_in_coverage(
         ):
             seen_for(prometheus, 5)
             assert prometheus.alerts("pending") | prometheus.alerts() == set()
+            before = late(prometheus)
             worker.kill()
             killed = time.monotonic()
-            wait_until(lambda: late(prometheus), seconds=30)
+            wait_until(lambda: late(prometheus) > before, seconds=30)
             seconds = time.monotonic() - killed
             print(f"in coverage {seconds:.1f} s after the kill")
             assert seconds < DEADLINE_SECONDS + TURN_SECONDS + 2 * SCRAPE_SECONDS + 1

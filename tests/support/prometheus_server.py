@@ -1,6 +1,7 @@
 """A real Prometheus over pages of metrics, with the rules of the service and shorter windows."""
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ FACTOR = 1 / 12
 
 CLOCK = Clock(FACTOR)
 SCRAPE_SECONDS = 1.0
-ALL_TIME = "1h"
 REQUIRED = "EXPLAIND_TEST_TOOLS"
 
 
@@ -48,6 +48,7 @@ def binary(name: str) -> str:
 class Prometheus:
     url: str
     log: Path
+    began: float = field(default_factory=time.time)
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
         """What an instant query gives now: labels and value of each series."""
@@ -60,8 +61,9 @@ class Prometheus:
         return [(one["metric"], float(one["value"][1])) for one in data["result"]]
 
     def alerts(self, state: str = "firing") -> set[str]:
-        """Names of the alerts that have ever been in that state."""
-        expression = f'last_over_time(ALERTS{{alertstate="{state}"}}[{ALL_TIME}])'
+        """Names of the alerts that have been in that state, if for a moment, since it began."""
+        window = f"{math.ceil(1000 * (time.time() - self.began))}ms"
+        expression = f'last_over_time(ALERTS{{alertstate="{state}"}}[{window}])'
         return {labels["alertname"] for labels, _ in self.query(expression)}
 
     def failing_rules(self) -> list[str]:
@@ -118,11 +120,18 @@ def running_prometheus(directory: Path, jobs: Mapping[str, str]) -> Iterator[Pro
         prometheus = Prometheus(f"http://127.0.0.1:{port}", log)
         wait_until(lambda: prometheus.is_ready() or process.poll() is not None, seconds=30)
         assert process.poll() is None, log.read_text()
-        yield prometheus
+        wait_until(lambda: sees(prometheus, jobs), seconds=30)
+        yield replace(prometheus, began=time.time())
         assert prometheus.failing_rules() == []
     finally:
         process.kill()
         process.wait()
+
+
+def sees(prometheus: Prometheus, jobs: Mapping[str, str]) -> bool:
+    """Every page was scraped, and the rules have noticed."""
+    up = {labels["job"] for labels, value in prometheus.query("up") if value}
+    return up == set(jobs) and not prometheus.query('ALERTS{alertname="ExplaindMetricsAbsent"}')
 
 
 def seen_for(prometheus: Prometheus, seconds: float) -> None:
