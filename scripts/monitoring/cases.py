@@ -39,6 +39,13 @@ def promise_tests(definitions: Definitions) -> dict[str, Any]:
         for promise in definitions.promises
         for severity in (*HOURS, None)
     ]
+    by_alert = {promise.alert: promise for promise in definitions.promises}
+    tests += [
+        _of_hidden(definitions, promise, by_alert[hider])
+        for promise in definitions.promises
+        for hider in promise.hidden_by
+        if hider in by_alert
+    ]
     return {"rule_files": ["rules.yml"], "evaluation_interval": "1h", "tests": tests}
 
 
@@ -56,6 +63,15 @@ def _of_promise(definitions: Definitions, promise: Promise, severity: str | None
     series = dict(_series(promise, share, HOURS[of]))
     fires = [{"slo": promise.name}] if severity else []
     return _test(definitions, promise, of, HOURS[of], series, fires) | {"interval": STEP}
+
+
+def _of_hidden(definitions: Definitions, promise: Promise, hider: Promise) -> dict[str, Any]:
+    """Both broken for good: only what hides the other fires."""
+    lasts = HOURS["page"]
+    series = dict(_series(promise, 1.0, lasts)) | dict(_series(hider, 1.0, lasts))
+    fires = [{"slo": hider.name}]
+    test = _test(definitions, hider, "page", lasts, series, fires)
+    return test | {"interval": STEP, "name": f"{hider.alert} hides {promise.alert}"}
 
 
 def _series(promise: Promise, share: float, lasts: str) -> Iterable[tuple[str, str]]:

@@ -76,7 +76,10 @@ def test_a_broken_explainer_fires_its_alert_alone(
 def heavy_stack(folder: Path, registry: Path) -> Iterator[Stack]:
     """An API whose explanations are all queued, and a worker of its own."""
     subject = Subject(registry, "breast_cancer", ROWS, [])
-    settings = {"EXPLANATION_DEADLINE_SECONDS": str(DEADLINE_SECONDS), "JOB_TIME_LIMIT_SECONDS": "100"}
+    settings = {
+        "EXPLANATION_DEADLINE_SECONDS": str(DEADLINE_SECONDS),
+        "JOB_TIME_LIMIT_SECONDS": "100",
+    }
     with running_valkey() as valkey, closing(Stack(folder, subject, valkey, settings)) as stack:
         stack.start_worker()
         stack.start_server()
