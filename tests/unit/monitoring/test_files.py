@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-
 from observed import AWAITED_COMMANDS
 
 from scripts.monitoring.boards import ROW
