@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from prometheus_server import binary
+from prometheus_server import REQUIRED, binary
 
 from scripts.monitoring.definitions import ROOT
 from scripts.monitoring.files import RULES, TESTS
@@ -45,3 +45,14 @@ def test_a_changed_threshold_is_noticed(tmp_path: Path) -> None:
     text = (ROOT / RULES).read_text().replace("> 1000", "> 100000")
     (tmp_path / "rules.yml").write_text(text)
     assert promtool("test", "rules", tmp_path / "tests.yml").returncode != 0
+
+
+def test_a_missing_tool_is_an_error_where_tools_are_required(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(REQUIRED, "required")
+    with pytest.raises(pytest.fail.Exception, match="apt-get install prometheus"):
+        binary("no-such-tool")
+    monkeypatch.delenv(REQUIRED)
+    with pytest.raises(pytest.skip.Exception, match="no-such-tool is missing"):
+        binary("no-such-tool")
