@@ -2,7 +2,9 @@
 
 import math
 import shutil
+import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,11 @@ from typing import Any
 import pytest
 from observed import AWAITED, families_in
 from prometheus_server import Prometheus, running_prometheus, seen_for
-from servers import JSON, Client, Server, running_server, wait_until
+from servers import JSON, Client, running_server, wait_until
 from steady_traffic import steady_traffic
 from tables import breast_cancer, instances_of
 
-from scripts.monitoring.definitions import Dashboard, load
+from scripts.monitoring.definitions import Dashboard, Latency, load
 from service.registry import Registry
 
 Instance = dict[str, Any]
@@ -36,9 +38,12 @@ def costs_of(registry: Path) -> tuple[float, int]:
 
 
 class Traffic:
-    """Explanations of both lanes, with ratings."""
+    """Explanations of both lanes, with ratings. took: when inline ones were asked for, and how
+    long their answers took.
+    """
 
     def __init__(self, many: int) -> None:
+        self.took: list[tuple[float, float]] = []
         self.one = rows()
         self.many = (self.one * math.ceil(many / len(self.one)))[:many]
 
@@ -46,7 +51,10 @@ class Traffic:
         is_queued = turn % EVERY == 0
         instances = self.many if is_queued else [self.one[turn % len(self.one)]]
         request_id = f"seen-{uuid.uuid4()}"
+        asked = time.monotonic()
         reply = client.predict(instances, headers={"X-Request-ID": request_id})
+        if not is_queued:
+            self.took.append((asked, time.monotonic() - asked))
         assert reply.status == 200, reply.body
         lane = reply.json()["explanation"]["lane"]
         assert lane == ("queued" if is_queued else "inline")
@@ -56,11 +64,18 @@ class Traffic:
             assert client.request("POST", path, body, JSON).status == 204
         return request_id
 
+    def worst(self, within_seconds: float) -> float:
+        """The largest share of answers in one second that took longer than that."""
+        late: dict[int, list[bool]] = defaultdict(list)
+        for asked, seconds in self.took:
+            late[int(asked)].append(seconds > within_seconds)
+        return max(sum(found) / len(found) for found in late.values())
+
 
 @pytest.fixture(scope="module")
 def observed(
     tmp_path_factory: pytest.TempPathFactory, demo_registry: Path
-) -> Iterator[tuple[Server, Prometheus]]:
+) -> Iterator[tuple[Traffic, Prometheus]]:
     """Both, after half a minute of healthy traffic that is still going on."""
     folder = tmp_path_factory.mktemp("observed")
     shutil.copytree(demo_registry, folder / "registry")
@@ -80,7 +95,7 @@ def observed(
             running_prometheus(folder / "prometheus", pages) as prometheus,
         ):
             seen_for(prometheus, 20)
-            yield server, prometheus
+            yield traffic, prometheus
 
 
 def status(client: Client, place: str) -> str:
@@ -88,10 +103,19 @@ def status(client: Client, place: str) -> str:
 
 
 def test_healthy_traffic_raises_no_alert_not_even_for_a_moment(
-    observed: tuple[Server, Prometheus],
+    observed: tuple[Traffic, Prometheus],
 ) -> None:
-    _, prometheus = observed
-    assert prometheus.alerts("pending") | prometheus.alerts("firing") == set()
+    """But that latency is broken where clients themselves saw it: machines may be slow."""
+    traffic, prometheus = observed
+    found = prometheus.alerts("pending") | prometheus.alerts("firing")
+    slow = {
+        promise.alert
+        for promise in load().promises
+        if isinstance(promise.indicator, Latency)
+        and traffic.worst(promise.indicator.within_seconds) > promise.budget
+    }
+    print(f"slow by the clients' clocks: {slow or 'nothing'}")
+    assert found - slow == set()
     measured = {
         labels["sloth_slo"]: value
         for labels, value in prometheus.query("slo:sli_error:ratio_rate5m")
@@ -102,7 +126,7 @@ def test_healthy_traffic_raises_no_alert_not_even_for_a_moment(
 
 @pytest.mark.parametrize("dashboard", load().dashboards, ids=lambda one: one.name)
 def test_every_query_of_every_panel_returns_numbers(
-    observed: tuple[Server, Prometheus], dashboard: Dashboard
+    observed: tuple[Traffic, Prometheus], dashboard: Dashboard
 ) -> None:
     _, prometheus = observed
     measured = [
@@ -116,7 +140,7 @@ def test_every_query_of_every_panel_returns_numbers(
 
 @pytest.mark.parametrize("query", ['explain_model_info{model="none"}', "vector(0) / 0"])
 def test_no_series_and_no_number_are_no_data(
-    observed: tuple[Server, Prometheus], query: str
+    observed: tuple[Traffic, Prometheus], query: str
 ) -> None:
     _, prometheus = observed
     assert not has_numbers(prometheus, query)
