@@ -12,10 +12,11 @@ COPY pyproject.toml README.md ./
 COPY service/ service/
 COPY explainers/ explainers/
 COPY schemas/ schemas/
+# -P: what is compiled is what was installed, not the copy beside it; a cache knows its source's path.
 ENV NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/explaind/share/explaind-kernels
 RUN /opt/explaind/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation --no-index . \
  && mkdir -p "$NUMBA_CACHE_DIR" \
- && /opt/explaind/bin/python -m service.compiling
+ && /opt/explaind/bin/python -P -m service.compiling
 
 # Run: nothing but the environment, as a user without rights who cannot change it. The root file
 # system may be read-only; /data is written, and /tmp.

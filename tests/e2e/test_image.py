@@ -1,5 +1,5 @@
-"""The Dockerfile's steps, performed without an engine: what it would copy, install and compile, used
-as a container with a read-only root would.
+"""The Dockerfile's steps, performed without an engine: what it would copy, install and compile is
+used as in a container with a read-only root.
 """
 
 import json
@@ -9,7 +9,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import sysconfig
 import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,8 +40,7 @@ class Image:
         """The environment of what runs in it: nothing of the checkout's."""
         path = f"{self.place}/bin{os.pathsep}{os.environ['PATH']}"
         cache = {"NUMBA_CPU_NAME": "generic", "NUMBA_CACHE_DIR": str(self.kernels)}
-        kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        return {**kept, **cache, "PATH": path}
+        return {**os.environ, **cache, "PATH": path, "PYTHONPATH": ""}
 
 
 def writable(folder: Path, *, is_so: bool) -> None:
@@ -58,10 +56,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """Built by the commands of the Dockerfile but for those that download."""
     folder = tmp_path_factory.mktemp("image")
     built = Image(folder / "explaind")
-    venv.create(built.place, with_pip=True)
+    venv.create(built.place)
     packages = built.place / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     # In place of the step that downloads the locked packages: those of this environment.
-    (packages / "downloaded.pth").write_text(sysconfig.get_path("purelib"))
+    downloaded = [path for path in sys.path if path.endswith("-packages")]
+    (packages / "downloaded.pth").write_text("\n".join(downloaded))
     context = folder / "app"
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
     for name in tracked.stdout.decode().splitlines():
@@ -71,10 +70,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     run = [one.text for one in INSTRUCTIONS if one.stage == 0 and one.name == "RUN"][-1]
     assert "--no-index ." in run
     command = run.replace(PLACE, str(built.place))
-    done = subprocess.run(
-        ["sh", "-c", command], cwd=context, env=built.variables, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    subprocess.run(["sh", "-c", command], check=True, cwd=context, env=built.variables)
     shutil.rmtree(context)
     writable(built.place, is_so=False)
     yield built
