@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from problems import assert_problem
-from servers import Client
+from servers import Client, explaind, wait_until
 
 from service.accesses import AccessFilter, listed
 from service.errors import StoreAwayError
@@ -56,6 +56,39 @@ def test_lists_and_reviews_are_written_down_with_what_was_asked(keyed: Any) -> N
     assert listing["event_type"] == "access/list"
     assert listing["asked"] == {"limit": 3, "model": "breast_cancer", "status": "complete"}
     assert (review["event_type"], review["model"]) == ("access/review", "breast_cancer")
+
+
+def test_importances_are_written_down_with_their_days(keyed: Any) -> None:
+    audit: Client = keyed.client("audit")
+    assert (
+        audit.get("/models/breast_cancer/importance?since=2026-01-01&until=2026-01-03").status
+        == 200
+    )
+    last = entries(keyed, principal="audit")[-1]
+    assert (last["event_type"], last["model"]) == ("access/importance", "breast_cancer")
+    assert (last["since"], last["until"]) == ("2026-01-01", "2026-01-03")
+
+
+def test_reads_of_the_access_logs_checkpoint_are_written_down_and_of_the_others_not(
+    keyed: Any,
+) -> None:
+    audit: Client = keyed.client("audit")
+    audit.get("/explanations")
+    wait_until(lambda: audit.get("/log/checkpoint?log=access").status == 200)
+    seen = len(entries(keyed, principal="audit"))
+    assert audit.get("/log/checkpoint").status == 200
+    assert audit.get("/log/consistency").status == 200
+    assert audit.get("/log/key?log=access").status == 200
+    assert len(entries(keyed, principal="audit")) == seen
+    assert audit.get("/log/consistency?log=access&from=1").status == 200
+    told = explaind(
+        "checkpoint", "--log=access", f"--data-dir={keyed.live.runtime.settings.data_dir}"
+    )
+    assert told.returncode == 0, told.stderr
+    *_, read, compared, printed = entries(keyed)
+    assert {each["event_type"] for each in (read, compared, printed)} == {"access/checkpoint"}
+    assert (read["principal"], compared["principal"]) == ("audit", "audit")
+    assert printed["principal"].startswith("cli:")
 
 
 def test_refusals_are_counted_by_principal_and_minute_and_ids_are_keyed(

@@ -44,6 +44,15 @@ class Database:
         )
         return str(found[0][0])
 
+    def places_of(self, event_type: str) -> list[tuple[int, str]]:
+        """Places and IDs of the first event of a type and the last."""
+        found = query(
+            self.url,
+            "SELECT seq, log_entries.event_id FROM log_entries JOIN events USING (event_id)"  # noqa: S608
+            f" WHERE log = 'evidence' AND event_type = '{event_type}' ORDER BY seq",
+        )
+        return [(int(seq), str(event_id)) for seq, event_id in (found[0], found[-1])]
+
     def change(self, statements: str) -> None:
         """From outside, past the triggers; EVENT is the one at PLACE, NEXT the one after it."""
         event, following = self.event_at(PLACE), self.event_at(PLACE + 1)
