@@ -1,6 +1,7 @@
 """The compose file: valid, and naming nothing that is not there."""
 
 import copy
+import itertools
 import os
 import re
 import subprocess
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from check_jsonschema.builtin_schemas import get_builtin_schema
 from deployment import DEPLOY, Document, documents, values_of
 from jsonschema import ValidationError
@@ -115,18 +115,6 @@ def test_commands_and_their_options_exist() -> None:
     assert {word for word in options if word.startswith("--")} <= known
 
 
-def test_prometheus_scrapes_services_there_are_with_the_key_it_is_given() -> None:
-    (config,) = documents(DEPLOY / "compose" / "prometheus.yml")
-    for job in config["scrape_configs"]:
-        (found,) = job["dns_sd_configs"]
-        assert set(found["names"]) <= set(SERVICES)
-        if "authorization" in job:
-            path = Path(job["authorization"]["credentials_file"])
-            assert path.parent == Path("/run/secrets")
-            assert path.name in SERVICES["prometheus"]["secrets"]
-    assert str(SERVICES["worker"]["command"][-1]) in str(config["scrape_configs"][-1])
-
-
 def mounted(service: str, path: str) -> Path:
     """The file of the repository behind a path in a container."""
     for mount in SERVICES[service]["volumes"]:
@@ -136,13 +124,39 @@ def mounted(service: str, path: str) -> Path:
     raise AssertionError(f"{path} is on no volume of {service}")
 
 
+def prometheus_config() -> tuple[Path, Document]:
+    """The configuration Prometheus is started with, and where it lies."""
+    (option,) = [o for o in SERVICES["prometheus"]["command"] if o.startswith("--config.file=")]
+    path = mounted("prometheus", option.partition("=")[2])
+    return path, documents(path)[0]
+
+
+def test_prometheus_scrapes_services_there_are_with_the_key_it_is_given() -> None:
+    _, config = prometheus_config()
+    ports = {"api": str(Settings().port), "worker": SERVICES["worker"]["command"][-1]}
+    scraped = set()
+    for job in config["scrape_configs"]:
+        for target in itertools.chain.from_iterable(s["targets"] for s in job["static_configs"]):
+            name, _, port = target.partition(":")
+            assert ports[name] == port
+            assert ("authorization" in job) == (name == "api")
+            scraped.add(name)
+        if "authorization" in job:
+            path = Path(job["authorization"]["credentials_file"])
+            assert path.parent == Path("/run/secrets")
+            assert path.name in SERVICES["prometheus"]["secrets"]
+    assert scraped == set(ports)
+
+
 def test_rules_and_dashboards_are_where_they_are_looked_for() -> None:
-    (config,) = documents(DEPLOY / "compose" / "prometheus.yml")
+    path, config = prometheus_config()
     for rules in config["rule_files"]:
-        assert yaml.safe_load(mounted("prometheus", rules).read_text())["groups"]
-    (provided,) = documents(DEPLOY / "compose" / "grafana" / "dashboards.yaml")
+        assert documents(path.parent / rules)[0]["groups"]
+    (provided,) = documents(
+        mounted("grafana", "/etc/grafana/provisioning/dashboards/explaind.yaml")
+    )
     folder = mounted("grafana", provided["providers"][0]["options"]["path"])
-    assert len(list(folder.rglob("*.json"))) >= 3
+    assert len(list(folder.glob("*.json"))) >= 3
 
 
 def make_secrets(directory: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
-from deployment import BASE, KEDA, ROOT, Document, documents, manifests, values_of
+from deployment import BASE, DEPLOY, KEDA, ROOT, Document, documents, manifests, values_of
 from fastapi.routing import iter_route_contexts
 from typer.main import get_command
 
@@ -120,7 +120,8 @@ def validate(manifest: Document, version: str) -> None:
         jsonschema.validate(manifest["spec"], custom)
 
 
-ALL = {**manifests(BASE), **manifests(KEDA)}
+COMMANDS = documents(DEPLOY / "kubernetes" / "commands" / "pod.yaml")[0]
+ALL = {**manifests(BASE), **manifests(KEDA), ("Pod", "explaind-commands"): COMMANDS}
 
 
 def deployment(name: str) -> Document:
