@@ -45,9 +45,7 @@ def _of_alert(definitions: Definitions, alert: Alert, case: Case) -> dict[str, A
     return _test(definitions, alert, alert.severity, case.at, {**alive, **case.series}, case.fires)
 
 
-def _of_promise(
-    definitions: Definitions, promise: Promise, severity: str | None
-) -> dict[str, Any]:
+def _of_promise(definitions: Definitions, promise: Promise, severity: str | None) -> dict[str, Any]:
     """Broken a little faster than the slowest pair of that severity allows, or kept as promised."""
     of = severity or "page"
     slowest = min(burn.factor for burn in definitions.burns if burn.severity == of)
