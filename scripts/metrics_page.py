@@ -13,9 +13,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 HEAD = """# Metrics
 
 What `GET /metrics` of the API shows (where keys are used, one with the scope `metrics` reads it),
-and a worker at its `--metrics-port`. Without `EXPLAIND_REDIS_URL` the API's page includes that of its own
-worker. Every process counts what it did itself: sum counters over processes; gauges of the queue are
-the same everywhere: take the maximum. No label holds a request, a user or a value.
+and a worker at its `--metrics-port`. Without `EXPLAIND_REDIS_URL` the API's page includes that of
+its own worker. Every process counts what it did itself: sum counters over processes; gauges of
+the queue are the same everywhere: take the maximum. No label holds a request, a user or a value.
 
 This page is made by `python -m scripts.metrics_page`; a test compares.
 """

@@ -176,7 +176,7 @@ def _wait_for(server: Serving, request_ids: Sequence[str]) -> None:
     client = Client(server.url)
     for request_id in reversed(request_ids):
         path = f"/explanations/{request_id}"
-        while client.get(path, Prefer="wait=30").json()["explanation"]["status"] == "pending":
+        while client.get(path, Prefer="wait=10").json()["explanation"]["status"] == "pending":
             pass
     client.close()
 
