@@ -22,7 +22,7 @@ from typing import Any
 import machine
 import models
 import pandas as pd
-from processes import Serving, running
+from processes import Serving, family, running
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import psycopg
@@ -35,7 +35,7 @@ from service.registry import Registry
 PARTS = ("memory", "lanes", "disk")
 CLIENTS = 8
 MEMORY_REQUESTS = 200
-LANE_REQUESTS = {"inline": 1500, "queued, exact": 200, "queued, sampled": 40}
+LANE_REQUESTS = {"inline": 1500, "queued, exact": 200, "queued, sampled": 20}
 MIB = 2**20
 Bodies = list[bytes]
 
@@ -155,7 +155,9 @@ def lanes(folder: Path) -> Iterator[Lane]:
 
 
 def measure_lanes(folder: Path) -> None:
-    print("\nlane                     explained/s      CPU ms each    explained/s and core")
+    print(
+        "\nlane           explained/s   CPU ms each   explained/s and core   worker and queue, MiB"
+    )
     for number, lane in enumerate(lanes(folder)):
         count = LANE_REQUESTS[lane.name]
         with serving(folder / f"lane-{number}", lane.registry, **lane.settings) as server:
@@ -165,9 +167,10 @@ def measure_lanes(folder: Path) -> None:
             if lane.name != "inline":
                 _wait_for(server, sent)
             seconds, cpu = time.perf_counter() - started, server.cpu_seconds() - cpu
+            beside = sum(map(proportional_bytes, family(server.pid)[1:])) / MIB
         print(
-            f"{lane.name:<20} {count / seconds:>12.1f} {1000 * cpu / count:>16.2f} "
-            f"{count / cpu:>20.1f}"
+            f"{lane.name:<16} {count / seconds:>9.1f} {1000 * cpu / count:>13.2f} "
+            f"{count / cpu:>22.1f} {beside:>23.0f}"
         )
 
 
