@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import UsageError
 
 PREFIX = "EXPLAIND_"
-NO_SETTINGS = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE", "EXPLAIND_GIT_REVISION"})
+NO_SETTINGS = frozenset(
+    {
+        "EXPLAIND_TEST_DATA",
+        "EXPLAIND_TEST_TOOLS",
+        "EXPLAIND_DRILL_SCALE",
+        "EXPLAIND_GIT_REVISION",
+    }
+)
 """Variables of the tests, and the one an image is built with."""
 
 KEY_ENCRYPTION_KEY = PREFIX + "KEY_ENCRYPTION_KEY"

@@ -13,7 +13,10 @@ from scripts.monitoring.definitions import (
 )
 from scripts.monitoring.rules import annotations, labels
 
-PER_MINUTE = 100_000
+STEP = "2m"
+"""Between samples: two in the shortest window."""
+
+PER_STEP = 200_000
 ALIVE = {'explain_build_info{version="0"}': "1"}
 SAFETY = 1.5
 HOURS = {"page": "12h", "ticket": "72h"}
@@ -52,27 +55,27 @@ def _of_promise(definitions: Definitions, promise: Promise, severity: str | None
     share = min(1.0, slowest * promise.budget * SAFETY) if severity else promise.budget / 2
     series = dict(_series(promise, share, HOURS[of]))
     fires = [{"slo": promise.name}] if severity else []
-    return _test(definitions, promise, of, HOURS[of], series, fires)
+    return _test(definitions, promise, of, HOURS[of], series, fires) | {"interval": STEP}
 
 
 def _series(promise: Promise, share: float, lasts: str) -> Iterable[tuple[str, str]]:
     """Counters of which that share goes wrong."""
-    minutes = int(Clock().seconds(lasts) / 60)
-    bad = round(PER_MINUTE * share)
-    yield from ((name, f"{value}x{minutes}") for name, value in ALIVE.items())
+    steps = int(Clock().seconds(lasts) / Clock().seconds(STEP))
+    bad = round(PER_STEP * share)
+    yield from ((name, f"{value}x{steps}") for name, value in ALIVE.items())
 
     def counter(metric: str, extra: Mapping[str, str], each: int) -> tuple[str, str]:
-        return _written(metric, {**promise.example, **extra}), f"0+{each}x{minutes}"
+        return _written(metric, {**promise.example, **extra}), f"0+{each}x{steps}"
 
     indicator = promise.indicator
     if isinstance(indicator, Latency):
         edge = {"le": str(float(indicator.within_seconds))}
-        yield counter(f"{indicator.metric}_count", {}, PER_MINUTE)
-        yield counter(f"{indicator.metric}_bucket", edge, PER_MINUTE - bad)
+        yield counter(f"{indicator.metric}_count", {}, PER_STEP)
+        yield counter(f"{indicator.metric}_bucket", edge, PER_STEP - bad)
         return
     numerator, denominator = (one.partition("{")[0] for one in (indicator.bad, indicator.total))
     yield counter(numerator, promise.bad_example, bad)
-    of_good = PER_MINUTE - bad if numerator == denominator else PER_MINUTE
+    of_good = PER_STEP - bad if numerator == denominator else PER_STEP
     yield counter(denominator, promise.good_example, of_good)
 
 

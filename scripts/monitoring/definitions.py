@@ -183,7 +183,7 @@ class Definitions:
 
 
 def load(source: Path = SOURCE) -> Definitions:
-    """Read the file. Raises KeyError, TypeError or ValueError for one that lacks or has too much."""
+    """Read the file. Raises KeyError, TypeError or ValueError for what lacks."""
     said = yaml.safe_load(source.read_text())
     return Definitions(
         service=said["service"],

@@ -1,5 +1,7 @@
 """Every file that is made from the definitions, by its place in the repository."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -41,6 +43,15 @@ def made(definitions: Definitions) -> dict[str, str]:
     }
 
 
+def stale(texts: Mapping[str, str], root: Path) -> list[str]:
+    """The places where something else stands, or nothing."""
+    return [
+        place
+        for place, text in texts.items()
+        if not (root / place).exists() or (root / place).read_text() != text
+    ]
+
+
 def shortened_rules(definitions: Definitions, factor: float) -> str:
     """The rules with all their windows multiplied by a factor, for tests in a hurry."""
     return _yaml({"groups": Rules(definitions, Clock(factor)).groups()})
@@ -50,7 +61,7 @@ class _Dumper(yaml.SafeDumper):
     """Lists indented under their keys, expressions of several lines as such, nothing shared."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002
-        super().increase_indent(flow, False)
+        super().increase_indent(flow, indentless=False)
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True

@@ -9,8 +9,8 @@ HEAD = """# Runbook
 A heading for each alert. Made from [deploy/slos.yml](../deploy/slos.yml) by
 `python -m scripts.monitoring`; [observability](observability.md) says what is measured and why.
 
-A **page** wakes somebody: people are harmed now, or will be within hours. A **ticket** waits for the
-morning. Where one fault would raise several alerts, those that say less are silent.
+A **page** wakes somebody: people are harmed now, or will be within hours. A **ticket** waits for
+the morning. Where one fault would raise several alerts, those that say less are silent.
 """
 
 

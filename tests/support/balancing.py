@@ -14,6 +14,7 @@ from typing import Any
 from servers import Client, Reply
 
 PROBE_SECONDS = 0.2
+PAUSE_SECONDS = 0.3
 
 
 @dataclass(eq=False)
@@ -63,7 +64,9 @@ def _readiness(url: str) -> int | None:
 
 @dataclass(eq=False)
 class Asking:
-    """Clients that ask without pause and never try anything twice."""
+    """Clients that never try anything twice: half ask without pause, half keep idle connections,
+    which fail if they are closed before the client was told.
+    """
 
     balancer: Balancer
     instances: list[dict[str, Any]]
@@ -76,7 +79,10 @@ class Asking:
     @contextmanager
     def running(self, clients: int) -> Iterator["Asking"]:
         """Ask until the block ends."""
-        threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        threads = [
+            threading.Thread(target=self._ask, args=(n % 2 * PAUSE_SECONDS,))
+            for n in range(clients)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -86,9 +92,9 @@ class Asking:
             for thread in threads:
                 thread.join()
 
-    def _ask(self) -> None:
+    def _ask(self, pause_seconds: float) -> None:
         client = Client(self.balancer.pick())
-        while not self._ends.is_set():
+        while not self._ends.wait(pause_seconds):
             try:
                 reply = client.predict(self.instances)
             except (OSError, http.client.HTTPException) as error:

@@ -1,7 +1,6 @@
 """The compose file: valid, and naming nothing that is not there."""
 
 import copy
-import itertools
 import os
 import re
 import subprocess
@@ -124,34 +123,31 @@ def mounted(service: str, path: str) -> Path:
     raise AssertionError(f"{path} is on no volume of {service}")
 
 
-def prometheus_config() -> tuple[Path, Document]:
-    """The configuration Prometheus is started with, and where it lies."""
+def prometheus_config() -> Document:
+    """The configuration Prometheus is started with."""
     (option,) = [o for o in SERVICES["prometheus"]["command"] if o.startswith("--config.file=")]
-    path = mounted("prometheus", option.partition("=")[2])
-    return path, documents(path)[0]
+    return documents(mounted("prometheus", option.partition("=")[2]))[0]
 
 
 def test_prometheus_scrapes_services_there_are_with_the_key_it_is_given() -> None:
-    _, config = prometheus_config()
-    ports = {"api": str(Settings().port), "worker": SERVICES["worker"]["command"][-1]}
-    scraped = set()
-    for job in config["scrape_configs"]:
-        for target in itertools.chain.from_iterable(s["targets"] for s in job["static_configs"]):
-            name, _, port = target.partition(":")
-            assert ports[name] == port
-            assert ("authorization" in job) == (name == "api")
-            scraped.add(name)
+    ports = {"api": Settings().port, "worker": int(SERVICES["worker"]["command"][-1])}
+    scraped = {}
+    for job in prometheus_config()["scrape_configs"]:
+        (found,) = job["dns_sd_configs"]
+        (name,) = found["names"]
+        scraped[name] = found["port"]
+        assert job["job_name"] == f"explaind-{name}"
+        assert ("authorization" in job) == (name == "api")
         if "authorization" in job:
             path = Path(job["authorization"]["credentials_file"])
             assert path.parent == Path("/run/secrets")
             assert path.name in SERVICES["prometheus"]["secrets"]
-    assert scraped == set(ports)
+    assert scraped == ports
 
 
 def test_rules_and_dashboards_are_where_they_are_looked_for() -> None:
-    path, config = prometheus_config()
-    for rules in config["rule_files"]:
-        assert documents(path.parent / rules)[0]["groups"]
+    for rules in prometheus_config()["rule_files"]:
+        assert documents(mounted("prometheus", rules))[0]["groups"]
     (provided,) = documents(
         mounted("grafana", "/etc/grafana/provisioning/dashboards/explaind.yaml")
     )
