@@ -149,9 +149,7 @@ def lanes(folder: Path) -> Iterator[Lane]:
     X, y = models.table(columns=10)
     network = make_pipeline(StandardScaler(), MLPClassifier((32,), max_iter=60, random_state=0))
     called = folder / "network"
-    yield Lane(
-        "queued, called", called, registered(called, "network", network.fit(X, y), X, y), {}
-    )
+    yield Lane("queued, called", called, registered(called, "network", network.fit(X, y), X, y), {})
 
 
 def measure_lanes(folder: Path) -> None:
