@@ -37,7 +37,7 @@ class Cluster:
         server = start_server(data_dir, env=self.settings)
         self.servers.append(server)
         self.balancer.urls.add(server.url)
-        wait_until(lambda: server.url in self.balancer.ready)
+        wait_until(lambda: server.url in self.balancer.ready, seconds=30)
         return server
 
     def replace(self, old: Server) -> int:
@@ -72,11 +72,11 @@ def test_no_request_fails_and_no_record_is_lost_while_every_process_is_replaced(
     asking = Asking(cluster.balancer, instances_of(breast_cancer()[0].iloc[:2]))
     with asking.running(CLIENTS):
         for server in old:
-            wait_until(lambda server=server: asking.answered_by[server.url] > ENOUGH)
+            wait_until(lambda server=server: asking.answered_by[server.url] > ENOUGH, seconds=30)
             assert cluster.replace(server) == 0
         new = cluster.servers[-2:]
         for server in new:
-            wait_until(lambda server=server: asking.answered_by[server.url] > ENOUGH, seconds=20)
+            wait_until(lambda server=server: asking.answered_by[server.url] > ENOUGH, seconds=30)
     assert asking.failures == []
     for server in old:
         assert server.url in cluster.balancer.turned_away
