@@ -81,7 +81,7 @@ def _troubles(runtime: Runtime, *, is_writable: bool) -> dict[str, object]:
 
 def unready_reason(runtime: Runtime, *, is_writable: bool) -> str | None:
     """Why no request should be sent here; None when one may."""
-    if runtime.is_stopping:
+    if runtime.is_draining or runtime.is_stopping:
         return "stopping"
     models = runtime.models
     known = {*models.all, *models.disabled}  # those disabled still have records to be read
