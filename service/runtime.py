@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from service.accesses import AccessLog
 from service.auth import Authenticator
 from service.delivery import Delivery
+from service.drift.keeping import Keeper
 from service.evidence import EvidenceLog
 from service.followup import FollowUps
 from service.importance import Importances
@@ -42,6 +43,9 @@ class Runtime:
     ledger: Ledger
     sequencing: Sequencing | None = None
     """None where nobody keeps the log: in rehearsals."""
+
+    drift: Keeper | None = None
+    """None where nothing is counted, likewise."""
 
     is_stopping: bool = False
     accesses: AccessLog = field(init=False)
