@@ -1,10 +1,10 @@
 """Writes docs/metrics.md from the metrics themselves: python -m scripts.metrics_page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.metrics import MetricWrapperBase
 
 from service.metrics import Metrics
 from service.queue_metrics import JobMetrics, QueueMetrics
@@ -26,36 +26,51 @@ def main() -> None:
     PAGE.write_text(page())
 
 
+class Shown(NamedTuple):
+    """A metric as the page shows it."""
+
+    name: str
+    kind: str
+    labels: Sequence[str]
+    text: str
+    edges: Sequence[float]
+    where: str
+
+    @property
+    def row(self) -> str:
+        """Its line of the table."""
+        suffix = "_total" if self.kind == "counter" else ""
+        labels = ", ".join(f"`{label}`" for label in self.labels) or "-"
+        text = self.text.replace("|", "/")
+        return f"| `{self.name}{suffix}` | {self.kind} | {labels} | {self.where} | {text} |"
+
+
 def page() -> str:
     """The page as it should be."""
-    rows = [
-        f"| `{metric._name}{_suffix(metric)}` | {metric._type} | "  # noqa: SLF001 - told nowhere else
-        f"{', '.join(f'`{label}`' for label in metric._labelnames) or '-'} | "  # noqa: SLF001
-        f"{where} | {metric._documentation.replace('|', '/')} |"  # noqa: SLF001
-        for metric, where in _metrics()
-    ]
+    shown = [*_metrics()]
     head = ["| metric | type | labels | of | meaning |", "|---|---|---|---|---|"]
     edges = [
-        f"- `{metric._name}`: {', '.join(f'{edge:g}' for edge in metric._upper_bounds[:-1])}"  # noqa: SLF001
-        for metric, _ in _metrics()
-        if metric._type == "histogram"  # noqa: SLF001
+        f"- `{metric.name}`: {', '.join(f'{edge:g}' for edge in metric.edges)}"
+        for metric in shown
+        if metric.edges
     ]
+    rows = [metric.row for metric in shown]
     return "\n".join([HEAD, *head, *rows, "", "## Buckets", "", *edges, ""])
 
 
-def _metrics() -> Iterator[tuple[MetricWrapperBase, str]]:
+def _metrics() -> Iterator[Shown]:
     """Every metric, and whose it is, in the order in which they are made."""
     both, api, worker = Metrics().registry, CollectorRegistry(), CollectorRegistry()
     QueueMetrics(api)
     JobMetrics(worker)
     for registry, where in ((both, f"{API}, {WORKER}"), (api, API), (worker, WORKER)):
-        for collector in registry._collector_to_names:  # noqa: SLF001
-            assert isinstance(collector, MetricWrapperBase), collector
-            yield collector, where
-
-
-def _suffix(metric: MetricWrapperBase) -> str:
-    return "_total" if metric._type == "counter" else ""  # noqa: SLF001
+        for collector in registry._collector_to_names:  # noqa: SLF001 - told nowhere else
+            edges = getattr(collector, "_upper_bounds", ())[:-1]
+            for family in collector.describe():
+                labels = getattr(collector, "_labelnames", None) or family._labelnames  # type: ignore[attr-defined]  # noqa: SLF001
+                yield Shown(
+                    family.name, family.type, labels, family.documentation, edges, where
+                )
 
 
 if __name__ == "__main__":

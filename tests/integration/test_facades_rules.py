@@ -155,8 +155,10 @@ def test_an_id_in_flight_is_no_second_request(
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(post, live.client(), V2, document)
             wait_until(lambda: gate.waiting)
-            twin = post(live.client(), V2, document)
-            gate.open()
+            try:
+                twin = post(live.client(), V2, document)
+            finally:
+                gate.open()
             assert first.result().status == 200
         assert_protocol_error(twin, 409)
         assert int(twin.headers["retry-after"]) >= 1
