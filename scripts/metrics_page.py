@@ -67,7 +67,8 @@ def _metrics() -> Iterator[Shown]:
         for collector in registry._collector_to_names:  # noqa: SLF001 - told nowhere else
             edges = getattr(collector, "_upper_bounds", ())[:-1]
             for family in collector.describe():
-                labels = getattr(collector, "_labelnames", None) or family._labelnames  # type: ignore[attr-defined]  # noqa: SLF001
+                owner = family if hasattr(family, "_labelnames") else collector
+                labels: Sequence[str] = getattr(owner, "_labelnames")  # noqa: B009
                 yield Shown(
                     family.name, family.type, labels, family.documentation, edges, where
                 )
