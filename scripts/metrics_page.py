@@ -69,9 +69,7 @@ def _metrics() -> Iterator[Shown]:
             for family in collector.describe():
                 owner = family if hasattr(family, "_labelnames") else collector
                 labels: Sequence[str] = getattr(owner, "_labelnames")  # noqa: B009
-                yield Shown(
-                    family.name, family.type, labels, family.documentation, edges, where
-                )
+                yield Shown(family.name, family.type, labels, family.documentation, edges, where)
 
 
 if __name__ == "__main__":
