@@ -2,21 +2,20 @@
 
 import math
 import shutil
-import time
 import uuid
-from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from observed import AWAITED, families_in
-from prometheus_server import Prometheus, running_prometheus, seen_for
+from prometheus_server import Prometheus, Stopwatch, running_prometheus, seen_for, slow_by
 from servers import JSON, Client, running_server, wait_until
 from steady_traffic import steady_traffic
 from tables import breast_cancer, instances_of
 
-from scripts.monitoring.definitions import Dashboard, Latency, load
+from scripts.monitoring.definitions import Dashboard, load
 from service.registry import Registry
 
 Instance = dict[str, Any]
@@ -38,12 +37,10 @@ def costs_of(registry: Path) -> tuple[float, int]:
 
 
 class Traffic:
-    """Explanations of both lanes, with ratings. took: when inline ones were asked for, and how
-    long their answers took.
-    """
+    """Explanations of both lanes, with ratings."""
 
     def __init__(self, many: int) -> None:
-        self.took: list[tuple[float, float]] = []
+        self.stopwatch = Stopwatch()
         self.one = rows()
         self.many = (self.one * math.ceil(many / len(self.one)))[:many]
 
@@ -51,10 +48,8 @@ class Traffic:
         is_queued = turn % EVERY == 0
         instances = self.many if is_queued else [self.one[turn % len(self.one)]]
         request_id = f"seen-{uuid.uuid4()}"
-        asked = time.monotonic()
-        reply = client.predict(instances, headers={"X-Request-ID": request_id})
-        if not is_queued:
-            self.took.append((asked, time.monotonic() - asked))
+        with nullcontext() if is_queued else self.stopwatch.timing():
+            reply = client.predict(instances, headers={"X-Request-ID": request_id})
         assert reply.status == 200, reply.body
         lane = reply.json()["explanation"]["lane"]
         assert lane == ("queued" if is_queued else "inline")
@@ -63,13 +58,6 @@ class Traffic:
             path = f"/explanations/{request_id}/feedback"
             assert client.request("POST", path, body, JSON).status == 204
         return request_id
-
-    def worst(self, within_seconds: float) -> float:
-        """The largest share of answers in one second that took longer than that."""
-        late: dict[int, list[bool]] = defaultdict(list)
-        for asked, seconds in self.took:
-            late[int(asked)].append(seconds > within_seconds)
-        return max(sum(found) / len(found) for found in late.values())
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +96,7 @@ def test_healthy_traffic_raises_no_alert_not_even_for_a_moment(
     """But that latency is broken where clients themselves saw it: machines may be slow."""
     traffic, prometheus = observed
     found = prometheus.alerts("pending") | prometheus.alerts("firing")
-    slow = {
-        promise.alert
-        for promise in load().promises
-        if isinstance(promise.indicator, Latency)
-        and traffic.worst(promise.indicator.within_seconds) > promise.budget
-    }
+    slow = slow_by(traffic.stopwatch)
     print(f"slow by the clients' clocks: {slow or 'nothing'}")
     assert found - slow == set()
     measured = {

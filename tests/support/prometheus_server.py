@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,7 @@ import pytest
 import yaml
 from servers import wait_until
 
-from scripts.monitoring.definitions import Clock, load
+from scripts.monitoring.definitions import Clock, Latency, load
 from scripts.monitoring.files import shortened_rules
 
 FACTOR = 1 / 12
@@ -144,3 +145,34 @@ def newest(prometheus: Prometheus) -> float:
     """When a page was last scraped."""
     found = prometheus.query("max(timestamp(up))")
     return found[0][1] if found else 0.0
+
+
+@dataclass
+class Stopwatch:
+    """How long answers took, by clients' own clocks."""
+
+    took: list[tuple[float, float]] = field(default_factory=list)
+    """When asked, and the seconds until the answer."""
+
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        asked = time.monotonic()
+        yield
+        self.took.append((asked, time.monotonic() - asked))
+
+    def worst(self, within_seconds: float) -> float:
+        """The largest share of answers in one second that took longer than that."""
+        late: dict[int, list[bool]] = defaultdict(list)
+        for asked, seconds in self.took:
+            late[int(asked)].append(seconds > within_seconds)
+        return max((sum(found) / len(found) for found in late.values()), default=0.0)
+
+
+def slow_by(stopwatch: Stopwatch) -> set[str]:
+    """Alerts on latencies that clients themselves saw: a busy machine is no false alarm."""
+    return {
+        promise.alert
+        for promise in load().promises
+        if isinstance(promise.indicator, Latency)
+        and stopwatch.worst(promise.indicator.within_seconds) > promise.budget
+    }
