@@ -32,6 +32,7 @@ AccessKind = Literal[
     "replay",
     "explain_again",
     "export",
+    "compare",
     "hold",
     "release",
     "quarantine",

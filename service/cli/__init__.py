@@ -9,6 +9,7 @@ from service.cli import (
     demo,
     disposal,
     explain,
+    gate,
     keys,
     models,
     records,
@@ -31,6 +32,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
+app.command("gate")(gate.gate)
 app.command("get")(records.get)
 app.command("export")(bundles.export)
 app.command("verify")(bundles.verify)

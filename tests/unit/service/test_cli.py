@@ -19,6 +19,7 @@ COMMANDS = (
     ("worker",),
     ("demo",),
     ("explain",),
+    ("gate",),
     ("get",),
     ("replay",),
     ("review",),
