@@ -16,7 +16,7 @@ from service.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from service.gate import Bounds, Depth, Finding, GateReport
+    from service.gate import Finding, GateReport, Rows
     from service.settings import Settings
 
 RowsFile = Annotated[
@@ -29,22 +29,30 @@ Bound = Annotated[
 ]
 
 
+Old = Annotated[str, typer.Argument(help="NAME:VERSION, NAME@serving, NAME@previous or NAME.")]
+New = Annotated[str, typer.Argument(help="Version that is to replace it, likewise.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of --rows with what came out.")]
+Last = Annotated[int, typer.Option(min=1, help="Most rows to compare.")]
+Explained = Annotated[int, typer.Option(min=1, help="Most of them to explain.")]
+Seconds = Annotated[
+    float, typer.Option(min=1, help="Of explaining with a version that has to be called.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of the rows drawn and moved.")]
+Tenant = Annotated[str, typer.Option(help="Tenant of the stored decisions.")]
+
+
 def gate(
-    old: Annotated[str, typer.Argument(help="NAME:VERSION, NAME@serving, NAME@previous or NAME.")],
-    new: Annotated[str, typer.Argument(help="Version that is to replace it, likewise.")],
+    old: Old,
+    new: New,
     rows: RowsFile = None,
-    labels: Annotated[
-        str | None, typer.Option(help="Column of --rows that says what came out.")
-    ] = None,
-    last: Annotated[int, typer.Option(min=1, help="Most rows to compare.")] = 2000,
-    explained: Annotated[int, typer.Option(min=1, help="Most of them to explain.")] = 500,
-    seconds: Annotated[
-        float, typer.Option(min=1, help="Of explaining with a version that has to be called.")
-    ] = 120.0,
-    seed: Annotated[int, typer.Option(min=0, help="Of the rows drawn and moved.")] = 0,
+    labels: LabelColumn = None,
+    last: Last = 2000,
+    explained: Explained = 500,
+    seconds: Seconds = 120.0,
+    seed: Seed = 0,
     bounds_file: BoundsFile = None,
     bound: Bound = None,
-    tenant: Annotated[str, typer.Option(help="Tenant of the stored decisions.")] = "default",
+    tenant: Tenant = "default",
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
@@ -54,7 +62,6 @@ def gate(
 
     Exit codes: 0 it may, 1 a check blocks it, 2 the comparison could not be made.
     """
-    from service.compiling import choose_kernel_cache
     from service.errors import CheckFailedError, CommandError, UsageError
     from service.logs import configure_logs
     from service.settings import Settings
@@ -62,15 +69,8 @@ def gate(
     configure_logs(level="WARNING")
     try:
         settings = Settings.load(data_dir=data_dir, registry=registry, database_url=database_url)
-        choose_kernel_cache(settings.data_dir)
-        if labels is not None and rows is None:
-            raise UsageError("--labels goes with --rows")
-        from service.gate import Bounds, Depth
-
-        bounds = Bounds.read(bounds_file, tuple(bound or ()))
-        depth = Depth(explained_rows=explained, seconds=seconds, seed=seed)
-        source = _Source(rows, labels, last, tenant)
-        report = _compared(settings, (old, new), source, bounds, depth)
+        source = _Source(rows, labels, last, tenant, tuple(bound or ()), bounds_file)
+        report = _compared(settings, (old, new), source, (explained, seconds, seed))
     except CommandError as error:
         raise UsageError(str(error)) from error
     _show(report, as_json=as_json)
@@ -84,28 +84,43 @@ class _Source(NamedTuple):
     labels: str | None
     most: int
     tenant: str
+    bounds: tuple[str, ...]
+    bounds_file: Path | None
 
 
 def _compared(
     settings: "Settings",
     names: tuple[str, str],
     source: _Source,
-    bounds: "Bounds",
-    depth: "Depth",
+    explaining: tuple[int, float, int],
 ) -> "GateReport":
-    from service.gate import Gate, named_version, rows_of_file, stored_rows
-    from service.registry import Registry
-    from service.storing import evidence_store
+    from service.compiling import choose_kernel_cache
+    from service.errors import UsageError
 
+    if source.labels is not None and source.file is None:
+        raise UsageError("--labels goes with --rows")
+    choose_kernel_cache(settings.data_dir)
+    from service.gate import Bounds, Depth, Gate, named_version
+    from service.registry import Registry
+
+    bounds = Bounds.read(source.bounds_file, source.bounds)
+    rows_at_most, seconds, seed = explaining
     registry = Registry(settings.registry)
     old, new = (named_version(registry, name) for name in names)
-    if source.file is not None:
-        rows = rows_of_file(source.file, most=source.most, seed=depth.seed, labels=source.labels)
-    else:
-        with evidence_store(settings) as store:
-            rows = stored_rows(store, source.tenant, old.name, most=source.most)
+    rows = _rows(settings, source, old.name, seed)
     say(f"comparing {new.name}:{new.version} with {old.name}:{old.version} on {rows.origin}")
+    depth = Depth(explained_rows=rows_at_most, seconds=seconds, seed=seed)
     return Gate(bounds=bounds, depth=depth).compare(old, new, rows)
+
+
+def _rows(settings: "Settings", source: _Source, model: str, seed: int) -> "Rows":
+    from service.gate import rows_of_file, stored_rows
+    from service.storing import evidence_store
+
+    if source.file is not None:
+        return rows_of_file(source.file, most=source.most, seed=seed, labels=source.labels)
+    with evidence_store(settings) as store:
+        return stored_rows(store, source.tenant, model, most=source.most)
 
 
 HEAD = ("check", "value", "bound", "verdict", "at", "detail")

@@ -3,7 +3,7 @@
 from service.gate.bounds import Bounds
 from service.gate.comparing import Gate, named_version
 from service.gate.findings import Finding, GateReport
-from service.gate.rows import InstanceRows, rows_of_file, stored_rows
+from service.gate.rows import InstanceRows, Rows, rows_of_file, stored_rows
 from service.gate.sides import Depth
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Gate",
     "GateReport",
     "InstanceRows",
+    "Rows",
     "named_version",
     "rows_of_file",
     "stored_rows",

@@ -66,7 +66,7 @@ class Bench:
         frame = frame.reset_index(drop=True)
         self.X, self.y = frame.drop(columns=target), frame[target]
         if not pd.api.types.is_numeric_dtype(self.y):
-            self.y = (self.y == sorted(self.y.unique())[0]).astype(int)
+            self.y = (self.y == min(self.y.unique())).astype(int)
         numbers = list(self.X.select_dtypes("number").columns)
         self.X[numbers] = self.X[numbers].astype(float)
         texts = [name for name in self.X if name not in numbers]
