@@ -38,6 +38,7 @@ AccessKind = Literal[
     "quarantine",
     "erasure",
     "purge",
+    "rollback",
     "refused",
 ]
 MOST_NAMED = 20

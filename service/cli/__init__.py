@@ -16,6 +16,7 @@ from service.cli import (
     register,
     replay,
     review,
+    rollout,
     serve,
     worker,
 )
@@ -47,4 +48,5 @@ app.command("purge")(disposal.purge)
 app.command("accesses")(accesses.accesses)
 app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")
+app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")

@@ -41,7 +41,7 @@ class Bounds:
     spearman: float = 0.7
     ndcg: float = 0.9
     sign_agreement: float = 0.8
-    share_shift: float = 0.10
+    share_shift: float = 0.15
     column_correlation: float = 0.5
     column_share_min: float = 0.08
     new_column_share: float = 0.25
