@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import Final
@@ -291,6 +291,9 @@ class Metrics:
             self.errors.labels(model, stage, kind)
         self.purged.labels(model)
         self.rollbacks.labels(model)
+        for tried in ("serving", "canary", "shadow"):
+            for outcome in TRIED_OUTCOMES:
+                self.tried.labels(model, tried, outcome)
         self.feedback_rating.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
@@ -314,19 +317,6 @@ class Metrics:
             },
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )
-
-
-def shadow_metrics(metrics: Metrics, model: str, method: str) -> ModelMetrics:
-    """What a shadow counts in: families with a role are the service's; all others, by which the
-    serving version is judged, are thrown away.
-    """
-    shown, thrown_away = metrics.bind(model, method, "shadow"), Metrics().bind(model, method)
-    return replace(
-        thrown_away,
-        wanted=shown.wanted,
-        explanations=shown.explanations,
-        duration=shown.duration,
-    )
 
 
 class CommitCounts:

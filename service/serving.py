@@ -1,6 +1,6 @@
 """The models being served: loaded, bound to metrics, and following the registry."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Literal, Self
@@ -10,7 +10,7 @@ from service.answers import AnswerTemplates
 from service.errors import CommandError, ModelDisabledError, NotFoundError
 from service.evidence import HeaderTemplate
 from service.logs import log
-from service.metrics import ROLE, Metrics, ModelMetrics, shadow_metrics
+from service.metrics import ROLE, Metrics, ModelMetrics
 from service.policies import Policies
 from service.policy import DEFAULT_REVIEW, ModelPolicy, Retention, hidden_columns
 from service.privacy import Screening
@@ -18,7 +18,7 @@ from service.provenance import header_constants
 from service.registry import RegisteredModel, Registry
 from service.registry.errors import GoldenMismatchError
 from service.registry.rollouts import Rollout, check_same_input, read_rollout
-from service.trials import Trial
+from service.trials import Trial, canary_metrics, shadow_metrics
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
@@ -63,14 +63,7 @@ class ServedModel:
     ) -> Self:
         """Bind a loaded version."""
         method = model.manifest.explainer.method or "none"
-        counted = (
-            shadow_metrics(metrics, model.name, method)
-            if role == "shadow"
-            else metrics.bind(model.name, method, role)
-        )
-        if role == "canary":  # the serving version answers in its place then
-            error = metrics.tried.labels(model.name, role, "error")
-            counted = replace(counted, predictions={**counted.predictions, "error": error})
+        counted = _BOUND[role](metrics, model.name, method)
         said = None if policy is None else policy.retention
         retention = said or Retention.default(retention_days)
         constants = header_constants(
@@ -105,6 +98,13 @@ class Tried:
     rollout: Rollout
     candidate: ServedModel
     trial: Trial = field(default_factory=Trial)
+
+
+_BOUND: Mapping[Role, Callable[[Metrics, str, str], ModelMetrics]] = {
+    "serving": Metrics.bind,
+    "shadow": shadow_metrics,
+    "canary": canary_metrics,
+}
 
 
 class ServedModels:

@@ -6,9 +6,11 @@ doubling of its requests, at levels whose sum over all looks is LEVEL, so that l
 again does not raise the chance of giving up an equal version above it, however long it runs.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, lgamma
 from typing import Literal
+
+from service.metrics import Metrics, ModelMetrics
 
 SLOW_SECONDS = 0.2
 """The contract's bound of an inline explanation's latency (M2)."""
@@ -99,3 +101,30 @@ def fisher_greater(own_wrong: int, own_count: int, wrong: int, count: int) -> fl
 
 def _log_choose(n: int, k: int) -> float:
     return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)
+
+
+def canary_metrics(metrics: Metrics, model: str, method: str) -> ModelMetrics:
+    """What a canary counts in. Its failed predictions are no client's, for the serving version
+    answers then; its queued explanations are counted by who stores them, who knows no roles.
+    """
+    own, serving = metrics.bind(model, method, "canary"), metrics.bind(model, method)
+    queued = {key: count for key, count in serving.explanations.items() if key[0] == "queued"}
+    return replace(
+        own,
+        predictions={**own.predictions, "error": metrics.tried.labels(model, "canary", "error")},
+        wanted={**own.wanted, "queued": serving.wanted["queued"]},
+        explanations={**own.explanations, **queued},
+    )
+
+
+def shadow_metrics(metrics: Metrics, model: str, method: str) -> ModelMetrics:
+    """What a shadow counts in: families with a role are the service's; all others, by which the
+    serving version is judged, are thrown away.
+    """
+    shown, thrown_away = metrics.bind(model, method, "shadow"), Metrics().bind(model, method)
+    return replace(
+        thrown_away,
+        wanted=shown.wanted,
+        explanations=shown.explanations,
+        duration=shown.duration,
+    )

@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.output import AsJson, DataDir, RegistryDir, print_json, print_text, say
+from service.cli.output import (
+    AsJson,
+    DatabaseUrl,
+    DataDir,
+    RegistryDir,
+    print_json,
+    print_text,
+    say,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,3 +96,27 @@ def stop(name: Name, data_dir: DataDir = None, registry: RegistryDir = None) -> 
     if not end_rollout(_layout(data_dir, registry), name, "stopped by command"):
         raise UnknownError(f"nothing of {name!r} is being tried")
     say(f"{name}: stopped")
+
+
+@app.command()
+def report(
+    name: Name,
+    last: Annotated[int, typer.Option(min=1, help="Most requests to look at.")] = 2000,
+    tenant: Annotated[str, typer.Option(help="Tenant of the records.")] = "default",
+    data_dir: DataDir = None,
+    registry: RegistryDir = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """What the last rollout showed, as JSON: both versions' answers as they are stored."""
+    from service.errors import UnknownError
+    from service.gate.trials import trial_document
+    from service.registry.rollouts import read_rollout
+    from service.settings import Settings
+    from service.storing import evidence_store
+
+    found = read_rollout(_layout(data_dir, registry), name)
+    if found is None:
+        raise UnknownError(f"nothing of {name!r} has been tried")
+    settings = Settings.load(data_dir=data_dir, registry=registry, database_url=database_url)
+    with evidence_store(settings) as store:
+        print_json(trial_document(store, tenant, name, found, most=last))

@@ -70,6 +70,8 @@ FAMILIES = {
     "explain_privacy_scans": ("counter", "detector outcome"),
     "explain_privacy_findings": ("counter", "action detector entity"),
     "explain_feedback_rating": ("histogram", "model"),
+    "explain_rollout_requests": ("counter", "model outcome role"),
+    "explain_rollbacks": ("counter", "model"),
     "explain_build_info": ("gauge", "python_version version"),
     "explain_model_info": ("gauge", "alias digest method model version"),
 }

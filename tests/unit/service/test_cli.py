@@ -43,6 +43,7 @@ COMMANDS = (
     ("rollout", "canary"),
     ("rollout", "status"),
     ("rollout", "stop"),
+    ("rollout", "report"),
     ("keys",),
     ("keys", "create"),
     ("keys", "list"),
