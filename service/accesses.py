@@ -29,6 +29,8 @@ AccessKind = Literal[
     "list",
     "review",
     "proof",
+    "importance",
+    "checkpoint",
     "replay",
     "explain_again",
     "export",
@@ -41,6 +43,9 @@ AccessKind = Literal[
     "rollback",
     "refused",
 ]
+ALL_TENANTS = "*"
+"""Stands for the tenant where a command is about what belongs to all of them."""
+
 MOST_NAMED = 20
 """Unknown IDs told of one principal and minute; all are counted."""
 
