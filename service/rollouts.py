@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import TypeVar
 
 from service.accesses import Access
@@ -27,9 +27,12 @@ ROLLOUT_KEYS = "rollout"
 MOST_WAITING = 64
 """Requests that wait for a shadow; more are dropped."""
 
-SHADOWED_AT_ONCE = 16
+SHADOWED_AT_ONCE = 32
+PAUSE_SECONDS = 0.2
+"""Before each batch, which is one commit: a request that comes while one runs waits for its end."""
+
 DUTY = 0.25
-"""Share of the time in which a shadow computes, so that it takes no more of what it shares."""
+"""Share of a processor a shadow takes at most, by its thread's CPU time."""
 
 Reply = TypeVar("Reply")
 
@@ -186,10 +189,10 @@ class Shadow:
         """Until nothing waits."""
         try:
             while self.waiting:
+                await asyncio.sleep(PAUSE_SECONDS)
                 asks = [self._own(self.waiting.popleft()) for _ in range(self._batch)]
-                started = perf_counter()
-                await self._compute(asks)
-                await asyncio.sleep((perf_counter() - started) * (1 / DUTY - 1))
+                cpu_seconds = await self._compute(asks)
+                await asyncio.sleep(cpu_seconds * (1 / DUTY - 1))
         finally:
             self.is_working = False
 
@@ -203,24 +206,37 @@ class Shadow:
         plan = INLINE if can_explain else NOTHING
         return ask._replace(plan=plan, explain=can_explain, answer_by=None)
 
-    async def _compute(self, asks: Sequence[Ask]) -> None:
+    async def _compute(self, asks: Sequence[Ask]) -> float:
+        """The thread's CPU seconds."""
         loop, candidate = asyncio.get_running_loop(), self.tried.candidate
+        cpu_seconds = 0.0
         try:
             started = perf_counter()
-            found = await loop.run_in_executor(self.executor, run, candidate, asks)
+            timed = loop.run_in_executor(self.executor, _run_timed, candidate, asks)
+            found, cpu_seconds = await timed
             seconds = (perf_counter() - started) / len(asks)
-            for ask, prepared in zip(asks, found, strict=True):
-                await self._keep(ask, prepared, seconds)
+            kept = [
+                self._counted(ask, prepared, seconds)
+                for ask, prepared in zip(asks, found, strict=True)
+            ]
+            appends = [self.evidence.append(event) for event in kept if event is not None]
+            for outcome in await asyncio.gather(*appends, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    self._count("dropped")
         except Exception as error:  # noqa: BLE001 - no failure of a shadow is anybody else's
             log.error("shadow_failed", model=candidate.model.name, place=place_of(error))
             self._count("error")
+        return cpu_seconds
 
-    async def _keep(self, ask: Ask, prepared: Prepared | PredictionError, seconds: float) -> None:
+    def _counted(
+        self, ask: Ask, prepared: Prepared | PredictionError, seconds: float
+    ) -> ShadowEvent | None:
+        """What is to be stored of it."""
         arm, metrics = self.tried.trial.candidate, self.tried.candidate.metrics
         if isinstance(prepared, PredictionError):
             arm.failed()
             self._count("error")
-            return
+            return None
         status = prepared.event.status
         is_failed = status == "failed"
         arm.answered(seconds, is_explained=status == "complete", is_failed=is_failed)
@@ -229,11 +245,16 @@ class Shadow:
             metrics.wanted["inline"].inc()
             metrics.explanations["inline", "failed" if is_failed else "stored"].inc()
             metrics.duration["inline"].observe(seconds)
-        try:
-            await self.evidence.append(ShadowEvent.of(prepared.event))
-        except EvidenceError:
-            self._count("dropped")
+        return ShadowEvent.of(prepared.event)
 
     def _count(self, outcome: str) -> None:
         assert outcome in TRIED_OUTCOMES
         self.metrics.tried.labels(self.tried.candidate.model.name, "shadow", outcome).inc()
+
+
+def _run_timed(
+    candidate: ServedModel, asks: Sequence[Ask]
+) -> tuple[list[Prepared | PredictionError], float]:
+    started = thread_time()
+    found = run(candidate, asks)
+    return found, thread_time() - started

@@ -138,11 +138,11 @@ def test_what_a_shadow_cannot_keep_up_with_is_dropped_and_counted(
 
     break_candidate(live.runtime, NAME, Waiting)
     client = live.client()
-    assert {version_of(client, rows) for _ in range(100)} == {1}
+    assert {version_of(client, rows) for _ in range(150)} == {1}
     dropped = tried(live)["shadow", "dropped"]
     held.set()
-    assert dropped >= 100 - 64 - 16
-    wait_until(lambda: tried(live)["shadow", "ok"] == 100 - dropped, seconds=30)
+    assert dropped >= 150 - 64 - 32
+    wait_until(lambda: tried(live)["shadow", "ok"] == 150 - dropped, seconds=30)
 
 
 def test_a_canary_answers_its_share_and_the_same_request_in_the_same_way(
