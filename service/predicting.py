@@ -240,8 +240,7 @@ class PredictService:
         assert prepared is not None
         exemplar = exemplar_of(ask) if waiting.leads else None
         count_success(served, ask, prepared, now - started, exemplar)
-        if served.tried is not None:
-            self.rollouts.answered(served, ask, prepared, now - started)
+        self.rollouts.answered(served, ask, prepared, now - started)
         explaining = prepared.explained.duration_seconds if prepared.explained else 0.0
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
         if prepared.unasked is not None:
@@ -250,6 +249,9 @@ class PredictService:
             return _unstored(served, prepared, outcome, timings)
         if prepared.is_canary:
             self._later(self.delivery.submit_canary(prepared.event, served.model.digest))
+        is_explained = prepared.event.status == "complete"
+        if is_explained and self.delivery.measures(ask.caller.tenant, ask.request_id):
+            self._later(self.delivery.submit_quality(prepared.event, served.model.digest))
         if prepared.plan.lane == "queued":
             return await self._deliver(served, ask, prepared, started, timings)
         return PredictReply(prepared.answer, is_replay=False, timings=timings)

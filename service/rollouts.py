@@ -96,7 +96,8 @@ class Rollouts:
     def answered(self, served: ServedModel, ask: Ask, prepared: Prepared, seconds: float) -> None:
         """Count a stored answer of either version during a rollout; offer it to a shadow."""
         tried, status = served.tried, prepared.event.status
-        assert tried is not None
+        if tried is None:
+            return
         is_candidate = tried.candidate.model is served.model
         arm = tried.trial.candidate if is_candidate else tried.trial.serving
         is_failed = status == "failed"

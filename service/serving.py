@@ -7,6 +7,8 @@ from typing import Literal, Self
 
 from schemas import DecodedBody
 from service.answers import AnswerTemplates
+from service.drift.baseline import Baseline
+from service.drift.tallying import Tallies, Tap
 from service.errors import CommandError, ModelDisabledError, NotFoundError
 from service.evidence import HeaderTemplate
 from service.logs import log
@@ -42,6 +44,8 @@ class ServedModel:
     policy: ModelPolicy | None = None
     screening: Screening | None = None
     """None where no request can hold a text that is not a level of the model's."""
+    tap: Tap | None = None
+    """Where requests are seen for drift; None where nobody looks."""
 
     tried: "Tried | None" = None
     """The candidate that is tried beside it, if one is."""
@@ -60,6 +64,7 @@ class ServedModel:
         retention_days: int,
         policy: ModelPolicy | None = None,
         role: Role = ROLE,
+        tap: Tap | None = None,
     ) -> Self:
         """Bind a loaded version."""
         method = model.manifest.explainer.method or "none"
@@ -79,6 +84,7 @@ class ServedModel:
             *(model, AnswerTemplates.of(model), header, counted),
             policy=policy,
             screening=Screening.of(model.schema, model.personal_levels, metrics),
+            tap=tap,
         )
 
     def kept(self, body: DecodedBody, instances: bytes) -> tuple[DecodedBody, bytes]:
@@ -121,8 +127,10 @@ class ServedModels:
         default: str | None,
         retention_days: int,
         policies: Policies | None = None,
+        tallies: Tallies | None = None,
     ) -> None:
         self.registry = registry
+        self._tallies = tallies
         self._metrics = metrics
         self.default = default
         self._retention_days = retention_days
@@ -269,8 +277,25 @@ class ServedModels:
 
     def _bound(self, model: RegisteredModel, policy: ModelPolicy | None) -> ServedModel:
         return ServedModel.of(
-            model, self._metrics, retention_days=self._retention_days, policy=policy
+            model,
+            self._metrics,
+            retention_days=self._retention_days,
+            policy=policy,
+            tap=self._tap(model),
         )
+
+    def _tap(self, model: RegisteredModel) -> Tap | None:
+        if self._tallies is None:
+            return None
+        facts = {"model": model.name, "version": model.version}
+        try:
+            baseline = Baseline.read(self.registry.layout, model.name, model.version)
+        except CommandError as error:
+            log.error("drift_off", reason=str(error), **facts)
+            return None
+        if baseline.without_attributions is not None:
+            log.info("attribution_drift_off", reason=baseline.without_attributions, **facts)
+        return Tap(self._tallies, baseline)
 
     def _follow(self, name: str) -> None:
         version = self.registry.layout.serving(name)
@@ -292,9 +317,7 @@ class ServedModels:
             self.try_out(name, served, wanted)
 
     def try_out(self, name: str, served: ServedModel, rollout: Rollout | None) -> None:
-        """Try a candidate beside this version, or none any more. A candidate that cannot be loaded
-        is logged once and left alone.
-        """
+        """Try a candidate, or none any more. One that cannot be loaded is logged once."""
         tried = None
         if rollout is not None and rollout.version != served.model.version:
             try:
@@ -311,8 +334,6 @@ class ServedModels:
         if tried is not None:
             self._metrics.model_info.labels(*_info(tried.candidate, _alias(tried))).set(1)
             log.info("rollout_begun", model=name, **tried.rollout.model_dump(mode="json"))
-        else:
-            log.info("rollout_over", model=name)
 
     def abandon(self, name: str, rollout: Rollout) -> None:
         """Stop trying it here at once, whether or not the registry can be written."""

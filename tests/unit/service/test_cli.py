@@ -23,6 +23,7 @@ COMMANDS = (
     ("get",),
     ("replay",),
     ("review",),
+    ("cost",),
     ("erase",),
     ("hold",),
     ("release",),
