@@ -35,11 +35,13 @@ AccessKind = Literal[
     "replay",
     "explain_again",
     "export",
+    "compare",
     "hold",
     "release",
     "quarantine",
     "erasure",
     "purge",
+    "rollback",
     "refused",
 ]
 ALL_TENANTS = "*"

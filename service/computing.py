@@ -32,10 +32,10 @@ from service.logs import log, place_of
 from service.methods import config_digest
 from service.models.base import Served
 from service.ondemand import Extras, PairedExplainer, explain_otherwise, explainer_by
+from service.provenance import header_constants
 from service.quality import Findings, Sample, is_sample, measure
 from service.registry import RegisteredModel, Registry
 from service.registry.building import INLINE_ENGINES
-from service.serving import header_constants
 from service.settings import Settings
 from service.tasks import Finished, Task
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib.metadata import version
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
@@ -57,7 +58,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER")
 """Any method that is not here is counted as OTHER."""
 
 HTTP_CHILDREN = 256
-ROLE = "serving"
+ROLE: Final = "serving"
+TRIED_OUTCOMES = ("ok", "error", "failed", "dropped")
+"""Of requests during a rollout: failed lacks its explanation, dropped was too many for a shadow."""
+
 BACKEND = "sql"
 SPOOL = "spool"
 SPOOL_OUTCOMES = ("ok", "error", "none", "drained", "twin", "refused", "damaged")
@@ -125,6 +129,8 @@ class Metrics:
     drift: DriftMetrics = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
+    tried: Counter = field(init=False)
+    rollbacks: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         self._make_http()
@@ -134,6 +140,7 @@ class Metrics:
         self._make_audit()
         self._make_purge()
         self._make_people()
+        self._make_rollouts()
         self.drift = DriftMetrics(self.registry)
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
@@ -311,6 +318,22 @@ class Metrics:
             "explain_feedback_rating", "Ratings of explanations", RATINGS, "model"
         )
 
+    def _make_rollouts(self) -> None:
+        self.tried = self._counter(
+            "explain_rollout_requests",
+            "Requests while a candidate is tried, by who answered",
+            *("model", "role", "outcome"),
+        )
+        self.rollbacks = self._counter(
+            "explain_rollbacks", "Canaries this process gave up for an SLI", "model"
+        )
+
+    def _begin_rollouts(self, model: str) -> None:
+        self.rollbacks.labels(model)
+        for tried in ("serving", "canary", "shadow"):
+            for outcome in TRIED_OUTCOMES:
+                self.tried.labels(model, tried, outcome)
+
     def ended(self, model: str, outcome: str, *, was_counted: bool) -> None:
         """Count how the wish for a queued explanation ended, and the wish itself where whoever had
         it is not scraped.
@@ -319,21 +342,22 @@ class Metrics:
             self.wanted.labels(model, ROLE, "queued").inc()
         self.explanations.labels(model, ROLE, "queued", outcome).inc()
 
-    def bind(self, model: str, method: str) -> ModelMetrics:
+    def bind(self, model: str, method: str, role: str = ROLE) -> ModelMetrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
         self.purged.labels(model)
+        self._begin_rollouts(model)
         self.feedback_rating.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
-            wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},
+            wanted={lane: self.wanted.labels(model, role, lane) for lane in LANES},
             explanations={
-                (lane, outcome): self.explanations.labels(model, ROLE, lane, outcome)
+                (lane, outcome): self.explanations.labels(model, role, lane, outcome)
                 for lane in LANES
                 for outcome in OUTCOMES
             },
-            duration={lane: self.duration.labels(model, method, lane, ROLE) for lane in LANES},
+            duration={lane: self.duration.labels(model, method, lane, role) for lane in LANES},
             payload_size={lane: self.payload_size.labels(lane) for lane in LANES},
             checks={o: self.checks.labels(model, method, o) for o in ("ok", "failed")},
             error_ratio=self.error_ratio.labels(model, method),

@@ -43,6 +43,7 @@ from service.planning import NOTHING, Plan, plan_explanation
 from service.prefer import Preference
 from service.preparing import Ask, Prepared
 from service.quotas import Quotas
+from service.rollouts import Rollouts
 from service.secrets import Keyring
 from service.serving import ServedModel, ServedModels
 from service.unstored import unstored_answer
@@ -78,12 +79,15 @@ class PredictService:
     executor: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="predict")
     )
+    rollouts: Rollouts = field(init=False)
     _batchers: dict[ServedModel, Batcher] = field(default_factory=dict)
     _in_flight: dict[tuple[str, str], asyncio.Event] = field(default_factory=dict)
     _submissions: set[asyncio.Task[object]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.evidence.call_when_idle(self._after_commit)
+        metrics = self.delivery.metrics
+        self.rollouts = Rollouts(self.models, self.evidence, self.keyring, metrics)
 
     async def predict(self, call: PredictCall) -> PredictReply:
         """The stored answer to a call, new or replayed.
@@ -95,16 +99,25 @@ class PredictService:
         call.caller.require("predict")
         if call.explain:
             call.caller.require("explain")
-        served = self.models.resolve(call.model)
+        serving = self.models.resolve(call.model)
+        served = serving
+        if serving.tried is not None:
+            served = self.rollouts.chosen(serving, call.caller.tenant, call.request_id)
         if len(call.body) > LARGE_BODY_BYTES:
             ask = await asyncio.to_thread(self._ask, served, call, received_at)
         else:
             ask = self._ask(served, call, received_at)
         self._count_against_quota(served, call, len(ask.body.rows))
         parsed = perf_counter() - started
-        if call.is_id_chosen:
-            return await self._answer_once(served, ask, started, parsed)
-        return await self._answer(served, ask, started, parsed)
+        answer = self._answer_once if call.is_id_chosen else self._answer
+        if serving.tried is None:
+            return await answer(served, ask, started, parsed)
+
+        def answer_by(version: ServedModel) -> Coroutine[None, None, PredictReply]:
+            plan = self._plan(version, call, len(ask.body.rows))
+            return answer(version, ask._replace(plan=plan), started, parsed)
+
+        return await self.rollouts.answer(serving, served, answer_by)
 
     def _count_against_quota(self, served: ServedModel, call: PredictCall, n_rows: int) -> None:
         """A repetition counts too: only the store knows it as one, once it has been computed."""
@@ -227,6 +240,7 @@ class PredictService:
         assert prepared is not None
         exemplar = exemplar_of(ask) if waiting.leads else None
         count_success(served, ask, prepared, now - started, exemplar)
+        self.rollouts.answered(served, ask, prepared, now - started)
         explaining = prepared.explained.duration_seconds if prepared.explained else 0.0
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
         if prepared.unasked is not None:
@@ -361,11 +375,12 @@ class PredictService:
         """Flush what gathered during the commit; let go of versions that serve no more."""
         for served, batcher in list(self._batchers.items()):
             batcher.schedule()
-            if batcher.is_idle and self.models.all.get(served.model.name) is not served:
+            if batcher.is_idle and not self.models.is_answering(served):
                 del self._batchers[served]
 
     def close(self) -> None:
         """Stop the threads; called when no request is in flight any more."""
+        self.rollouts.close()
         self.executor.shutdown(wait=True)
 
 

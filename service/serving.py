@@ -1,29 +1,33 @@
 """The models being served: loaded, bound to metrics, and following the registry."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Self
+from typing import Literal, Self
 
 from schemas import DecodedBody
 from service.answers import AnswerTemplates
 from service.drift.baseline import Baseline
 from service.drift.tallying import Tallies, Tap
 from service.errors import CommandError, ModelDisabledError, NotFoundError
-from service.evidence import HeaderConstants, HeaderTemplate
+from service.evidence import HeaderTemplate
 from service.logs import log
-from service.metrics import Metrics, ModelMetrics
+from service.metrics import ROLE, Metrics, ModelMetrics
 from service.policies import Policies
 from service.policy import DEFAULT_REVIEW, ModelPolicy, Retention, hidden_columns
 from service.privacy import Screening
+from service.provenance import header_constants
 from service.registry import RegisteredModel, Registry
 from service.registry.errors import GoldenMismatchError
-from service.registry.libraries import git_revision, installed_libraries, service_version
+from service.registry.rollouts import Rollout, check_same_input, read_rollout
+from service.trials import Trial, canary_metrics, shadow_metrics
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
 
 NOT_SERVED = "no model of this name is served"
+
+Role = Literal["serving", "shadow", "canary"]
 
 UNREADABLE = 0
 """Stands for the version of a name whose `serving` file names none."""
@@ -43,6 +47,9 @@ class ServedModel:
     tap: Tap | None = None
     """Where requests are seen for drift; None where nobody looks."""
 
+    tried: "Tried | None" = None
+    """The candidate that is tried beside it, if one is."""
+
     @property
     def is_best_effort(self) -> bool:
         """Its predictions are answered whether or not the evidence store takes their record."""
@@ -56,10 +63,12 @@ class ServedModel:
         *,
         retention_days: int,
         policy: ModelPolicy | None = None,
+        role: Role = ROLE,
         tap: Tap | None = None,
     ) -> Self:
         """Bind a loaded version."""
         method = model.manifest.explainer.method or "none"
+        counted = _BOUND[role](metrics, model.name, method)
         said = None if policy is None else policy.retention
         retention = said or Retention.default(retention_days)
         constants = header_constants(
@@ -72,7 +81,7 @@ class ServedModel:
         )
         header = HeaderTemplate.of(constants, retention=retention.period)
         return cls(
-            *(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method)),
+            *(model, AnswerTemplates.of(model), header, counted),
             policy=policy,
             screening=Screening.of(model.schema, model.personal_levels, metrics),
             tap=tap,
@@ -88,45 +97,20 @@ class ServedModel:
         return kept, self.model.codec.instances_json(kept.rows)
 
 
-def header_constants(  # noqa: PLR0913  # what differs between the headers of one version
-    model: RegisteredModel,
-    *,
-    method: str | None,
-    engine: str | None,
-    is_exact: bool | None,
-    policy_version: str | None,
-    retention_class: str,
-    config_digest: str | None = None,
-) -> HeaderConstants:
-    """What the headers of a version's decisions, or explanations by one method, have in common.
+@dataclass(frozen=True, slots=True, eq=False)
+class Tried:
+    """A candidate as it is tried: bound for its role, with the counts of both versions."""
 
-    config_digest: of a method other than the version's own.
-    """
-    manifest = model.manifest
-    explainer, artifact = manifest.explainer, manifest.artifact
-    return HeaderConstants(
-        service_version=service_version(),
-        git_revision=git_revision(),
-        policy_version=policy_version,
-        retention_class=retention_class,
-        model=manifest.name,
-        version=manifest.version,
-        model_digest=model.digest,
-        artifact_digest=artifact.digest,
-        artifact_format=artifact.format,
-        schema_digest=manifest.schema_digest,
-        feature_names_digest=manifest.feature_names_digest,
-        category_maps_digest=manifest.category_map_digest,
-        trees_used=artifact.trees_used,
-        library_versions=installed_libraries(),
-        method=method,
-        engine=engine,
-        config_digest=config_digest or explainer.config_digest,
-        background_digest=manifest.background.digest,
-        output_space=explainer.output_space,
-        link=explainer.link,
-        exact=is_exact,
-    )
+    rollout: Rollout
+    candidate: ServedModel
+    trial: Trial = field(default_factory=Trial)
+
+
+_BOUND: Mapping[Role, Callable[[Metrics, str, str], ModelMetrics]] = {
+    "serving": Metrics.bind,
+    "shadow": shadow_metrics,
+    "canary": canary_metrics,
+}
 
 
 class ServedModels:
@@ -156,6 +140,7 @@ class ServedModels:
         self._policies = policies
         self._disabled: frozenset[str] = frozenset()
         self._names: tuple[str, ...] = ()
+        self._untried: dict[str, Rollout] = {}
 
     @property
     def all(self) -> Mapping[str, ServedModel]:
@@ -263,10 +248,18 @@ class ServedModels:
         for name in names:
             try:
                 self._follow(name)
+                self._follow_rollout(name)
             except (CommandError, ValueError) as error:
                 self._refuse(name, UNREADABLE, error)
         self._disabled = disabled  # not before those enabled again are there to answer
         self._refused = {k: v for k, v in self._refused.items() if k in names}
+
+    def is_answering(self, served: ServedModel) -> bool:
+        """The version serves, or is tried."""
+        current = self._served.get(served.model.name)
+        if current is served or current is None or current.tried is None:
+            return current is served
+        return current.tried.candidate is served
 
     def _follow_policy(self) -> None:
         if self._policies is None:
@@ -275,7 +268,9 @@ class ServedModels:
         if changed is None:
             return
         self._served = {
-            name: self._bound(served.model, changed[name]) if name in changed else served
+            name: replace(self._bound(served.model, changed[name]), tried=served.tried)
+            if name in changed
+            else served
             for name, served in self._served.items()
         }
         self._retry_at.clear()  # what was refused for the old rules may fit these
@@ -310,6 +305,57 @@ class ServedModels:
         elif self._refused.get(name) != version or monotonic() > self._retry_at.get(name, 0.0):
             self._load(name, version)
 
+    def _follow_rollout(self, name: str) -> None:
+        served = self._served.get(name)
+        if served is None:
+            return
+        found = read_rollout(self.registry.layout, name)
+        is_wanted = found is not None and found.is_active and found != self._untried.get(name)
+        wanted = found if is_wanted else None
+        present = None if served.tried is None else served.tried.rollout
+        if wanted != present:
+            self.try_out(name, served, wanted)
+
+    def try_out(self, name: str, served: ServedModel, rollout: Rollout | None) -> None:
+        """Try a candidate, or none any more. One that cannot be loaded is logged once."""
+        tried = None
+        if rollout is not None and rollout.version != served.model.version:
+            try:
+                tried = self._tried(served, rollout)
+            except (CommandError, ValueError) as error:
+                version = rollout.version
+                log.error("candidate_refused", model=name, version=version, error=str(error))
+                self._untried[name] = rollout
+        if self._served.get(name) is not served or (tried is None and served.tried is None):
+            return
+        if served.tried is not None:
+            self._metrics.model_info.remove(*_info(served.tried.candidate, _alias(served.tried)))
+        self._served = {**self._served, name: replace(served, tried=tried)}
+        if tried is not None:
+            self._metrics.model_info.labels(*_info(tried.candidate, _alias(tried))).set(1)
+            log.info("rollout_begun", model=name, **tried.rollout.model_dump(mode="json"))
+
+    def abandon(self, name: str, rollout: Rollout) -> None:
+        """Stop trying it here at once, whether or not the registry can be written."""
+        self._untried[name] = rollout
+        served = self._served.get(name)
+        if served is not None and served.tried is not None and served.tried.rollout == rollout:
+            self.try_out(name, served, None)
+
+    def _tried(self, served: ServedModel, rollout: Rollout) -> Tried:
+        candidate = self.registry.load(served.model.name, rollout.version)
+        check_same_input(served.model.manifest.schema_digest, candidate.manifest.schema_digest)
+        policy = None if self._policies is None else self._policies.of(candidate)
+        bound = ServedModel.of(
+            *(candidate, self._metrics),
+            retention_days=self._retention_days,
+            policy=policy,
+            role=rollout.mode,
+        )
+        tried = Tried(rollout, bound)
+        object.__setattr__(bound, "tried", tried)  # both are made for each other
+        return tried
+
     def _load(self, name: str, version: int) -> None:
         try:
             model = self.registry.load(name, version)
@@ -339,9 +385,15 @@ class ServedModels:
 
     def _retire(self, served: ServedModel) -> None:
         self._metrics.model_info.remove(*_info(served))
+        if served.tried is not None:
+            self._metrics.model_info.remove(*_info(served.tried.candidate, _alias(served.tried)))
 
 
-def _info(served: ServedModel) -> tuple[str, str, str, str, str]:
+def _alias(tried: Tried) -> str:
+    return tried.rollout.mode
+
+
+def _info(served: ServedModel, alias: str = ROLE) -> tuple[str, str, str, str, str]:
     model = served.model
     method = model.manifest.explainer.method or "none"
-    return model.name, str(model.version), "serving", method, model.digest
+    return model.name, str(model.version), alias, method, model.digest

@@ -20,7 +20,7 @@ _TIMES = {
     "evidence": {"received_us": "received_at", "expires_us": "expires_at"},
     "access": {"at_us": "at"},
 }
-_ONE_EACH = {"decision", "explanation", "outcome", "answer", "erasure", "purge"}
+_ONE_EACH = {"decision", "explanation", "outcome", "answer", "shadow", "erasure", "purge"}
 _ANY_NUMBER = {"feedback", "label", "hold", "release", "quarantine"}
 _EXPIRY_STEP_US = 1000
 """A database taken over from schema version 1 knows when records expire to a millisecond."""

@@ -11,12 +11,14 @@ from service.cli import (
     disposal,
     drift,
     explain,
+    gate,
     keys,
     models,
     records,
     register,
     replay,
     review,
+    rollout,
     serve,
     worker,
 )
@@ -33,6 +35,7 @@ app.command("serve")(serve.serve)
 app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
+app.command("gate")(gate.gate)
 app.command("get")(records.get)
 app.command("export")(bundles.export)
 app.command("verify")(bundles.verify)
@@ -49,4 +52,5 @@ app.command("cost")(cost.cost)
 app.command("accesses")(accesses.accesses)
 app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")
+app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")

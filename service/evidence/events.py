@@ -188,6 +188,21 @@ class DecisionEvent(Event):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ShadowEvent(Event):
+    """What another version would have answered to a decided request: no decision of anybody's. It
+    shares the request's fate: expiry, holds, erasure.
+    """
+
+    event_type: ClassVar[str] = "shadow"
+
+    @classmethod
+    def of(cls, event: DecisionEvent) -> Self:
+        """What the other version made of the request, as if it had decided."""
+        made = {each.name: getattr(event, each.name) for each in fields(event)}
+        return cls(**made | {"actor": "service:shadow"})
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FinalEvent(Event):
     """The explanation of a decision that was stored as `pending`; the store takes only one.
 

@@ -78,6 +78,8 @@ FAMILIES = {
     "explain_privacy_scans": ("counter", "detector outcome"),
     "explain_privacy_findings": ("counter", "action detector entity"),
     "explain_feedback_rating": ("histogram", "model"),
+    "explain_rollout_requests": ("counter", "model outcome role"),
+    "explain_rollbacks": ("counter", "model"),
     "explain_drift_psi": ("gauge", "feature kind model"),
     "explain_drift_ks_statistic": ("gauge", "feature kind model"),
     "explain_drift_ndcg": ("gauge", "feature kind model"),

@@ -182,6 +182,30 @@ def with_fragile_model(runtime: Runtime) -> None:
         served[name] = replace(old, model=model)
 
 
+@dataclass(frozen=True)
+class FailingModel:
+    """The real model, which predicts nothing any more."""
+
+    real: NativeModel
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def predict(self, X: FloatArray) -> Served:
+        raise RuntimeError(f"no prediction of {len(X)} rows")
+
+
+def break_candidate(runtime: Runtime, name: str, change: Callable[[object], object]) -> None:
+    """Put another native model into the candidate that is tried."""
+    served = runtime.models._served[name]
+    assert served.tried is not None
+    model = served.tried.candidate.model
+    broken = replace(model, native=change(model.native))  # type: ignore[arg-type]
+    tried = replace(served.tried, candidate=replace(served.tried.candidate, model=broken))
+    object.__setattr__(tried.candidate, "tried", tried)
+    runtime.models._served = {**runtime.models._served, name: replace(served, tried=tried)}
+
+
 class BrokenLog:
     """An evidence log whose database is away while `is_away`."""
 

@@ -1,0 +1,96 @@
+"""Figures that two versions are compared by. Pure: arrays in, numbers out."""
+
+from statistics import NormalDist
+
+import numpy as np
+
+from explainers.base import BoolArray, FloatArray, IntArray, Values
+
+PSI_BINS = 10
+
+
+def psi(old: FloatArray, new: FloatArray) -> float:
+    """Population stability index of (N,) and (M,) numbers, over the deciles of the old ones.
+
+    Empty bins count as half a row. Cost: one sort.
+    """
+    edges = np.unique(np.quantile(old, np.linspace(0, 1, PSI_BINS + 1)[1:-1]))
+    shares = []
+    for values in (old, new):
+        counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
+        smoothed = np.maximum(counts, 0.5)
+        shares.append(smoothed / smoothed.sum())
+    before, after = shares
+    return float(np.sum((after - before) * np.log(after / before)))
+
+
+def shares_of(values: Values) -> FloatArray:
+    """(F,) share of each column in the sum of mean |value| of (N, F, C); zeros where all is 0."""
+    sizes = np.abs(values).mean(axis=0).sum(axis=1)
+    total = float(sizes.sum())
+    found: FloatArray = sizes / total if total > 0 else sizes
+    return found
+
+
+def spearman(old: FloatArray, new: FloatArray) -> float:
+    """Rank correlation of two (F,) arrays; 1 where neither orders anything."""
+    from scipy.stats import rankdata
+
+    return correlation(rankdata(old), rankdata(new))
+
+
+def correlation(old: FloatArray, new: FloatArray) -> float:
+    """Pearson's, of two (N,) arrays: 1 where both are constant, 0 where one is."""
+    a, b = old - old.mean(), new - new.mean()
+    sizes = float(np.sqrt((a @ a) * (b @ b)))
+    if sizes > 0:
+        return float(a @ b) / sizes
+    return float(not a.any() and not b.any())
+
+
+def ndcg(old: FloatArray, new: FloatArray) -> float:
+    """Of the old sizes (F,) in the order of the new ones, against their own order."""
+    discounts = 1 / np.log2(np.arange(2, len(old) + 2))
+    best = float(np.sort(old)[::-1] @ discounts)
+    order = np.argsort(-new, kind="stable")
+    return float(old[order] @ discounts) / best if best > 0 else 1.0
+
+
+def sign_agreement(old: Values, new: Values) -> float:
+    """Share of the old attribution, by size, that points the same way in the new one."""
+    sizes = np.abs(old)
+    total = float(sizes.sum())
+    return float(sizes[np.sign(old) == np.sign(new)].sum()) / total if total > 0 else 1.0
+
+
+def cosines(values: Values, others: Values) -> FloatArray:
+    """(N,) cosine of each row's values (N, F, C) with another's; 1 where both are zero."""
+    a, b = values.reshape(len(values), -1), others.reshape(len(others), -1)
+    sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    products = np.einsum("nk,nk->n", a, b)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    found: FloatArray = np.where(both_zero, 1.0, products / np.where(sizes > 0, sizes, 1.0))
+    return found
+
+
+def auc(is_positive: BoolArray, scores: FloatArray) -> float:
+    """Area under the ROC curve of (N,) scores; NaN where only one class is there."""
+    from scipy.stats import rankdata
+
+    n_positive = int(is_positive.sum())
+    n_pairs = n_positive * (len(scores) - n_positive)
+    if not n_pairs:
+        return float("nan")
+    ranks = float(rankdata(scores)[is_positive].sum())
+    return (ranks - n_positive * (n_positive + 1) / 2) / n_pairs
+
+
+def z_of(alpha: float, n_tests: int) -> float:
+    """Two-sided normal quantile at level alpha over so many tests (Bonferroni)."""
+    return NormalDist().inv_cdf(1 - alpha / (2 * max(1, n_tests)))
+
+
+def resampled(n_rows: int, count: int, seed: int) -> IntArray:
+    """(count, n_rows) row numbers drawn with replacement."""
+    drawn: IntArray = np.random.default_rng(seed).integers(n_rows, size=(count, n_rows))
+    return drawn

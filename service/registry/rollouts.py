@@ -1,0 +1,97 @@
+"""A version that is tried beside the serving one: a small file beside the pointer to that."""
+
+from datetime import UTC, datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.errors import InvalidInputError, UnknownError
+from service.registry.described import describe_version
+from service.registry.errors import DamagedVersionError
+from service.registry.layout import Layout, check_name, write_atomically
+
+ROLLOUT = "rollout"
+Mode = Literal["shadow", "canary"]
+
+
+class Rollout(BaseModel):
+    """What is tried, how, and since when; ended_at and reason once it is not any more.
+
+    share: of the requests that the candidate answers (canary) or also answers (shadow).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Mode
+    version: int = Field(ge=1)
+    share: float = Field(gt=0, le=1)
+    started_at: datetime
+    ended_at: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """It has not been ended."""
+        return self.ended_at is None
+
+    @classmethod
+    def begun(cls, mode: Mode, version: int, share: float) -> Self:
+        """From now on."""
+        return cls(mode=mode, version=version, share=share, started_at=datetime.now(UTC))
+
+
+def read_rollout(layout: Layout, name: str) -> Rollout | None:
+    """The last one of a name, ended or not; None without any. Raises DamagedVersionError."""
+    path = layout.root / check_name(name) / ROLLOUT
+    try:
+        return Rollout.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise DamagedVersionError(f"{path} cannot be read: {error}") from error
+
+
+def start_rollout(layout: Layout, name: str, rollout: Rollout) -> None:
+    """Have running services try a version; the one before it ends.
+
+    Raises UnknownError, InvalidInputError for a version that serves already or reads other input.
+    """
+    serving = layout.serving(check_name(name))
+    if serving is None:
+        raise UnknownError(f"no model {name!r} is registered in {layout.root}")
+    candidate = describe_version(layout, name, rollout.version)
+    if rollout.version == serving:
+        raise InvalidInputError(f"version {serving} of {name!r} serves already")
+    check_same_input(
+        describe_version(layout, name, serving).manifest.schema_digest,
+        candidate.manifest.schema_digest,
+    )
+    _write(layout, name, rollout)
+
+
+def check_same_input(serving: str, candidate: str) -> None:
+    """By the digests of their schemas: a request is read once for both. InvalidInputError."""
+    if serving != candidate:
+        raise InvalidInputError(
+            "the candidate's input schema is not the serving version's: a request could not be "
+            "answered by both (`explaind gate` shows the difference)"
+        )
+
+
+def end_rollout(
+    layout: Layout, name: str, reason: str, *, begun_at: datetime | None = None
+) -> bool:
+    """End what is tried; begun_at: only that one. False where there was none."""
+    rollout = read_rollout(layout, name)
+    if rollout is None or not rollout.is_active:
+        return False
+    if begun_at is not None and rollout.started_at != begun_at:
+        return False
+    ended = {"ended_at": datetime.now(UTC), "reason": reason}
+    _write(layout, name, rollout.model_copy(update=ended))
+    return True
+
+
+def _write(layout: Layout, name: str, rollout: Rollout) -> None:
+    with layout.lock():
+        write_atomically(layout.root / name / ROLLOUT, rollout.model_dump_json().encode())
