@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.accepting import Acceptor
 from service.admission import Admission
 from service.app import create_app
 from service.compiling import choose_kernel_cache, compile_kernels
@@ -258,9 +259,16 @@ class _Server(uvicorn.Server):
             runtime.is_stopping = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
         if self.started:
+            # Uvicorn closes these with its own, and waits for them.
+            self.servers = [Acceptor(listener, self._protocol) for listener in sockets or ()]  # type: ignore[misc]
             self.on_ready()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return GuardedProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
 
 def run_server(

@@ -31,7 +31,7 @@ from targets import verdict
 
 TREES, NETWORK = "trees", "network"
 ROWS = 500
-PROBE_PERIOD_SECONDS = 0.02
+PROBE_PERIOD_SECONDS = 0.04
 FIRST_RATE = 300.0
 RAMP_FACTOR = 1.3
 RAMP_STEPS = 14
