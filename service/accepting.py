@@ -31,7 +31,7 @@ class Acceptor:
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[object]] = set()
         self._is_closed = False
-        listener.setblocking(False)
+        listener.settimeout(0)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits
         self._start()
 
@@ -61,7 +61,7 @@ class Acceptor:
                 self._loop.remove_reader(self._listener)
                 self._loop.call_later(PAUSE_SECONDS, self._start)
                 return
-            connection.setblocking(False)
+            connection.settimeout(0)
             task = self._loop.create_task(self._open(connection))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)

@@ -88,6 +88,6 @@ def _route(url: bytes) -> str:
         return "/models/{name}/predict"
     if path == b"/explanations":
         return "/explanations"
-    if path.startswith(b"/explanations/") and path.count(b"/") == 2:  # noqa: PLR2004
+    if path.startswith(b"/explanations/") and path.count(b"/") == 2:
         return "/explanations/{request_id}"
     return UNMATCHED

@@ -8,7 +8,6 @@ report.md, figures.json and plots (SVG) to the folder. Exit code 1 when a target
 """
 
 import argparse
-import asyncio
 import json
 import os
 import subprocess
@@ -17,8 +16,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from time import monotonic
+from urllib.request import urlopen
 
 import load_report
 import machine
@@ -31,6 +32,7 @@ from targets import verdict
 
 TREES, NETWORK = "trees", "network"
 ROWS = 500
+BACKLOG = "explain_audit_backlog_records{"
 PROBE_PERIOD_SECONDS = 0.04
 FIRST_RATE = 300.0
 RAMP_FACTOR = 1.3
@@ -53,6 +55,16 @@ class Plan:
     first_rate: float = FIRST_RATE
 
 
+SHORT = Plan(
+    warm_up_seconds=1.0,
+    step_seconds=0.7,
+    steady_seconds=2.0,
+    burst_seconds=3.0,
+    recovery_seconds=4.0,
+    first_rate=500.0,
+)
+
+
 def main() -> int:
     options = _options()
     cores = sorted(os.sched_getaffinity(0))
@@ -63,8 +75,7 @@ def main() -> int:
         os.sched_setaffinity(0, {cores[0]})  # the service inherits it
         with serving(Path(name)) as server:
             os.sched_setaffinity(0, {cores[-1]})
-            drill = run(server, mix, Plan(burst_seconds=options.burst_seconds))
-            drill.cpu_seconds = server.cpu_seconds()
+            drill = run(server, mix, _plan(options))
         drill.lost = load_report.lost_records(Path(name) / "evidence.db", drill.sent)
     facts = f"{machine.facts()}; {machine.load()} after the drill"
     load_report.write(options.out, drill, facts)
@@ -76,8 +87,18 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--burst-seconds", type=float, default=Plan.burst_seconds)
+    parser.add_argument(
+        "--steady-share", type=float, default=Plan.steady_share, help="steady rate, of the peak"
+    )
+    parser.add_argument("--short", action="store_true", help="short phases, to see that it works")
     parser.add_argument("--out", type=Path, default=Path("load-drill"), help="folder of the report")
     return parser.parse_args()
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    if options.short:
+        return SHORT
+    return Plan(burst_seconds=options.burst_seconds, steady_share=options.steady_share)
 
 
 def set_up(data_dir: Path) -> Mix:
@@ -123,7 +144,8 @@ def serving(data_dir: Path) -> Iterator[Serving]:
 def run(server: Serving, mix: Mix, plan: Plan) -> Drill:
     """All phases against a server that runs."""
     with _probing(server.url) as probes:
-        drill = uvloop.run(_phases(server.url, mix, plan))
+        drill = uvloop.run(_phases(server, mix, plan))
+        drill.is_ready, drill.backlog = _health(server.url)
     drill.probes = [(due, seconds, status) for due, seconds, status in probes]
     return drill
 
@@ -142,18 +164,34 @@ def _probing(url: str) -> Iterator[list[tuple[float, float, int]]]:
         found += [(due, seconds, status) for due, seconds, status in map(json.loads, output)]
 
 
+def _health(url: str) -> tuple[bool, float]:
+    """Whether the service is ready, and how many records wait for the evidence store."""
+    with urlopen(url + "/readyz", timeout=10) as reply:
+        is_ready = reply.status == HTTPStatus.OK
+    with urlopen(url + "/metrics", timeout=10) as reply:
+        lines = reply.read().decode().splitlines()
+    counts = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(BACKLOG)]
+    return is_ready, sum(counts)
+
+
 @dataclass
 class _Stage:
     """The phases so far."""
 
+    server: Serving
     traffic: Traffic
     drill: Drill = field(default_factory=Drill)
 
     async def phase(self, name: str, *, per_second: float, seconds: float) -> None:
         """Send, and note when; it ends with its schedule, not with its answers."""
-        began = monotonic()
+        began, before = monotonic(), self._cpu_seconds()
         await self.traffic.send(name, per_second=per_second, seconds=seconds)
         self.drill.spans[name] = (began, monotonic())
+        self.drill.cpu_seconds[name] = self._cpu_seconds() - before
+
+    def _cpu_seconds(self) -> float:
+        """Of the service's own process, not of its queue and worker."""
+        return sum(self.server.cpu_seconds_by_thread().values())
 
     async def ramp(self, plan: Plan) -> None:
         """Raise the rate until the goodput stays behind it."""
@@ -169,10 +207,9 @@ class _Stage:
         self.drill.spans["ramp"] = (began, monotonic())
 
 
-async def _phases(url: str, mix: Mix, plan: Plan) -> Drill:
-    asyncio.get_running_loop()
-    traffic = Traffic(url, mix)
-    stage = _Stage(traffic)
+async def _phases(server: Serving, mix: Mix, plan: Plan) -> Drill:
+    traffic = Traffic(server.url, mix)
+    stage = _Stage(server, traffic)
     await traffic.send("first", per_second=20, seconds=0.5)
     await stage.phase("warm-up", per_second=plan.first_rate / 2, seconds=plan.warm_up_seconds)
     await traffic.settle()

@@ -44,7 +44,13 @@ class Drill:
     probes: list[Probe] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     spans: dict[str, tuple[float, float]] = field(default_factory=dict)
-    cpu_seconds: float = 0.0
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    """Of the service's process, by phase."""
+
+    is_ready: bool = False
+    backlog: float = 0.0
+    """After the recovery: records that wait for the evidence store."""
+
     lost: int = 0
     """Acknowledged predictions that are not in the evidence."""
 
@@ -128,8 +134,8 @@ def targets(drill: Drill) -> Iterator[Target]:
 def summary(drill: Drill) -> str:
     """The phases as a Markdown table."""
     lines = [
-        "| phase | sent/s | good/s | p50 ms | p99 ms | /livez p99 ms | statuses |",
-        "|---|---|---|---|---|---|---|",
+        "| phase | sent/s | good/s | p50 ms | p99 ms | /livez p99 ms | CPU s | statuses |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for phase, (began, ended) in drill.spans.items():
         sent = drill.of(phase)
@@ -138,7 +144,7 @@ def summary(drill: Drill) -> str:
         lines.append(
             f"| {phase} | {len(sent) / (ended - began):,.0f} | {drill.goodput(phase):,.0f} | "
             f"{p50:.1f} | {p99:.1f} | {drill.livez_milliseconds(phase, 0.99):.1f} | "
-            f"{_statuses(sent)} |"
+            f"{drill.cpu_seconds.get(phase, np.nan):.1f} | {_statuses(sent)} |"
         )
     return "\n".join(lines)
 
@@ -189,7 +195,8 @@ def _document(drill: Drill, facts: str, figures: dict[str, Figure]) -> dict[str,
             for t in targets(drill)
         ],
         "peak_per_second": drill.peak,
-        "cpu_seconds": drill.cpu_seconds,
+        "is_ready": drill.is_ready,
+        "backlog": drill.backlog,
         "ramp": [[step.per_second, step.good_per_second] for step in drill.steps],
         "phases": {
             phase: {
@@ -199,6 +206,7 @@ def _document(drill: Drill, facts: str, figures: dict[str, Figure]) -> dict[str,
                 "good_per_second": drill.goodput(phase),
                 "livez_p50_milliseconds": drill.livez_milliseconds(phase, 0.5),
                 "livez_p99_milliseconds": drill.livez_milliseconds(phase, 0.99),
+                "cpu_seconds": drill.cpu_seconds.get(phase),
                 "statuses": Counter(f"{one.kind} {one.status}" for one in drill.of(phase)),
             }
             for phase, (began, ended) in drill.spans.items()

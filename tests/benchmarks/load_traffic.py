@@ -150,7 +150,7 @@ class Traffic:
     async def settle(self) -> None:
         """Wait until everything is answered, for a bounded time."""
         deadline = monotonic() + PATIENCE_SECONDS
-        while self._under_way and monotonic() < deadline:
+        while self._under_way and monotonic() < deadline:  # noqa: ASYNC110 - many ends, one look
             await asyncio.sleep(TICK_SECONDS)
 
     def close(self) -> None:

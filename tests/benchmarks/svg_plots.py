@@ -12,6 +12,11 @@ COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#e08e0b", "#6a4c93", "#4f5d75")
 TICKS = 4
 NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 
+SVG = (
+    f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
+    'font-family="sans-serif" font-size="11">'
+)
+
 Points = Sequence[tuple[float, float]]
 
 
@@ -30,20 +35,15 @@ class Figure:
             max([x for x, _ in points] + [stop for _, stop in self.spans.values()] + [1.0]),
             _rounded_up(max(y for _, y in points)),
         )
+        heading = f"{escape(self.title)}, {escape(self.unit)}"
+        spans, lines = enumerate(self.spans.items()), enumerate(self.lines.values())
         parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-            'font-family="sans-serif" font-size="11">',
+            SVG,
             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>',
-            f'<text x="{LEFT}" y="18" font-size="13">{escape(self.title)}, {escape(self.unit)}</text>',
-            *(
-                axes.span(name, *span, shaded=i % 2 == 0)
-                for i, (name, span) in enumerate(self.spans.items())
-            ),
+            f'<text x="{LEFT}" y="18" font-size="13">{heading}</text>',
+            *(axes.span(name, *span, shaded=i % 2 == 0) for i, (name, span) in spans),
             *axes.ticks(),
-            *(
-                axes.line(points, COLOURS[i % len(COLOURS)])
-                for i, points in enumerate(self.lines.values())
-            ),
+            *(axes.line(points, COLOURS[i % len(COLOURS)]) for i, points in lines),
             *(_legend(i, name) for i, name in enumerate(self.lines)),
             "</svg>",
         ]
@@ -68,9 +68,10 @@ class _Axes:
     def span(self, name: str, start: float, stop: float, *, shaded: bool) -> str:
         left, width = self.x(start), self.x(stop) - self.x(start)
         fill = "#f0f2f5" if shaded else "#fff"
+        height = HEIGHT - TOP - BOTTOM
         return (
-            f'<rect x="{left:.1f}" y="{TOP}" width="{width:.1f}" height="{HEIGHT - TOP - BOTTOM}" '
-            f'fill="{fill}"/><text x="{left + 3:.1f}" y="{TOP + 11}" fill="#777">{escape(name)}</text>'
+            f'<rect x="{left:.1f}" y="{TOP}" width="{width:.1f}" height="{height}" fill="{fill}"/>'
+            f'<text x="{left + 3:.1f}" y="{TOP + 11}" fill="#777">{escape(name)}</text>'
         )
 
     def ticks(self) -> list[str]:
@@ -83,9 +84,8 @@ class _Axes:
             ]
         for second in np.arange(0.0, self.longest, _rounded_up(self.longest / 10)):
             x = self.x(float(second))
-            parts.append(
-                f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{second:g} s</text>'
-            )
+            place = f'x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle"'
+            parts.append(f"<text {place}>{second:g} s</text>")
         return parts
 
 

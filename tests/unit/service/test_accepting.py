@@ -3,8 +3,6 @@
 import asyncio
 import errno
 import os
-import errno
-import os
 import socket
 import time
 from collections.abc import Callable
