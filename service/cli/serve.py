@@ -43,6 +43,7 @@ Deadline = Annotated[
 MaxQueue = Annotated[int | None, typer.Option(help="Most unfinished explanations.")]
 MaxBodyBytes = Annotated[int | None, typer.Option(help="Largest request body.")]
 MaxInstances = Annotated[int | None, typer.Option(help="Most instances a request.")]
+MaxAtOnce = Annotated[int | None, typer.Option(help="Most requests answered at a time.")]
 SpoolMaxBytes = Annotated[
     int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
 ]
@@ -80,6 +81,7 @@ def serve(
     max_queue: MaxQueue = None,
     max_body_bytes: MaxBodyBytes = None,
     max_instances: MaxInstances = None,
+    max_at_once: MaxAtOnce = None,
     spool_max_bytes: SpoolMaxBytes = None,
     retention_days: RetentionDays = None,
     k_anonymity: KAnonymity = None,

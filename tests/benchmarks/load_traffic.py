@@ -21,7 +21,10 @@ READ, LIST, METRICS = "read", "list", "metrics"
 DECIDING = frozenset({PREDICT, EXPLAIN, QUEUED})
 """Kinds whose 200 acknowledges a record."""
 
-WEIGHTS = {PREDICT: 500, EXPLAIN: 395, QUEUED: 5, READ: 80, LIST: 19, METRICS: 1}
+WEIGHTS = {PREDICT: 500, EXPLAIN: 395, QUEUED: 5, READ: 80, LIST: 20}
+"""Of a thousand requests; scrapes come at their own pace, however much else does."""
+
+SCRAPE_PERIOD_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -128,6 +131,7 @@ class Traffic:
     _opening: set[asyncio.Task[None]] = field(default_factory=set)
     _under_way: int = 0
     _turn: int = 0
+    _scrape_due: float = 0.0
 
     def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -177,9 +181,15 @@ class Traffic:
 
     def _send(self, phase: str, due: float) -> None:
         self._turn += 1
+        if due >= self._scrape_due:
+            self._scrape_due = due + SCRAPE_PERIOD_SECONDS
+            self._send_one(phase, METRICS, due)
         kind = self._kinds[self._turn % len(self._kinds)]
         if kind == READ and not self._known:
             kind = PREDICT
+        self._send_one(phase, kind, due)
+
+    def _send_one(self, phase: str, kind: str, due: float) -> None:
         sent = Sent(phase, kind, due, monotonic() - due)
         self.sent.append(sent)
         connection = self._connection()
