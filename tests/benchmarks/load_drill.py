@@ -37,8 +37,11 @@ PROBE_PERIOD_SECONDS = 0.04
 FIRST_RATE = 300.0
 RAMP_FACTOR = 1.3
 RAMP_STEPS = 14
+LAST_STEPS = 2
 PEAK_SHARE = 0.85
-"""A step whose goodput is below this share of what was sent ends the ramp."""
+"""Two steps in turn whose goodput is below this share of what was sent end the ramp: one may be
+low because something else had the machine.
+"""
 
 
 @dataclass(frozen=True)
@@ -195,13 +198,14 @@ class _Stage:
 
     async def ramp(self, plan: Plan) -> None:
         """Raise the rate until the goodput stays behind it."""
-        rate, began = plan.first_rate, monotonic()
+        rate, began, bad = plan.first_rate, monotonic(), 0
         for _ in range(RAMP_STEPS):
             sent = await self.traffic.send("ramp", per_second=rate, seconds=plan.step_seconds)
             await self.traffic.settle()
             good = sum(map(load_report.is_good, sent)) / plan.step_seconds
             self.drill.steps.append(Step(rate, good))
-            if good < PEAK_SHARE * rate:
+            bad = bad + 1 if good < PEAK_SHARE * rate else 0
+            if bad == LAST_STEPS:
                 break
             rate *= RAMP_FACTOR
         self.drill.spans["ramp"] = (began, monotonic())
