@@ -147,12 +147,14 @@ def test_a_refused_connection_may_stay_idle(
     ):
         pool.submit(app.client().predict, rows[:1])
         wait_until(lambda: app.runtime.metrics.http_active_now["POST"] == 1)
-        with app.connect(timeout_seconds=1.0) as connection:
-            connection.sendall(b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert_refused(read_reply(connection, method="GET"))
-            with pytest.raises(TimeoutError):
-                connection.recv(1)
-        gate.open()
+        try:
+            with app.connect(timeout_seconds=1.0) as connection:
+                connection.sendall(b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert_refused(read_reply(connection, method="GET"))
+                with pytest.raises(TimeoutError):
+                    connection.recv(1)
+        finally:
+            gate.open()
 
 
 def test_slow_bodies_take_no_place(
