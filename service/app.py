@@ -19,8 +19,12 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
 from service.admission import Admission
+from service.audit_counts import CommitCounts, LogCounts, SpoolCounts
 from service.auth import Authenticator
 from service.delivery import Delivery
+from service.drift.keeping import keeping
+from service.drift.tallying import Tallies
+from service.drifting import DriftWatch
 from service.errors import (
     CommandError,
     InvalidRequestError,
@@ -30,14 +34,15 @@ from service.errors import (
     ServiceError,
 )
 from service.evidence import EvidenceError, Spooling, SpoolLimits
-from service.http import Edge, context_of, problem_response
+from service.http import Edge, context_of, refusal_response
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
-from service.metrics import CommitCounts, LogCounts, Metrics, SpoolCounts
+from service.metrics import Metrics
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
 from service.purges import PurgeJob
+from service.quality import QualitySampling
 from service.queue import JobQueue
 from service.queue.embedded import Embedded
 from service.queue_metrics import QueueMetrics
@@ -51,10 +56,14 @@ from service.routes import (
     followups,
     health,
     importance,
+    inference,
+    kserve,
     ledger,
     models,
     votes,
 )
+from service.routes.inference import INFER_PATHS, InferEndpoint
+from service.routes.kserve import V1_EXPLAIN, V1_PREDICT, V1Endpoint
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint, count_refusal
 from service.runtime import Exposed, Runtime
 from service.secrets import Keyring
@@ -71,6 +80,10 @@ NO_DEFAULT_PAGES: dict[str, Any] = {
     "redoc_url": None,
     "redirect_slashes": False,
 }
+PARTS = (
+    *(explanations, followups, votes, ledger, models, importance, health, documents),
+    *(kserve, inference),
+)
 METHOD_NOT_ALLOWED = 405
 NOT_FOUND = 404
 
@@ -118,7 +131,10 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for part in (explanations, followups, votes, ledger, models, importance, health, documents):
+    app.add_direct_routes((V1_PREDICT,), V1Endpoint(explain=False), methods=["POST"])
+    app.add_direct_routes((V1_EXPLAIN,), V1Endpoint(explain=True), methods=["POST"])
+    app.add_direct_routes(INFER_PATHS, InferEndpoint(), methods=["POST"])
+    for part in PARTS:
         app.include_router(part.router)
     return app
 
@@ -185,14 +201,8 @@ async def _start(
     closed by the stack, the other way round.
     """
     keyring = Keyring.open(settings.secret_file)
-    policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
-    served = ServedModels(
-        Registry(settings.registry),
-        metrics,
-        default=settings.model,
-        retention_days=settings.retention_days,
-        policies=policies,
-    )
+    tallies = Tallies(metrics.drift.on_dropped)
+    served = _served(settings, metrics, keyring, tallies)
     await asyncio.to_thread(served.refresh)
     log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
     evidence = await opened.enter_async_context(log_of_settings)
@@ -202,8 +212,14 @@ async def _start(
     sequencing = Sequencing.of(evidence.store, log.signer, settings.data_dir, LogCounts(metrics))
     # After everything that stores has ended, that of our own worker too.
     opened.push_async_callback(asyncio.to_thread, sequencing.close)
+    drift = await opened.enter_async_context(keeping(evidence.store, tallies))
     queue, exposed = await _open_queue(settings, metrics, opened)
-    delivery = Delivery(queue, evidence, metrics, settings.max_queue, admission)
+    delivery = Delivery(
+        *(queue, evidence, metrics, settings.max_queue, admission),
+        quality=QualitySampling(
+            queue, keyring, settings.quality_share, settings.quality_per_minute
+        ),
+    )
     quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
     service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
     opened.callback(service.close)
@@ -211,6 +227,21 @@ async def _start(
         *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),
         ledger=log,
         sequencing=sequencing,
+        drift=drift,
+    )
+
+
+def _served(
+    settings: Settings, metrics: Metrics, keyring: Keyring, tallies: Tallies
+) -> ServedModels:
+    policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
+    return ServedModels(
+        Registry(settings.registry),
+        metrics,
+        default=settings.model,
+        retention_days=settings.retention_days,
+        policies=policies,
+        tallies=tallies,
     )
 
 
@@ -252,7 +283,11 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
     if runtime.sequencing is not None:
         runtime.sequencing.start()
     purges = PurgeJob(runtime.evidence, runtime.metrics)
-    works = (_follow(runtime), outbox.run(), purges.run(), runtime.accesses.run())
+    drift = DriftWatch.of(runtime.evidence, runtime.models, runtime.metrics.drift, runtime.settings)
+    works = (
+        *(_follow(runtime), outbox.run(), purges.run(), runtime.accesses.run()),
+        drift.run(),
+    )
     tasks = [asyncio.create_task(work) for work in works]
     try:
         yield
@@ -284,7 +319,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         METHOD_NOT_ALLOWED: MethodNotAllowedError,
     }
     problem = kinds.get(error.status_code, InvalidRequestError)()
-    response = problem_response(problem, context_of(request.scope).request_id)
+    response = _refused(request, problem)
     for name, value in (error.headers or {}).items():
         response.headers[name] = _allowed(request) if name == "Allow" else value
     return response
@@ -313,4 +348,8 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         for item in error.errors()
     ]
     problem = InvalidRequestError("see errors", errors=violations)
-    return problem_response(problem, context_of(request.scope).request_id)
+    return _refused(request, problem)
+
+
+def _refused(request: Request, error: ServiceError) -> Response:
+    return refusal_response(error, context_of(request.scope).request_id, request.scope["path"])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from explainers.base import FloatArray
+from explainers.base import FloatArray, Values
 from schemas import DecodedBody
 from service import answers
 from service.answers import Facts, Fragments, Priority, Ranked, strongest
@@ -136,10 +136,13 @@ def _run_together(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | P
     computed = _explained(served, asks, order, X, output)
     if computed.is_broken and len(asks) > 1:
         return [result for ask in asks for result in run(served, [ask])]
-    return [
+    prepared: list[Prepared | PredictionError] = [
         _prepare(served, ask, _Own.of(computed, i, spans[i]), rulings[i])
         for i, ask in enumerate(asks)
     ]
+    if served.tap is not None:
+        served.tap.see(X, output.scores, computed.sound_values)
+    return prepared
 
 
 def _places(asks: Sequence[Ask], order: Sequence[int]) -> dict[int, slice]:
@@ -182,6 +185,17 @@ class _Computed(NamedTuple):
     def is_broken(self) -> bool:
         """The explainer itself failed, and with it all requests of the batch."""
         return self.explained is not None and self.explained.explanation is None
+
+    @property
+    def sound_values(self) -> Values | None:
+        """Of the rows whose explanation passed every check."""
+        explained = self.explained
+        if explained is None or explained.explanation is None:
+            return None
+        values = explained.explanation.values
+        if not any(explained.reasons):
+            return values
+        return values[[reason is None for reason in explained.reasons]]
 
 
 def _explained(
@@ -275,6 +289,7 @@ def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | No
         received_at=ask.received_at,
         completed_at=own.completed_at,
         principal=ask.caller.principal,
+        cpu_seconds=None if own.part is None else own.part.cpu_seconds,
     )
     extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
     if ask.subjects is not None:

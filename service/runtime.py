@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from service.accesses import AccessLog
 from service.auth import Authenticator
 from service.delivery import Delivery
+from service.drift.keeping import Keeper
 from service.evidence import EvidenceLog
 from service.followup import FollowUps
 from service.importance import Importances
@@ -43,7 +44,15 @@ class Runtime:
     sequencing: Sequencing | None = None
     """None where nobody keeps the log: in rehearsals."""
 
+    drift: Keeper | None = None
+    """None where nothing is counted, likewise."""
+
+    is_draining: bool = False
+    """Asked to end: /readyz says so, and requests are answered as before."""
+
     is_stopping: bool = False
+    """Nothing more is taken; whoever waits for an explanation is told how far it is."""
+
     accesses: AccessLog = field(init=False)
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)

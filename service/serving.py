@@ -7,6 +7,8 @@ from typing import Self
 
 from schemas import DecodedBody
 from service.answers import AnswerTemplates
+from service.drift.baseline import Baseline
+from service.drift.tallying import Tallies, Tap
 from service.errors import CommandError, ModelDisabledError, NotFoundError
 from service.evidence import HeaderConstants, HeaderTemplate
 from service.logs import log
@@ -38,6 +40,8 @@ class ServedModel:
     policy: ModelPolicy | None = None
     screening: Screening | None = None
     """None where no request can hold a text that is not a level of the model's."""
+    tap: Tap | None = None
+    """Where requests are seen for drift; None where nobody looks."""
 
     @property
     def is_best_effort(self) -> bool:
@@ -52,6 +56,7 @@ class ServedModel:
         *,
         retention_days: int,
         policy: ModelPolicy | None = None,
+        tap: Tap | None = None,
     ) -> Self:
         """Bind a loaded version."""
         method = model.manifest.explainer.method or "none"
@@ -70,6 +75,7 @@ class ServedModel:
             *(model, AnswerTemplates.of(model), header, metrics.bind(model.name, method)),
             policy=policy,
             screening=Screening.of(model.schema, model.personal_levels, metrics),
+            tap=tap,
         )
 
     def kept(self, body: DecodedBody, instances: bytes) -> tuple[DecodedBody, bytes]:
@@ -137,8 +143,10 @@ class ServedModels:
         default: str | None,
         retention_days: int,
         policies: Policies | None = None,
+        tallies: Tallies | None = None,
     ) -> None:
         self.registry = registry
+        self._tallies = tallies
         self._metrics = metrics
         self.default = default
         self._retention_days = retention_days
@@ -274,8 +282,25 @@ class ServedModels:
 
     def _bound(self, model: RegisteredModel, policy: ModelPolicy | None) -> ServedModel:
         return ServedModel.of(
-            model, self._metrics, retention_days=self._retention_days, policy=policy
+            model,
+            self._metrics,
+            retention_days=self._retention_days,
+            policy=policy,
+            tap=self._tap(model),
         )
+
+    def _tap(self, model: RegisteredModel) -> Tap | None:
+        if self._tallies is None:
+            return None
+        facts = {"model": model.name, "version": model.version}
+        try:
+            baseline = Baseline.read(self.registry.layout, model.name, model.version)
+        except CommandError as error:
+            log.error("drift_off", reason=str(error), **facts)
+            return None
+        if baseline.without_attributions is not None:
+            log.info("attribution_drift_off", reason=baseline.without_attributions, **facts)
+        return Tap(self._tallies, baseline)
 
     def _follow(self, name: str) -> None:
         version = self.registry.layout.serving(name)

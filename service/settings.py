@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import UsageError
 
 PREFIX = "EXPLAIND_"
-NO_SETTINGS = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE", "EXPLAIND_GIT_REVISION"})
+NO_SETTINGS = frozenset(
+    {
+        "EXPLAIND_TEST_DATA",
+        "EXPLAIND_TEST_TOOLS",
+        "EXPLAIND_DRILL_SCALE",
+        "EXPLAIND_GIT_REVISION",
+    }
+)
 """Variables of the tests, and the one an image is built with."""
 
 KEY_ENCRYPTION_KEY = PREFIX + "KEY_ENCRYPTION_KEY"
@@ -51,6 +58,12 @@ class Settings(BaseModel):
         "127.0.0.1", description="Address to listen on; others need an API-keys file."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    drain_seconds: Seconds = Field(
+        0.0,
+        ge=0,
+        description="How long after SIGTERM requests are still taken while /readyz answers 503, so "
+        "that balancers turn away first (docs/deployment.md).",
+    )
     inline_budget_seconds: Seconds = Field(
         0.1,
         gt=0,
@@ -129,6 +142,33 @@ class Settings(BaseModel):
     )
     embedded_workers: int = Field(
         1, ge=0, description="Workers `serve` starts when it starts its own queue; 0 for none."
+    )
+    drift_window_hours: float = Field(
+        24.0,
+        gt=0,
+        le=24 * 366,
+        description="How far back the gauges of drift look (docs/drift.md).",
+    )
+    drift_min_rows: int = Field(
+        1000, ge=100, description="Fewer rows in that time say nothing about drift."
+    )
+    drift_false_alarm_rate: float = Field(
+        0.001,
+        gt=0,
+        lt=1,
+        description="How often chance may raise a drift alarm, a look and kind (inputs, "
+        "predictions, attributions).",
+    )
+    drift_retention_days: int = Field(35, gt=0, description="How long drift windows are kept.")
+    quality_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of explanations whose stability and faithfulness workers measure; 0 for "
+        "none.",
+    )
+    quality_per_minute: int = Field(
+        6, ge=0, le=1000, description="Most explanations a process has measured a minute."
     )
     max_queue: int = Field(10_000, gt=0, description="Most unfinished explanations in the queue.")
     wait_seconds: Seconds = Field(

@@ -6,8 +6,10 @@ from service.cli import (
     accesses,
     bundles,
     checkpoint,
+    cost,
     demo,
     disposal,
+    drift,
     explain,
     keys,
     models,
@@ -36,12 +38,14 @@ app.command("export")(bundles.export)
 app.command("verify")(bundles.verify)
 app.command("replay")(replay.replay)
 app.command("review")(review.review)
+app.command("drift")(drift.drift)
 app.command("erase")(disposal.erase)
 app.command("hold")(disposal.hold)
 app.command("release")(disposal.release)
 app.command("holds")(disposal.holds)
 app.command("quarantine")(disposal.quarantine)
 app.command("purge")(disposal.purge)
+app.command("cost")(cost.cost)
 app.command("accesses")(accesses.accesses)
 app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(models.app, name="models")

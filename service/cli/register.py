@@ -39,6 +39,10 @@ AllowColumn = Annotated[
         help="Text column to take although it holds personal data or over 256 levels; repeatable."
     ),
 ]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(help="COLUMN=WHERE IT COMES FROM, which reports of drift name; repeatable."),
+]
 
 
 def register(
@@ -53,6 +57,7 @@ def register(
     background: Annotated[int, typer.Option(min=1, help="Rows of the background.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the background's draw.")] = 0,
     allow_column: AllowColumn = None,
+    source: Source = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     as_json: AsJson = False,
@@ -68,7 +73,8 @@ def register(
     from service.registry import Registry
 
     chosen = replace(_options(classes, categories, schema), background_rows=background, seed=seed)
-    options = replace(chosen, allow_columns=tuple(allow_column or ()))
+    allowed, sources = tuple(allow_column or ()), _sources(source or [])
+    options = replace(chosen, allow_columns=allowed, sources=sources)
     into = Registry(settings.registry)
     if model is not None:
         made = into.register_file(name, model, data, target, options=options, on_progress=say)
@@ -112,6 +118,13 @@ def _options(classes: str | None, categories: Path | None, schema: Path | None) 
         categories={column: tuple(values) for column, values in levels.items()},
         schema=edited,
     )
+
+
+def _sources(named: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in named]
+    if not all(column and source for column, _, source in pairs):
+        raise typer.BadParameter("--source takes COLUMN=TEXT")
+    return {column: source for column, _, source in pairs}
 
 
 def _are_level_lists(document: object) -> bool:

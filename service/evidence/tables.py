@@ -237,6 +237,22 @@ Index(
     postgresql_where=accesses.c.request_id.is_not(None),
 )
 
+# What the requests of an hour were like, counted in the bins of a version's baseline: each process
+# that counts has rows of its own, written anew as they grow. Neither evidence nor anybody's data.
+drift_windows = Table(
+    "drift_windows",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("started_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("baseline", Text, primary_key=True),
+    Column("replica", Text, primary_key=True),
+    Column("counts", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+Index("drift_windows_by_time", drift_windows.c.started_us)
+
 SEQUENCED = (events, accesses)
 """What is put into logs. On SQLite rowids say in which order rows were committed; on PostgreSQL a
 column `arrival` that these definitions leave out (see `service.evidence.arrivals`)."""

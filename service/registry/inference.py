@@ -1,5 +1,7 @@
-"""What registration reads off the data: schema, background, reference statistics, sample."""
+"""What registration reads off the data: schema, background, sample."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JsonValue = Level | None
-BASELINE_BINS = 10
 NO_LEVEL = "other"
 """An example for a column that takes any text and has no level that could be shown."""
 
@@ -121,6 +122,21 @@ def check_schema(schema: ModelSchema, columns: InputColumns) -> None:
             )
 
 
+def with_sources(schema: ModelSchema, sources: Mapping[str, str]) -> ModelSchema:
+    """The same with the `x-source` of these columns; InvalidInputError for one it does not have."""
+    strange = sorted({*sources} - {*schema.names})
+    if strange:
+        raise InvalidInputError(f"there is no column {strange[0]!r} to name the source of")
+    try:
+        columns = tuple(
+            replace(column, source=sources.get(column.name, column.source))
+            for column in schema.columns
+        )
+    except SchemaError as error:
+        raise InvalidInputError(str(error)) from error
+    return replace(schema, columns=columns)
+
+
 def _typed(levels: tuple[Level, ...] | None) -> list[tuple[bool, Level]] | None:
     # True == 1 in Python, but not in JSON.
     return None if levels is None else [(type(v) in (str, bool), v) for v in levels]
@@ -194,37 +210,6 @@ def rows_of(schema: ModelSchema, instances: list[dict[str, JsonValue]]) -> Float
             else:
                 rows[r, c] = float(value) if coder is None else coder[(type(value), value)]
     return rows
-
-
-def baseline_of(schema: ModelSchema, rows: FloatArray, scores: FloatArray) -> dict[str, object]:
-    """Per column: share missing and either decile edges with their shares or level shares."""
-    columns = {
-        column.name: _statistics(column, rows[:, i]) for i, column in enumerate(schema.columns)
-    }
-    return {
-        "rows": len(rows),
-        "columns": columns,
-        "scores": [_histogram(scores[:, k]) for k in range(scores.shape[1])],
-    }
-
-
-def _statistics(column: Column, values: FloatArray) -> dict[str, object]:
-    known = values[~np.isnan(values)]
-    entry: dict[str, object] = {"missing_share": 1.0 - len(known) / len(values)}
-    levels = 2 if column.kind == "boolean" else len(column.levels or ())
-    if levels:
-        counts = np.bincount(known[known >= 0].astype(np.int64), minlength=levels)
-        entry["level_shares"] = (counts / max(len(values), 1)).tolist()
-    elif len(known):
-        entry |= {"minimum": float(known.min()), "maximum": float(known.max())}
-        entry |= _histogram(known)
-    return entry
-
-
-def _histogram(values: FloatArray) -> dict[str, object]:
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, BASELINE_BINS + 1)[1:-1]))
-    shares = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
-    return {"edges": edges.tolist(), "shares": (shares / len(values)).tolist()}
 
 
 def synthetic_sample(

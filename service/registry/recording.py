@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import orjson
 
 from service.registry import proof
+from service.registry.baseline import baseline_of
 from service.registry.building import TOLERANCE
-from service.registry.inference import baseline_of, instances_of, synthetic_sample
+from service.registry.inference import instances_of, synthetic_sample
 from service.registry.layout import TABLES, sha256_of
 from service.registry.libraries import installed_libraries, service_version
 from service.registry.manifest import (
@@ -37,7 +38,7 @@ def version_files(work: Work) -> dict[str, bytes]:
         "schema.json": orjson.dumps(schema.to_json(), option=orjson.OPT_INDENT_2),
         "background.json": work.background_bytes,
         "golden.json": orjson.dumps(golden),
-        "baseline.json": orjson.dumps(baseline_of(schema, work.rows, work.scores)),
+        "baseline.json": orjson.dumps(baseline_of(work)),
         "sample.json": orjson.dumps(
             synthetic_sample(schema, work.rows, personal_levels(schema, work.allowed))
         ),

@@ -32,6 +32,7 @@ from service.registry.inference import (
     draw_rows,
     infer_schema,
     instances_of,
+    with_sources,
 )
 from service.registry.layout import MANIFEST, Layout, sha256_of, write_files
 from service.registry.manifest import CostEntry
@@ -139,6 +140,7 @@ def _schema(source: Source, options: Options, rows: FloatArray) -> ModelSchema:
     """A person's or the inferred one; it fits the model, and the model the data."""
     columns = source.native.columns
     schema = options.schema or infer_schema(columns, rows, source.frame)
+    schema = with_sources(schema, options.sources)
     check_schema(schema, columns)
     check_missing(columns, rows)
     return schema

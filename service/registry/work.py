@@ -27,6 +27,9 @@ class Options:
     allow_columns: Sequence[str] = ()
     """Text columns that are taken although they hold personal data or very many levels."""
 
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where columns come from, by name: their `x-source`."""
+
     background_rows: int = 100
     seed: int = 0
 

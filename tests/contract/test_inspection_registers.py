@@ -2,12 +2,11 @@
 
 from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from decisions import decision
 from disposals import AGES, ERASURE, ORDER, add_beside
-from filled_database import SIZE, Database, fill
+from filled_database import SIZE, Database, evidence
 from ledgers import KEYRING
 from sqlalchemy import create_engine
 
@@ -17,20 +16,7 @@ from service.evidence import EvidenceStore
 from service.evidence.looking import open_as_is
 from service.ledger import Ledger
 from service.secrets import Keyring
-from service.verify import CONSISTENT, Json
-
-
-@pytest.fixture
-def database(url: str, tmp_path: Path) -> Database:
-    fill(url)
-    database = Database(url, tmp_path)
-    database.sequence()
-    return database
-
-
-def evidence(verdict: Json) -> Json:
-    found: Json = verdict["logs"]["evidence"]
-    return found
+from service.verify import CONSISTENT
 
 
 @pytest.fixture

@@ -79,6 +79,20 @@ class Database:
                     file.write(following.signed.note)
 
 
+def filled(url: str, directory: Path) -> Database:
+    """One whose logs and checkpoints have all that it was filled with."""
+    fill(url)
+    database = Database(url, directory)
+    database.sequence()
+    return database
+
+
+def evidence(verdict: Json) -> Json:
+    """What a verdict on a database says of the log `evidence`."""
+    found: Json = verdict["logs"]["evidence"]
+    return found
+
+
 def fill(url: str) -> None:
     with EvidenceStore.open(url) as store:
         append(store, SIZE - 6)

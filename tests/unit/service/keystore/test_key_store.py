@@ -198,6 +198,47 @@ async def test_a_store_that_went_away_gives_what_it_had_and_then_refuses(url: st
         assert store.take().key
 
 
+def test_a_wish_that_cannot_be_met_takes_nothing() -> None:
+    blocks = [[DataKey(b"%016d" % n, bytes(32)) for n in range(10)]]
+
+    def make(_: int) -> list[DataKey]:
+        if not blocks:
+            raise KeysUnavailableError("away")
+        return blocks.pop()
+
+    pool = KeyPool(make)
+    with pytest.raises(KeysUnavailableError):
+        pool.take_many(11, timeout_seconds=0.05)
+    assert len(pool.take_many(10, timeout_seconds=0.05)) == 10
+    pool.close()
+
+
+async def test_after_failures_keys_are_made_without_another_wish() -> None:
+    """Else a service that is not ready for want of keys would get no request to wish for one."""
+    asked: list[int] = []
+
+    def make(count: int) -> list[DataKey]:
+        asked.append(count)
+        if len(asked) != 3:
+            raise KeysUnavailableError("away")
+        return [DataKey(b"r" * 16, bytes(32))]
+
+    pool = KeyPool(make)
+    with pytest.raises(KeysUnavailableError):
+        pool.wait(timeout_seconds=0.01)
+    await until(lambda: pool.has_keys)
+    pool.close()
+
+
+def test_any_number_of_keys_is_read_and_deleted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.keystore.store.AT_ONCE", 2)
+    with KeyStore.open(url, KEK) as store:
+        refs = [key.ref for key in store.take_many(5)]
+        assert store.keys(refs).keys() == set(refs)
+        store.delete(refs)
+        assert store.keys(refs) == {}
+
+
 def test_a_closed_pool_gives_nothing() -> None:
     pool = KeyPool(lambda count: [DataKey(os.urandom(16), os.urandom(32)) for _ in range(count)])
     pool.take()

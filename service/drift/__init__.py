@@ -1,0 +1,1 @@
+"""Drift: what requests are like against what the model was registered with."""
