@@ -18,6 +18,7 @@ from starlette.routing import Match, Route, compile_path
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
+from service.admission import Admission
 from service.audit_counts import CommitCounts, LogCounts, SpoolCounts
 from service.auth import Authenticator
 from service.delivery import Delivery
@@ -29,6 +30,7 @@ from service.errors import (
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
+    OverloadedError,
     ServiceError,
 )
 from service.evidence import EvidenceError, Spooling, SpoolLimits
@@ -96,11 +98,16 @@ def create_app(
     metrics = Metrics()
     authenticator = Authenticator(settings.api_keys_file)
 
+    def count_refused(method: str, route: str) -> None:
+        metrics.http_duration_of(method, route, OverloadedError.status).observe(0.0)
+
+    admission = Admission(settings.max_at_once, count_refused)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as opened:
             try:
-                runtime = await _start(settings, metrics, authenticator, opened)
+                runtime = await _start(settings, metrics, authenticator, admission, opened)
             except CommandError as error:
                 app.state.startup_error = error  # the server only says that start-up failed
                 raise
@@ -111,7 +118,9 @@ def create_app(
             async with _running(runtime):
                 yield
 
-    return _assembled(metrics, authenticator, lifespan=lifespan)
+    app = _assembled(metrics, authenticator, lifespan=lifespan)
+    app.state.admission = admission  # the server asks it before there is a request
+    return app
 
 
 def _assembled(
@@ -182,7 +191,11 @@ async def _call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _start(
-    settings: Settings, metrics: Metrics, authenticator: Authenticator, opened: AsyncExitStack
+    settings: Settings,
+    metrics: Metrics,
+    authenticator: Authenticator,
+    admission: Admission,
+    opened: AsyncExitStack,
 ) -> Runtime:
     """Open everything, in the order in which later parts need earlier ones; what is opened is
     closed by the stack, the other way round.
@@ -202,7 +215,7 @@ async def _start(
     drift = await opened.enter_async_context(keeping(evidence.store, tallies))
     queue, exposed = await _open_queue(settings, metrics, opened)
     delivery = Delivery(
-        *(queue, evidence, metrics, settings.max_queue),
+        *(queue, evidence, metrics, settings.max_queue, admission),
         quality=QualitySampling(
             queue, keyring, settings.quality_share, settings.quality_per_minute
         ),

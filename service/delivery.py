@@ -10,12 +10,13 @@ from time import monotonic
 import orjson
 
 from service import answers
+from service.admission import Admission
 from service.answers import Fragments
 from service.evidence import DecisionEvent, EvidenceError, EvidenceLog, Record, StoredDecision
 from service.logs import log
 from service.metrics import Metrics
 from service.quality import QualitySampling
-from service.queue import Job, JobQueue, QueueAwayError, QueueError, Waiting
+from service.queue import Job, JobQueue, Notices, QueueAwayError, QueueError, Waiting
 
 SETTLE_SECONDS = 2.0
 """How long a repetition waits for the first answer's fate, and no longer than that answer waits."""
@@ -37,6 +38,7 @@ class Delivery:
     evidence: EvidenceLog
     metrics: Metrics
     max_queue: int = 10_000
+    admission: Admission = field(default_factory=Admission)
     is_stopping: Callable[[], bool] = field(default=lambda: False)
     quality: QualitySampling | None = None
 
@@ -93,7 +95,14 @@ class Delivery:
             await self.submit(job)
             return None
         deadline = monotonic() + seconds
-        async with self.queue.notices.waiting(job.tenant, job.request_id) as waiting:
+        with self.admission.at_rest():
+            return await self._answered(self.queue.notices, event, job, deadline)
+
+    async def _answered(
+        self, notices: Notices, event: DecisionEvent, job: Job, deadline: float
+    ) -> bytes | None:
+        """Queue a job, and its answer with its explanation by the deadline of the clock."""
+        async with notices.waiting(job.tenant, job.request_id) as waiting:
             if not await self.submit(job):
                 return None
             try:

@@ -71,6 +71,7 @@ class Runtime:
             self.accesses,
             self.predicting.quotas,
             key_backup=timedelta(days=self.settings.key_backup_days),
+            admission=self.delivery.admission,
         )
         self.views = Views(self.models)
         predicting = self.predicting

@@ -7,12 +7,16 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from types import FrameType
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.accepting import Acceptor
+from service.admission import Admission
 from service.app import create_app
 from service.compiling import choose_kernel_cache, compile_kernels
 from service.errors import (
@@ -73,6 +77,12 @@ class _WholeAnswers:
             self._head = data
             self._loop.call_soon(self._flush)
 
+    def write_whole(self, data: bytes) -> None:
+        """Send an answer that needs no more, guards included."""
+        self._flush()
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
     def close(self) -> None:
         """Close once everything is sent."""
         self._flush()
@@ -90,7 +100,8 @@ class _WholeAnswers:
 
 class GuardedProtocol(HttpToolsProtocol):
     """Uvicorn's HTTP, where a peer can neither take for ever nor send a head without end, and
-    bytes that are no request get a problem like every other mistake.
+    bytes that are no request get a problem like every other mistake. What is not admitted is
+    refused here, before uvicorn makes anything of it.
     """
 
     request_seconds = 15.0
@@ -101,7 +112,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _clock: asyncio.TimerHandle | None = None
     _is_partial = False
+    _is_refused = False
+    _has_refused = False
+    _is_at_rest = False
+    _is_stopping = False
     _bytes_outside_bodies = 0
+
+    @cached_property
+    def _admission(self) -> Admission:
+        return getattr(getattr(self.config.app, "state", None), "admission", None) or Admission()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(_WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
@@ -109,6 +128,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
+        self._end_rest()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
@@ -117,7 +137,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._bytes_outside_bodies += len(data)
+        self._has_refused = False
         super().data_received(data)
+        if self._has_refused and not self._is_partial:
+            return
         is_idle = self.cycle is None or self.cycle.response_complete
         if self.transport.is_closing() or not (self._is_partial or is_idle):
             return
@@ -131,19 +154,39 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._bytes_outside_bodies = 0
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self._admission.refuses(self.url, len(self.tasks)):
+            self._is_refused = True
+            if self.expect_100_continue:  # its body is not on its way
+                self._send_refusal(closes=True)
+            return
+        self._is_at_rest = True
+        self._admission.resting += 1
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._bytes_outside_bodies = 0
-        super().on_body(body)
+        if not self._is_refused:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._bytes_outside_bodies = 0
         self._is_partial = False
         self._stop_clock()
+        if self._is_refused:
+            self._is_refused = False
+            keeps = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+            self._send_refusal(closes=not keeps or self._is_stopping)
+            return
+        self._end_rest()
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        self._end_rest()
+        super().on_response_complete()
+
     def shutdown(self) -> None:
+        self._is_stopping = True
         super().shutdown()
         if self._is_partial:
             self._stop_clock()
@@ -151,6 +194,24 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
         self._refuse(MalformedRequestError())
+
+    def _end_rest(self) -> None:
+        """The request is here, or over."""
+        if self._is_at_rest:
+            self._is_at_rest = False
+            self._admission.resting -= 1
+
+    def _send_refusal(self, *, closes: bool) -> None:
+        if self.transport.is_closing():
+            return
+        self._has_refused = True
+        method = self.parser.get_method().decode("ascii")
+        answer = self._admission.refusal(method, self.url, self.headers, closes=closes)
+        cast("_WholeAnswers", self.transport).write_whole(answer)
+        if closes:
+            self.transport.close()
+        else:
+            super().on_response_complete()  # which waits for the next request
 
     def _start_clock(self, seconds: float) -> None:
         if self._clock is None:
@@ -237,9 +298,16 @@ class _Server(uvicorn.Server):
         return runtime if isinstance(runtime, Runtime) else None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup([])
         if self.started:
+            # Uvicorn closes these with its own, and waits for them.
+            self.servers = [Acceptor(listener, self._protocol) for listener in sockets or ()]  # type: ignore[misc]
             self.on_ready()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return GuardedProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
 
 def run_server(

@@ -72,6 +72,12 @@ class Settings(BaseModel):
     )
     max_body_bytes: int = Field(1024 * 1024, gt=0, description="Largest request body, counted.")
     max_instances: int = Field(1000, gt=0, description="Most instances in one request.")
+    max_at_once: int = Field(
+        256,
+        gt=0,
+        description="Most requests answered at a time; more are refused with 503 from their heads "
+        "alone (docs/load.md).",
+    )
     api_keys_file: Path | None = Field(
         None, description="API keys (see `explaind keys`); unset: loopback only, no keys."
     )

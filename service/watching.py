@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Protocol
@@ -11,6 +11,7 @@ from typing import Protocol
 import orjson
 
 from service.accesses import AccessKind, AccessLog
+from service.admission import Admission
 from service.auth import Caller
 from service.disposal import check_not_expired, refusal_of
 from service.errors import (
@@ -90,6 +91,7 @@ class Watch:
     quotas: Quotas
     key_backup: timedelta = timedelta(0)
     followed: int = 0
+    admission: Admission = field(default_factory=Admission)
 
     async def find(
         self, caller: Caller, request_id: str, *, what: AccessKind | None = "read"
@@ -246,11 +248,12 @@ class Watch:
 
     @asynccontextmanager
     async def _announced(self, key: RequestKey) -> AsyncIterator[Announcements]:
-        if self.queue is None:
-            yield _Silence()
-            return
-        async with self.queue.notices.waiting(*key) as waiting:
-            yield waiting
+        with self.admission.at_rest():
+            if self.queue is None:
+                yield _Silence()
+                return
+            async with self.queue.notices.waiting(*key) as waiting:
+                yield waiting
 
     async def _final(self, key: RequestKey) -> Record | None:
         record = await self._read(*key)

@@ -50,6 +50,7 @@ QualityShare = Annotated[
 QualityPerMinute = Annotated[int | None, typer.Option(help="Most measured a minute.")]
 MaxBodyBytes = Annotated[int | None, typer.Option(help="Largest request body.")]
 MaxInstances = Annotated[int | None, typer.Option(help="Most instances a request.")]
+MaxAtOnce = Annotated[int | None, typer.Option(help="Most requests answered at a time.")]
 SpoolMaxBytes = Annotated[
     int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
 ]
@@ -98,6 +99,7 @@ def serve(
     quality_per_minute: QualityPerMinute = None,
     max_body_bytes: MaxBodyBytes = None,
     max_instances: MaxInstances = None,
+    max_at_once: MaxAtOnce = None,
     spool_max_bytes: SpoolMaxBytes = None,
     retention_days: RetentionDays = None,
     k_anonymity: KAnonymity = None,

@@ -74,6 +74,18 @@ def test_missed_announcements_do_not_end_the_wait(live: LiveApp, valkey: Valkey)
     assert "location" not in headers
 
 
+def test_who_waits_for_a_worker_takes_no_place(live: LiveApp, valkey: Valkey) -> None:
+    found: list[Any] = []
+    admission = live.runtime.delivery.admission
+    thread = asked(live, "resting-one", found)
+    wait_until(lambda: admission.resting == 1)
+    with valkey.client() as redis:
+        wait_until(lambda: redis.xlen("explaind:jobs:high") == 1)
+        Worker(live, redis).complete("resting-one")
+        thread.join()
+    assert admission.resting == 0
+
+
 def test_a_service_that_stops_answers_with_what_there_is(live: LiveApp) -> None:
     found: list[Any] = []
     thread = asked(live, "stopped-one", found)

@@ -1,0 +1,93 @@
+"""Requests refused from their heads alone while the service is at its limit.
+
+A refusal costs a tenth of an answer: no task is started, no body read, no route looked for, so that
+what was admitted is answered in time however much comes.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.errors import OverloadedError
+from service.guards import guarded
+from service.http import REQUEST_ID, UNMATCHED, problem_response
+from service.metrics import METHODS
+from service.uuid7 import uuid7
+
+MOST_AT_ONCE = 256
+ALWAYS_ANSWERED = (b"/livez", b"/readyz", b"/metrics")
+"""Who asks these decides whether the service lives, gets traffic, or is looked after."""
+
+_PLACE = "0" * 36
+_ERROR = OverloadedError()
+_RESPONSE = problem_response(_ERROR, _PLACE)
+_BODY = bytes(_RESPONSE.body).split(_PLACE.encode())
+_LINES = b"".join(
+    b"%s: %s\r\n" % (name, value)
+    for name, value in _RESPONSE.raw_headers
+    if name != b"content-length"
+)
+_HEAD = guarded(b"HTTP/1.1 %d \r\n%s\r\n" % (_ERROR.status, _LINES)).removesuffix(b"\r\n")
+_CLOSE = b"connection: close\r\n"
+
+
+@dataclass(slots=True, eq=False)
+class Admission:
+    """How many requests may be answered at a time; on_refusal is told method and route of each
+    one that is refused. Used on the event loop only.
+    """
+
+    most: int = MOST_AT_ONCE
+    on_refusal: Callable[[str, str], None] = lambda _method, _route: None
+    resting: int = 0
+    """Requests under way that only wait: for a worker, for news, for their own bodies."""
+
+    def refuses(self, url: bytes, under_way: int) -> bool:
+        """Whether one more, with that many tasks under way, is one too many."""
+        return under_way - self.resting >= self.most and not url.startswith(ALWAYS_ANSWERED)
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Meanwhile the request takes nobody's place."""
+        self.resting += 1
+        try:
+            yield
+        finally:
+            self.resting -= 1
+
+    def refusal(
+        self, method: str, url: bytes, headers: list[tuple[bytes, bytes]], *, closes: bool
+    ) -> bytes:
+        """The whole answer to a request that is not admitted, counted. Cost: 4 us."""
+        self.on_refusal(method if method in METHODS else "OTHER", _route(url))
+        request_id = _request_id(headers)
+        body = request_id.join(_BODY)
+        return b"%scontent-length: %d\r\nx-request-id: %s\r\n%s\r\n%s" % (
+            _HEAD,
+            len(body),
+            request_id,
+            _CLOSE if closes else b"",
+            b"" if method == "HEAD" else body,
+        )
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The client's own where it gave one that can be used."""
+    for name, value in headers:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value.decode("latin-1")):
+            return value
+    return uuid7().encode()
+
+
+def _route(url: bytes) -> str:
+    """Its name in metrics; of what is asked under load, the rest is unmatched."""
+    path = url.partition(b"?")[0]
+    if path == b"/predict":
+        return "/predict"
+    if path.startswith(b"/models/") and path.endswith(b"/predict"):
+        return "/models/{name}/predict"
+    if path == b"/explanations":
+        return "/explanations"
+    if path.startswith(b"/explanations/") and path.count(b"/") == 2:
+        return "/explanations/{request_id}"
+    return UNMATCHED
