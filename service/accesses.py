@@ -29,6 +29,8 @@ AccessKind = Literal[
     "list",
     "review",
     "proof",
+    "importance",
+    "checkpoint",
     "replay",
     "explain_again",
     "export",
@@ -39,6 +41,9 @@ AccessKind = Literal[
     "purge",
     "refused",
 ]
+ALL_TENANTS = "*"
+"""Stands for the tenant where a command is about what belongs to all of them."""
+
 MOST_NAMED = 20
 """Unknown IDs told of one principal and minute; all are counted."""
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from service.durability import make_directory, replace_file
 from service.errors import (
     ForbiddenError,
     InvalidInputError,
@@ -151,15 +151,9 @@ class KeyFile(BaseModel):
             raise InvalidInputError(f"API-keys file {path}: {error.error_count()} errors") from None
 
     def write(self, path: Path) -> None:
-        """Replace the file at once, readable by its owner only."""
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(self.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        """Replace the file at once and durably, readable by its owner only. Raises OSError."""
+        make_directory(path.parent)
+        replace_file(path, self.model_dump_json(indent=1).encode())
 
     def with_key(
         self,

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import orjson
 
 MOST_OTHERS = 10
+NAMES = ("feature", "output")
+"""What the entries of a ranking are about: numbers of two columns or outputs have no gap."""
 
 
 class Gap(NamedTuple):
@@ -20,7 +22,8 @@ class Comparison(NamedTuple):
     """What became of a document.
 
     largest_gap: of all numbers that are no integers, by its absolute size. others: pointers to the
-    first places that differ otherwise: text, integers, lengths, null on one side.
+    first places that differ otherwise: text, integers, lengths, null on one side; "", the whole
+    document, where it says the same in other bytes.
     """
 
     equal: bool
@@ -31,6 +34,10 @@ class Comparison(NamedTuple):
         """As reports have it."""
         gap = None if self.largest_gap is None else self.largest_gap._asdict()
         return {"equal": self.equal, "largest_gap": gap, "others": self.others}
+
+
+WRITTEN_OTHERWISE = Comparison(equal=False, largest_gap=None, others=("",))
+"""The same numbers and texts in other bytes."""
 
 
 def compare(recorded: bytes, running: bytes) -> Comparison:
@@ -44,13 +51,15 @@ def compare(recorded: bytes, running: bytes) -> Comparison:
             others.append(pointer)
         elif largest is None or gap.absolute > largest.absolute:
             largest = gap
+    if largest is None and not others:
+        return WRITTEN_OTHERWISE
     return Comparison(equal=False, largest_gap=largest, others=tuple(others[:MOST_OTHERS]))
 
 
 def _differences(one: object, other: object, pointer: str) -> Iterator[tuple[str, Gap | None]]:
     """Every place that differs, with its gap where both have a number that is no integer."""
     if isinstance(one, dict) and isinstance(other, dict):
-        for name in sorted(one.keys() | other.keys()):
+        for name in _renamed(one, other) or sorted(one.keys() | other.keys()):
             place = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
             if name in one and name in other:
                 yield from _differences(one[name], other[name], place)
@@ -61,6 +70,13 @@ def _differences(one: object, other: object, pointer: str) -> Iterator[tuple[str
             yield from _differences(*pair, f"{pointer}/{i}")
     elif repr(one) != repr(other):
         yield pointer, _gap(one, other, pointer)
+
+
+def _renamed(one: dict[str, object], other: dict[str, object]) -> list[str]:
+    """Which names say that the two are about different things."""
+    return [
+        name for name in NAMES if isinstance(one.get(name), str) and one[name] != other.get(name)
+    ]
 
 
 def _gap(one: object, other: object, pointer: str) -> Gap | None:

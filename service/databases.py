@@ -8,6 +8,8 @@ from typing import Protocol
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 
+from service.durability import make_directory, sync
+
 _CUT_PATIENCE_MS = 20
 _DURABLE = "synchronous=FULL"
 _FOLDING = "wal_autocheckpoint=500"
@@ -61,14 +63,10 @@ def create_file(path: Path) -> None:
     An existing file is not even opened: closing it again would drop the locks that other
     connections of this process hold on it.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(path.parent)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -103,8 +101,4 @@ def flush_sqlite(path: Path) -> None:
     its file that closing it would drop.
     """
     with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(f"{path}-wal", os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path.with_name(f"{path.name}-wal"))

@@ -1,5 +1,6 @@
 """How many instances a principal may have predicted and explained a minute."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
@@ -11,6 +12,10 @@ from service.errors import QuotaExceededError
 MINUTE_SECONDS = 60.0
 ROUNDING = 1e-6
 """Of an instance: what floats may lose, so that who comes when he was told to is let in."""
+
+
+MOST_SHOWN = 10_000
+"""Explanations remembered as counted when they were shown first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +39,7 @@ class Quotas:
     clock: Callable[[], float] = monotonic
     _predicted: dict[str, _Bucket] = field(default_factory=dict)
     _explained: dict[str, _Bucket] = field(default_factory=dict)
+    _shown: OrderedDict[tuple[str, str, str], None] = field(default_factory=OrderedDict)
 
     def take(self, caller: Caller, instances: int, *, predict: bool, explain: bool) -> None:
         """Count a request before it is computed. QuotaExceededError refuses it as a whole, takes
@@ -58,6 +64,18 @@ class Quotas:
         for bucket in (explained, predicted):
             if bucket is not None:
                 bucket.left -= instances
+
+    def take_shown(self, caller: Caller, request_id: str, instances: int) -> None:
+        """Count an explanation that was made unasked as explained, when it is shown first to who
+        chose the inputs. Raises as `take`.
+        """
+        shown = (caller.principal, caller.tenant, request_id)
+        if shown in self._shown:
+            return
+        self.take(caller, instances, predict=False, explain=True)
+        self._shown[shown] = None
+        if len(self._shown) > MOST_SHOWN:
+            self._shown.popitem(last=False)
 
     def _filled(self, buckets: dict[str, _Bucket], principal: str, limit: int) -> _Bucket | None:
         """The principal's bucket as full as it is now; None where nothing is limited."""

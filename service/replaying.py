@@ -13,7 +13,7 @@ from explainers.tree.explainer import TreeEngine
 from schemas import DecodedBody, InvalidContentError, NotStrictJsonError
 from service.answers import AnswerTemplates
 from service.auth import Caller
-from service.comparing import Comparison, compare
+from service.comparing import WRITTEN_OTHERWISE, Comparison, compare
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
 from service.computing import explain_task
@@ -22,7 +22,7 @@ from service.evidence import DecisionEvent, Lane, Record, Status
 from service.methods import config_digest
 from service.metrics import Metrics
 from service.planning import INLINE, NOTHING, QUEUED, Plan
-from service.policy import BoundRule, ModelPolicy, Threshold, Vocabulary
+from service.policy import BoundRule, ModelPolicy, PolicyError, Threshold, Vocabulary
 from service.preparing import Ask, run
 from service.provenance import Taken, provenance_of
 from service.registry import RegisteredModel, Registry
@@ -246,11 +246,15 @@ class _Replay:
         )
 
     def _threshold(self, said: Mapping[str, object] | None) -> Threshold | None:
+        """None also where this version has other classes: then every decision differs."""
         if said is None:
             return None
         classes = self.model.manifest.classes
         names = None if classes is None else tuple(map(class_text, classes))
-        return Threshold.of_json(said, Vocabulary(self.model.schema, classes, names))
+        try:
+            return Threshold.of_json(said, Vocabulary(self.model.schema, classes, names))
+        except PolicyError:
+            return None
 
     def _is_same_draw(self, event: DecisionEvent) -> bool:
         """A record made for another one has that one's draw."""
@@ -295,7 +299,7 @@ class _Replay:
         else:
             recorded = self.recorded.part("explanation")
             running = _pieces(event)["explanation"]
-        return compare(_numbers(recorded), _numbers(running))
+        return _compared_but_for_time(recorded, running)
 
 
 def with_engine(model: RegisteredModel, engine: str | None) -> RegisteredModel:
@@ -329,6 +333,16 @@ def _compared(
         for pieces in (recorded, running)
     )
     return compare(one, other)
+
+
+def _compared_but_for_time(recorded: bytes, running: bytes) -> Comparison:
+    """Two explanations without what is another one each time. That is taken out of the parsed
+    document, so a recorded number written in another way than here is looked for as well.
+    """
+    found = compare(_numbers(recorded), _numbers(running))
+    if found.equal and orjson.dumps(orjson.loads(recorded)) != recorded:
+        return WRITTEN_OTHERWISE
+    return found
 
 
 def _numbers(explanation: bytes) -> bytes:

@@ -64,6 +64,7 @@ class Runtime:
             self.delivery.queue,
             self.metrics,
             self.accesses,
+            self.predicting.quotas,
             key_backup=timedelta(days=self.settings.key_backup_days),
         )
         self.views = Views(self.models)

@@ -3,13 +3,15 @@
 import os
 from pathlib import Path
 
+from service.durability import make_directory, sync
+
 
 def read_or_create(path: Path, size: int) -> bytes:
-    """The file's bytes; random ones (mode 0600) if it does not exist. Raises OSError.
+    """The file's bytes; random ones (mode 0600), durably, if it does not exist. Raises OSError.
 
     A hard link makes the file appear whole or not at all, and only one starter wins.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_directory(path.parent)
     if path.exists():
         return path.read_bytes()
     draft = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
@@ -24,4 +26,5 @@ def read_or_create(path: Path, size: int) -> bytes:
         pass
     finally:
         draft.unlink()
+    sync(path.parent)
     return path.read_bytes()

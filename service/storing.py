@@ -70,8 +70,13 @@ def existing_keys(settings: Settings) -> Iterator[KeyStore | None]:
             keys.close()
 
 
+def kek_source(settings: Settings) -> KekSource:
+    """Where the key-encryption key of the settings is to be found."""
+    return KekSource(settings.key_encryption_key_file, os.environ.get(KEY_ENCRYPTION_KEY) or None)
+
+
 def _opened(settings: Settings, *, may_create: bool) -> KeyStore | None:
-    source = KekSource(settings.key_encryption_key_file, os.environ.get(KEY_ENCRYPTION_KEY) or None)
+    source = kek_source(settings)
     try:
         if not may_create and not KeyStore.is_there(settings.keys_database_url):
             return None

@@ -260,7 +260,7 @@ class Verification:
         self.headers_seen(header)
         request, event = request_of(header), str(header["event_id"])
         notes = [("name", f"event {event}", seq)]
-        if header.get("event_type") == "decision":
+        if header.get("event_type") == "decision" and header.get("beside") is not True:
             notes.append(("name", f"decision of {request}", seq))
         self._notes.executemany("INSERT INTO notes VALUES (?, ?, ?)", notes)
         self.note_fact(seq, header)

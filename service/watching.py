@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Protocol
 
+import orjson
+
 from service.accesses import AccessKind, AccessLog
 from service.auth import Caller
 from service.disposal import check_not_expired, refusal_of
@@ -15,6 +17,7 @@ from service.errors import (
     GoneError,
     NotFoundError,
     QuarantinedError,
+    QuotaExceededError,
     ServiceError,
     SpooledError,
     StoreAwayError,
@@ -33,6 +36,7 @@ from service.http import REQUEST_ID
 from service.logs import log
 from service.metrics import BACKEND, Metrics
 from service.queue import JobQueue, Notice
+from service.quotas import Quotas
 
 POLL_SECONDS = 1.0
 """Between two looks into the store while nobody announces anything."""
@@ -83,6 +87,7 @@ class Watch:
     queue: JobQueue | None
     metrics: Metrics
     accesses: AccessLog
+    quotas: Quotas
     key_backup: timedelta = timedelta(0)
     followed: int = 0
 
@@ -101,6 +106,23 @@ class Watch:
         if what is not None and record.decision.actor != caller.principal:
             await self.accesses.note(caller, what, request_id)
         self.metrics.audit_reads.labels(BACKEND, "ok").inc()
+        return record
+
+    async def shown(self, caller: Caller, request_id: str, *, what: AccessKind = "read") -> Record:
+        """As `find`, of a record whose explanation is shown. One that policy had made of the
+        caller's own prediction counts for his quota, which he could else pass by not asking.
+
+        Raises QuotaExceededError too.
+        """
+        record = await self.find(caller, request_id, what=what)
+        if record.was_unasked and record.decision.actor == caller.principal:
+            n_rows = len(orjson.loads(record.decision.part("outputs")))
+            try:
+                self.quotas.take_shown(caller, request_id, n_rows)
+            except QuotaExceededError as error:
+                model = record.decision.model
+                self.metrics.errors.labels(model, "explain", type(error).__name__).inc()
+                raise
         return record
 
     async def _known(self, caller: Caller, request_id: str) -> Record:
@@ -125,7 +147,7 @@ class Watch:
         erased or has expired, when its headers can still be proven. Otherwise as `find`.
         """
         try:
-            record = await self.find(caller, request_id, what="proof")
+            record = await self.shown(caller, request_id, what="proof")
         except GoneError as gone:
             header = gone.members["header"]
             assert isinstance(header, dict)

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,38 @@ from tables import breast_cancer, mixed
 from service.compiling import choose_kernel_cache
 
 choose_kernel_cache(Path(tempfile.gettempdir()) / "explaind-tests")
+
+LONGEST_FIRST = (
+    "e2e/test_killed_workers.py",
+    "e2e/test_heavy_faults.py",
+    "unit/explainers/sampled/test_coverage.py",
+    "integration/test_engine_under_load.py",
+    "e2e/test_evidence_faults.py",
+    "integration/test_acceptance.py",
+    "e2e/test_worker.py",
+    "e2e/test_moved_clock.py",
+    "e2e/test_kill.py",
+    "e2e/test_full_disk.py",
+    "integration/test_fuzz.py",
+    "integration/test_queued_acceptance.py",
+    "unit/explainers/sampled/test_called_explainers.py",
+)
+"""Files that take over a minute with their drills: those with few tests would begin last, and the
+other processes have nothing left to do by then.
+"""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where files are shared out among processes: long ones first, then those of many tests."""
+    if not hasattr(config, "workerinput"):
+        return
+    folder = Path(__file__).parent
+    places = {folder / name: place for place, name in enumerate(LONGEST_FIRST)}
+    if absent := [str(path) for path in places if not path.is_file()]:
+        raise pytest.UsageError(f"LONGEST_FIRST names files that are not there: {absent}")
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (places.get(item.path, len(places)), -tests[item.path]))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, select, tuple_
 
 from service.evidence.events import idempotency_key, microseconds
-from service.evidence.tables import event_subjects
+from service.evidence.tables import BESIDE, event_subjects
 from service.ledger import EVIDENCE
 from service.verify import Json
 
@@ -48,7 +48,10 @@ def _filed_forms(header: Json) -> list[str]:
     """
     key = idempotency_key(header["tenant"], header["request_id"], header["event_type"])
     several = f"{key}/{header['event_id']}"
-    if header["event_type"] in _ANY_NUMBER or header.get("scope") == "subject":
+    if header.get("beside") is True:
+        return [f"{BESIDE}{header['event_id']}"]
+    of_part = header.get("scope") == "subject" or header.get("apart")
+    if header["event_type"] in _ANY_NUMBER or of_part:
         return [several]
     if header["event_type"] in _ONE_EACH:
         return [key]

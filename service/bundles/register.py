@@ -34,6 +34,14 @@ class _Standing(NamedTuple):
     reason: str
 
 
+class _Told(NamedTuple):
+    """A fact in the log that something was destroyed."""
+
+    seq: int
+    kind: str
+    event_id: str
+
+
 class Register:
     """Replays the facts in their order. Memory: the holds that stand."""
 
@@ -41,6 +49,7 @@ class Register:
         self._store = store
         self._report = report
         self._standing: dict[str, _Standing] = {}
+        self._told: dict[_Told, tuple[str, str]] = {}
         self._last = -1
 
     def take(self, seq: int, header: Json) -> None:
@@ -49,6 +58,11 @@ class Register:
         kind, request = header.get("event_type"), request_of(header)
         if kind in _DESTROYS and any(each.request == request for each in self._standing.values()):
             self._report(seq, f"{_a(kind)} of a record that was under a hold")
+        if kind in _DESTROYS and not header.get("apart"):
+            told = _Told(seq, str(kind), str(header["event_id"]))
+            self._told[told] = str(header["tenant"]), str(header["request_id"])
+            if len(self._told) >= PAGE:
+                self._check_told()
         _replay(self._standing, seq, header)
 
     def finish(self) -> None:
@@ -56,6 +70,7 @@ class Register:
 
         Twice, because the service may place and release holds meanwhile: what is wrong stays so.
         """
+        self._check_told()
         found = self._differences()
         if found:
             again = set(self._differences())
@@ -64,6 +79,19 @@ class Register:
                     self._report(seq, problem)
         for problem in self._unfounded():
             self._report(None, problem)
+
+    def _check_told(self) -> None:
+        """What the log says of so many is in the register: both are stored in one transaction."""
+        place = tuple_(erasures.c.tenant, erasures.c.request_id)
+        query = select(erasures.c.kind, erasures.c.event_id)
+        with self._store.reading() as connection:
+            rows = connection.execute(query.where(place.in_(set(self._told.values()))))
+            registered = {(row.kind, row.event_id) for row in rows}
+        for told in self._told:
+            if told[1:] not in registered:
+                problem = f"this {told.kind} is not in the register of what was destroyed"
+                self._report(told.seq, problem)
+        self._told.clear()
 
     def _differences(self) -> list[Finding]:
         standing = dict(self._standing)
@@ -131,6 +159,7 @@ def _is_told(row: Sequence[object]) -> bool:
     try:
         said = orjson.loads(header)  # type: ignore[arg-type]
         of_whole = said.get("scope") is None or subject != ""
+        of_whole = of_whole and not said.get("apart")
         is_alike = kind == event_type == said["event_type"] and kind in _DESTROYS
         return is_alike and of_whole and request_of(said) == f"{tenant}/{request_id}"
     except MALFORMED:

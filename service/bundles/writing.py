@@ -23,6 +23,7 @@ from service.bundles.entries import (
     proven_at,
 )
 from service.bundles.selecting import Selection, count_selected, ranges_of, selected_seqs
+from service.durability import sync
 from service.errors import CheckFailedError, InvalidInputError, UnavailableError, UnknownError
 from service.evidence import EvidenceStore
 from service.ledger import EVIDENCE, Checkpoint, Ledger, hashes_text
@@ -214,7 +215,7 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise InvalidInputError(f"{path}: {error.strerror}") from error
     finally:
@@ -226,11 +227,3 @@ def _packed(file: BinaryIO, path: Path) -> contextlib.AbstractContextManager[Bin
         return contextlib.nullcontext(file)
     packed = gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6)
     return contextlib.closing(cast("BinaryIO", packed))
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

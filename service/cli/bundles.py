@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from service.ledger import Ledger
     from service.settings import Settings
 
-ALL_TENANTS = "*"
 Witness = Annotated[
     Path | None, typer.Option(help="A checkpoint that somebody outside has kept, in a file.")
 ]
@@ -85,7 +84,7 @@ def export(
 
 def _note(store: "EvidenceStore", selection: "Selection", log: str) -> None:
     """Into the access log, before anything is written; whose records they are is not said."""
-    from service.accesses import at_the_machine, note
+    from service.accesses import ALL_TENANTS, at_the_machine, note
 
     asked = {
         "log": log,

@@ -22,8 +22,9 @@ def checkpoint(
     """Print a log's last signed checkpoint. Whoever keeps it elsewhere can later prove that the
     log was changed or put back.
     """
+    from service.accesses import ALL_TENANTS, at_the_machine, note
     from service.errors import UnknownError, UsageError
-    from service.ledger import LOGS, Ledger
+    from service.ledger import ACCESS, LOGS, Ledger
     from service.secrets import Keyring
     from service.settings import Settings
     from service.storing import evidence_store
@@ -35,6 +36,8 @@ def checkpoint(
     with evidence_store(settings) as store:
         ledger = Ledger(store, keyring)
         vkey, signed = ledger.vkey(log), ledger.checkpoint(log)
+        if log == ACCESS.name and signed is not None and not key:
+            note(store, at_the_machine("checkpoint", ALL_TENANTS, size=signed.size))
     if signed is None and not key:
         raise UnknownError(f"nothing of the log {log} has been signed yet")
     if as_json:

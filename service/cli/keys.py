@@ -1,11 +1,11 @@
-"""`explaind keys create / list / rotate / revoke`."""
+"""`explaind keys create / list / rotate / revoke`, of API keys, and `rewrap`, of payloads' keys."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.output import AsJson, print_json, print_text, say
+from service.cli.output import AsJson, DatabaseUrl, DataDir, print_json, print_text, say
 
 if TYPE_CHECKING:
     from service.auth import KeyEntry
@@ -123,3 +123,48 @@ def revoke(name: Name, file: KeysFile = None) -> None:
     path = _path(file)
     KeyFile.read(path).without(name).write(path)
     say(f"no key of {name} works any more")
+
+
+@app.command()
+def rewrap(
+    new_key_file: Annotated[
+        Path, typer.Option(help="The new key-encryption key, 32 bytes; made if it is not there.")
+    ],
+    data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Wrap the keys of all payloads anew, under another key-encryption key. Stop services and
+    workers before; called again after an interruption, it goes on.
+    """
+    from service.errors import CheckFailedError, UnavailableError, UnknownError
+    from service.keystore import KekSource, KeyStore, KeyStoreError
+    from service.keystore import rewrap as wrap_anew
+    from service.settings import Settings
+    from service.storing import kek_source
+
+    settings = Settings.load(data_dir=data_dir, database_url=database_url)
+    source = kek_source(settings)
+    try:
+        if not KeyStore.is_there(settings.keys_database_url):
+            raise UnknownError("there is no key store yet")
+        old = source.find(may_create=False)
+        new = KekSource(new_key_file).find(may_create=True)
+        done = wrap_anew(settings.keys_database_url, old, new, progress=_say_progress)
+    except KeyStoreError as error:
+        raise UnavailableError(f"key store: {error}") from None
+    if as_json:
+        print_json({"wrapped": done.wrapped, "damaged": done.damaged})
+    said = f"{done.wrapped} keys wrapped anew"
+    say(f"{said}; now put {new_key_file} in the place of the {source.name}")
+    if done.damaged or not done.is_forgotten:
+        told = [f"{done.damaged} keys open under neither key"] * bool(done.damaged)
+        told += ["files still hold what was wrapped before: call it again"] * (
+            not done.is_forgotten
+        )
+        raise CheckFailedError("; ".join(told))
+
+
+def _say_progress(done: int, total: int) -> None:
+    if done == total or not done % 100_000:
+        say(f"{done} of {total} keys")

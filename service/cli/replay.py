@@ -54,22 +54,17 @@ def replay(
 
 
 def _record(settings: "Settings", tenant: str, request_id: str) -> "Record":
-    from service.accesses import at_the_machine, note
-    from service.errors import CheckFailedError, UnknownError
-    from service.evidence import UnreadablePayloadError, WithheldError
+    from service.cli.records import shown
+    from service.errors import CheckFailedError
+    from service.evidence import UnreadablePayloadError
     from service.storing import evidence_store
 
     with evidence_store(settings) as store:
         try:
-            record = store.record(tenant, request_id)
-            if record is not None:
-                note(store, at_the_machine("replay", tenant, request_id))
-        except (UnreadablePayloadError, WithheldError) as error:
+            return shown(store, tenant, request_id, kind="replay")
+        except UnreadablePayloadError as error:
             reason = f"the record of {request_id} cannot be opened: {error}"
             raise CheckFailedError(reason) from None
-    if record is None:
-        raise UnknownError(f"there is no record of request {request_id}")
-    return record
 
 
 def _replayed(settings: "Settings", record: "Record", *, as_json: bool) -> dict[str, Any]:

@@ -6,18 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import orjson
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select, tuple_
 from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
 
 from service.accesses import Access, note
 from service.disposal.destroying import Destruction, destroy, destroy_content
-from service.disposal.facts import Order
+from service.disposal.facts import Fact, Order, tell
 from service.disposal.forgetting import forget, forget_keys
-from service.disposal.targets import BATCH, DESTROYED, events_about, is_own_decision, load
+from service.disposal.targets import (
+    BATCH,
+    DESTROYED,
+    Target,
+    events_about,
+    is_own_decision,
+    load,
+)
 from service.evidence import EvidenceStore, RequestKey
-from service.evidence.events import microseconds
+from service.evidence.events import idempotency_key, microseconds
 from service.evidence.exclusive import exclusively
-from service.evidence.tables import IS_BESIDE, events, holds
+from service.evidence.tables import BESIDE, IS_BESIDE, events, holds
 from service.logs import log
 
 PURGE_GRACE = timedelta(days=2)
@@ -35,14 +43,16 @@ _FAULTS = (IntegrityError, DataError, ProgrammingError, LookupError, TypeError, 
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """What one run destroyed, or would. held: expired, and kept by a hold."""
+    """What one run destroyed, or would: records, and answers that stood beside a record and expired
+    at another time. held: expired, and kept by a hold.
+    """
 
     purged: Mapping[Kind, int] = field(default_factory=Counter)
     held: int = 0
 
     @property
     def total(self) -> int:
-        """Records, of all kinds."""
+        """Of all kinds."""
         return sum(self.purged.values())
 
     def document(self) -> dict[str, object]:
@@ -123,7 +133,7 @@ class _Batches:
         try:
             with exclusively(store) as connection:
                 rows = connection.execute(_select_expired(self.at, self._after, limit)).all()
-                return _purge(connection, rows, self.what) if rows else None
+                return _purge(connection, rows, self.what, self.at) if rows else None
         except _BadBatchError as bad:
             if len(bad.rows) > 1:
                 self._alone = len(bad.rows)
@@ -154,40 +164,86 @@ def survey_purge(store: EvidenceStore, *, now: datetime | None = None) -> Purge:
     while True:
         with store.reading() as connection:
             rows = connection.execute(_select_expired(at, after, BATCH)).all()
-            counts += _count(connection, rows)
+            counts += _count(connection, rows, at)
         if len(rows) < BATCH:
             return Purge(counts, _held(store, at))
         after = rows[-1].expires_us, rows[-1].event_id
 
 
 def _purge(
-    connection: Connection, rows: Sequence[Row[tuple[object, ...]]], what: Destruction
+    connection: Connection,
+    rows: Sequence[Row[tuple[object, ...]]],
+    what: Destruction,
+    at: datetime,
 ) -> Counter[Kind]:
     """One batch. Raises _BadBatchError where the fault is in what is stored."""
     try:
-        targets = load(connection, _decided(rows))
+        targets = load(connection, [*_own(rows), *_due(connection, rows, at)])
         about = events_about(connection, targets)
         destroy(connection, targets, about, what)
         done = {row.event_id for row in about}
-        # What came later, about a record that was gone by then, or stands beside one and ends
-        # before it.
         left = [row for row in rows if row.event_id not in done]
         destroy_content(connection, left, what.keys)
-        return Counter((each.tenant, each.model, each.retention_class) for each in targets)
+        tell(connection, _apart(connection, left, what))
+        return _kinds(targets) + _kinds_beside(left)
     except _FAULTS as error:
         raise _BadBatchError(rows) from error
 
 
-def _count(connection: Connection, rows: Sequence[Row[tuple[object, ...]]]) -> Counter[Kind]:
+def _apart(
+    connection: Connection, left: Sequence[Row[tuple[object, ...]]], what: Destruction
+) -> list[Fact]:
+    """What says that these events were destroyed apart from their record: they came later, about
+    one that was gone by then, or stood beside one and ended before it.
+    """
+    destroyed: dict[RequestKey, list[str]] = {}
+    for row in left:
+        destroyed.setdefault((row.tenant, row.request_id), []).append(row.event_id)
+    return [
+        Fact(what.kind, each, what.order, {"destroys": sorted(destroyed[each.key]), "apart": True})
+        for each in load(connection, destroyed)
+    ]
+
+
+def _kinds_beside(left: Sequence[Row[tuple[object, ...]]]) -> Counter[Kind]:
+    """Of whole answers that stood beside a record's."""
     return Counter(
-        (target.tenant, target.model, target.retention_class)
-        for target in load(connection, _decided(rows))
+        (row.tenant, row.model, str(orjson.loads(row.header)["retention_class"]))
+        for row in left
+        if row.event_type == "decision" and row.idempotency_key.startswith(BESIDE)
     )
 
 
-def _decided(rows: Sequence[Row[tuple[object, ...]]]) -> list[RequestKey]:
+def _kinds(targets: Sequence[Target]) -> Counter[Kind]:
+    return Counter((each.tenant, each.model, each.retention_class) for each in targets)
+
+
+def _count(
+    connection: Connection, rows: Sequence[Row[tuple[object, ...]]], at: datetime
+) -> Counter[Kind]:
+    """A record counts where its own decision comes by."""
+    own = _own(rows)
+    known = {*own, *_due(connection, rows, at)}
+    left = [row for row in rows if (row.tenant, row.request_id) not in known]
+    return _kinds(load(connection, own)) + _kinds_beside(left)
+
+
+def _own(rows: Sequence[Row[tuple[object, ...]]]) -> list[RequestKey]:
     """The records whose own decision is among them."""
     return [(row.tenant, row.request_id) for row in rows if is_own_decision(row)]
+
+
+def _due(
+    connection: Connection, rows: Sequence[Row[tuple[object, ...]]], at: datetime
+) -> list[RequestKey]:
+    """The records of which something else is among them, and whose own decision is to go too."""
+    others = {(row.tenant, row.request_id) for row in rows} - set(_own(rows))
+    if not others:
+        return []
+    keys = [idempotency_key(*key) for key in others]
+    query = select(events.c.tenant, events.c.request_id)
+    found = connection.execute(query.where(events.c.idempotency_key.in_(keys), *_is_over(at)))
+    return [(row.tenant, row.request_id) for row in found]
 
 
 _is_held = exists().where(
@@ -199,9 +255,9 @@ def _select_expired(
     at: datetime, after: tuple[int, str] | None, limit: int
 ) -> Select[tuple[object, ...]]:
     """By the index of what still has content; those under a hold are passed over each time."""
-    query: Select[tuple[object, ...]] = select(*DESTROYED, events.c.expires_us).where(
-        *_is_over(at), ~_is_held
-    )
+    query: Select[tuple[object, ...]] = select(
+        *DESTROYED, events.c.model, events.c.expires_us
+    ).where(*_is_over(at), ~_is_held)
     if after is not None:
         query = query.where(tuple_(events.c.expires_us, events.c.event_id) > tuple_(*after))
     return query.order_by(events.c.expires_us, events.c.event_id).limit(limit)

@@ -1,7 +1,7 @@
 """Events whose answer may leave without the store: to the store first, to the spool instead."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -64,8 +64,11 @@ class BestEffort:
         spooling: EventWriter,
         spool: Spool,
         *,
+        give_back: Callable[[Iterable[Sealed]], None],
         observer: SpoolObserver | None = None,
     ) -> None:
+        """give_back: told what is in conflict, and therefore neither in the store nor spooled."""
+        self._give_back = give_back
         self._observer = observer
         self._store = store
         self._spooling = spooling
@@ -90,6 +93,7 @@ class BestEffort:
             claim = _Claim(one, answer, loop.create_future())
             key = claim.key
             if key in self._claims or self._spool.holds(key):
+                self._give_back([one])
                 _tell(answer, AppendOutcome.CONFLICT)
                 continue
             self._claims[key] = claim
@@ -124,6 +128,8 @@ class BestEffort:
     def _on_outcome(self, claim: _Claim, stored: Answer) -> None:
         error = stored.exception()
         if error is None:
+            if stored.result() is AppendOutcome.CONFLICT and not claim.is_diverted:
+                self._give_back([claim.sealed])
             self._end(claim, stored.result())
         elif isinstance(error, EventRefusedError):
             self._lose(claim, error)  # it would never leave the spool

@@ -28,6 +28,7 @@ ADOPT_SECONDS = 10.0
 BATCH = 256
 BATCH_BYTES = 4 * 1024 * 1024
 _EVENT_ID = INSERTED_COLUMNS.index("event_id")
+_HEADER = INSERTED_COLUMNS.index("header")
 _RECEIVED = INSERTED_COLUMNS.index("received_us")
 
 
@@ -147,5 +148,10 @@ def _next_batch(rows: Iterator[Row]) -> list[Row]:
 
 
 def _beside(row: Row) -> Row:
-    """The same event under a key of its own."""
-    return (*row[:KEY], f"{BESIDE}{row[_EVENT_ID]!s}", *row[KEY + 1 :])
+    """The same event under a key of its own, which its header says: whoever verifies the log would
+    take a second decision of a request for a forgery.
+    """
+    key, header = f"{BESIDE}{row[_EVENT_ID]!s}", row[_HEADER]
+    assert isinstance(header, bytes)
+    said = header[:-1] + b',"beside":true}'
+    return (*row[:KEY], key, *row[KEY + 1 : _HEADER], said, *row[_HEADER + 1 :])

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
 from typing import ClassVar, Literal, Protocol, Self
 
 import orjson
@@ -276,9 +275,12 @@ def laid_out(
     """
     if len(pieces) != 2 * len(names) + 1:
         raise ValueError(f"{len(pieces)} pieces around {len(names)} names")
-    ends = list(accumulate(map(len, pieces), initial=start))
-    named = zip(ends[1::2], ends[2::2], strict=False)  # the last end is of what follows the names
-    return b"".join(pieces), dict(zip(names, named, strict=True))
+    ranges: dict[str, tuple[int, int]] = {}
+    for number, name in enumerate(names):
+        begin = start + len(pieces[2 * number])
+        start = begin + len(pieces[2 * number + 1])
+        ranges[name] = (begin, start)
+    return b"".join(pieces), ranges
 
 
 def final_payload(

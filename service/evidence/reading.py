@@ -140,6 +140,13 @@ class Record:
         return self.status == "pending"
 
     @property
+    def was_unasked(self) -> bool:
+        """Policy had its explanation made, of a prediction that came without."""
+        if self.decision.parent_request_id is None or "ask" not in self.decision.parts:
+            return False
+        return bool(orjson.loads(self.decision.part("ask"))["priority"] == "low")
+
+    @property
     def was_counted(self) -> bool:
         """That its explanation is wanted has been counted where it was asked for."""
         ask = self.decision.part("ask") if "ask" in self.decision.parts else b"{}"

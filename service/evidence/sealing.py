@@ -4,10 +4,10 @@ own, so that destroying a key destroys what it says.
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock, local
 from time import monotonic
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import orjson
 import zstandard
@@ -65,12 +65,11 @@ class _Cut:
         self.sealed: Sealed | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sealed:
+class Sealed(NamedTuple):
     """An event that has its keys; what is left is compression and encryption.
 
     row: where nothing is left. owners: of an event in several sections, whose header is still to be
-    made: the section of each row.
+    made: the section of each row. may_be_spooled: the store is not the only one who keeps it.
     """
 
     event: Event
@@ -80,6 +79,7 @@ class Sealed:
     row: Row | None = None
     owners: tuple[int, ...] | None = None
     cut: _Cut | None = None
+    may_be_spooled: bool = False
 
     @property
     def request(self) -> tuple[str, str]:
@@ -87,12 +87,10 @@ class Sealed:
         return self.event.tenant, self.event.request_id
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ready:
+class Ready(NamedTuple):
     """A row that has been sealed before, and waited."""
 
     row: Row
-    texts: ClassVar[Sequence[bytes]] = ()
 
     @property
     def request(self) -> tuple[str, str]:
@@ -164,7 +162,7 @@ class Sealer:
             with _translated_errors():
                 self._sealing.fill()
 
-    def seal(self, event: Event) -> Sealed:
+    def seal(self, event: Event, *, may_be_spooled: bool = False) -> Sealed:
         """The event bound to its keys. Cost: about 25 us, of a large payload that of hashing it;
         what is to be cut is only looked at.
 
@@ -174,13 +172,25 @@ class Sealer:
             return Sealed(event, row=seal(event))
         owners = owners_of(event.subjects)
         if owners is not None:
-            return Sealed(event, owners=owners, cut=_Cut())
-        with _translated_errors():
+            return Sealed(event, owners=owners, cut=_Cut(), may_be_spooled=may_be_spooled)
+        try:
             key = self._sealing.take()
+        except KeysUnavailableError as error:
+            raise StoreUnavailableError(f"key store: {error}") from error
         if len(event.payload) > AT_ONCE_BYTES:
-            return _whole(event, key)
+            return _whole(event, key, may_be_spooled=may_be_spooled)
         header = header_about(event, whole_payload(event, key.key))
-        return Sealed(event, row=_row(event, header, (key,), (event.payload,)))
+        row = _row(event, header, (key,), (event.payload,))
+        return Sealed(event, keys=(key,), row=row, may_be_spooled=may_be_spooled)
+
+    def give_back(self, sealed: Iterable[Sealed]) -> None:
+        """Have the keys of events destroyed that are stored nowhere, nor ever will be."""
+        if self._sealing is None:
+            return
+        for one in sealed:
+            made = one if one.cut is None else one.cut.sealed
+            if made is not None:
+                self._sealing.give_back(made.keys)
 
     def insert(
         self,
@@ -229,12 +239,12 @@ class Sealer:
     ) -> list[Unsealed | UnreadablePayloadError | None]:
         """What is left of these payloads, in their order: None of what was erased as a whole, the
         error of what cannot be opened: an encoding of the future, a payload that was changed, a
-        key that is missing.
+        key that is missing or damaged.
 
         erased: IDs of the events of which, by the store, something was erased: only their keys may
         be missing. Else an old copy of the key store would make records look erased.
         Raises StoreUnavailableError, and UnreadablePayloadError for encrypted ones without a key
-        store or under another key-encryption key.
+        store.
         """
         rows = list(rows)
         refs = [ref for row in rows for ref in refs_of(row)]
@@ -247,7 +257,7 @@ class Sealer:
                 opened.append(error)
         return opened
 
-    def _keys(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes]:
+    def _keys(self, refs: Sequence[bytes]) -> Mapping[bytes, bytes | None]:
         if self.keys is None:
             raise UnreadablePayloadError("the payload is encrypted, and no key store was given")
         with _translated_errors():
@@ -274,14 +284,13 @@ class Sealer:
             left = max(0.0, until - monotonic())
             taken = keys.take_many(max(1, len(texts)), timeout_seconds=left)
         if not texts:
-            return _whole(event, taken[0])
+            return _whole(event, taken[0], may_be_spooled=sealed.may_be_spooled)
         said = [
             {"commitment": commitment(key, text), "size": len(text)}
             for (_, key), text in zip(taken, texts, strict=True)
         ]
         payload = {"commitment": None, "size": None, "parts": None, "sections": said}
-        return replace(
-            sealed,
+        return sealed._replace(
             header=header_about(event, payload),
             keys=taken,
             texts=texts,
@@ -310,12 +319,14 @@ def _box(event_id: str, number: int, key: bytes, text: bytes) -> bytes:
     return _cipher(key, bound).encrypt(_NONCE, _COMPRESSORS.compress(text), bound)
 
 
-def _whole(event: Event, key: DataKey) -> Sealed:
+def _whole(event: Event, key: DataKey, *, may_be_spooled: bool) -> Sealed:
     header = header_about(event, whole_payload(event, key.key))
-    return Sealed(event, header, (key,), (event.payload,))
+    return Sealed(event, header, (key,), (event.payload,), may_be_spooled=may_be_spooled)
 
 
-def _opened(row: StoredRow, keys: Mapping[bytes, bytes], *, may_lack_keys: bool) -> Unsealed | None:
+def _opened(
+    row: StoredRow, keys: Mapping[bytes, bytes | None], *, may_lack_keys: bool
+) -> Unsealed | None:
     if row.encoding not in (PLAIN, ENCRYPTED):
         raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
     if row.payload is None or row.record_key is None:
@@ -337,16 +348,16 @@ def _opened(row: StoredRow, keys: Mapping[bytes, bytes], *, may_lack_keys: bool)
     return Unsealed(sections, first.text, parts)
 
 
-def _decrypted(row: StoredRow, keys: Mapping[bytes, bytes]) -> tuple[Section | None, ...]:
+def _decrypted(row: StoredRow, keys: Mapping[bytes, bytes | None]) -> tuple[Section | None, ...]:
     refs = refs_of(row)
     assert row.payload is not None
     return tuple(
-        _decrypted_one(row.event_id, number, keys.get(ref), box)
+        _decrypted_one(row.event_id, number, keys[ref], box) if box and ref in keys else None
         for number, (ref, box) in enumerate(zip(refs, unboxed(row.payload, len(refs)), strict=True))
     )
 
 
-def _check_keys(row: StoredRow, keys: Mapping[bytes, bytes]) -> None:
+def _check_keys(row: StoredRow, keys: Mapping[bytes, bytes | None]) -> None:
     """What was erased has no ciphertext any more, or the store knows of it."""
     refs = refs_of(row)
     assert row.payload is not None
@@ -358,9 +369,9 @@ def _check_keys(row: StoredRow, keys: Mapping[bytes, bytes]) -> None:
             )
 
 
-def _decrypted_one(event_id: str, number: int, key: bytes | None, box: bytes) -> Section | None:
-    if key is None or not box:
-        return None
+def _decrypted_one(event_id: str, number: int, key: bytes | None, box: bytes) -> Section:
+    if key is None:
+        raise UnreadablePayloadError(f"key damaged: that of event {event_id} does not open")
     bound = _bound_to(event_id, number)
     try:
         packed = _cipher(key, bound).decrypt(_NONCE, box, bound)

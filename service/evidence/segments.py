@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
+from service.durability import sync
 from service.evidence.events import Row
 from service.logs import log
 
@@ -107,7 +108,7 @@ class Segment:
             head = _MAGIC + _framed(encode_row(columns))
             _write(descriptor, head, 0)
             os.fsync(descriptor)
-            sync_directory(path.parent)
+            sync(path.parent)
         except BaseException:
             path.unlink(missing_ok=True)
             os.close(descriptor)
@@ -269,12 +270,3 @@ def _write(descriptor: int, content: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-
-
-def sync_directory(directory: Path) -> None:
-    """Make new names in it durable. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,6 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from service.durability import make_directory
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import Row
 from service.evidence.segments import SUFFIX, DamagedRowError, Segment
@@ -143,7 +144,7 @@ class Spool:
             self._finish()
 
     def _created(self) -> Segment:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self._directory)
         with self._alone():
             return Segment.create(self._directory / f"{uuid7()}{SUFFIX}", INSERTED_COLUMNS)
 

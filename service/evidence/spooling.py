@@ -57,7 +57,9 @@ class Spooling:
             observer=observer,
             overdue_seconds=SPOOL_SECONDS,
         )
-        self._best_effort = BestEffort(store, self._writer, self._spool, observer=observer)
+        self._best_effort = BestEffort(
+            store, self._writer, self._spool, give_back=sealer.give_back, observer=observer
+        )
         self._drain = Drain(self._spool, store, self._best_effort, is_writable, observer)
         self._draining = loop.create_task(self._drain.run())
 
@@ -73,7 +75,7 @@ class Spooling:
         sealed = []
         for event, answer in events:
             try:
-                sealed.append((self._sealer.seal(event), answer))
+                sealed.append((self._sealer.seal(event, may_be_spooled=True), answer))
             except StoreUnavailableError as error:  # without a key nothing may be written
                 self._best_effort.lose(event, answer, error)
         self._best_effort.submit(sealed)

@@ -169,8 +169,19 @@ class EvidenceStore(Transactions):
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
 
     def store(self, sealed: Sequence[Sealed | Ready]) -> Outcomes:
-        """As `insert`, of events that are compressed and encrypted first."""
-        return self.sealer.insert(sealed, self.insert)
+        """As `insert`, of events that are compressed and encrypted first. The keys of those in
+        conflict are given back, unless the spool may have the event too.
+        """
+        outcomes = self.sealer.insert(sealed, self.insert)
+        if AppendOutcome.CONFLICT in outcomes:
+            self.sealer.give_back(
+                one
+                for one, outcome in zip(sealed, outcomes, strict=True)
+                if outcome is AppendOutcome.CONFLICT
+                and isinstance(one, Sealed)
+                and not one.may_be_spooled
+            )
+        return outcomes
 
     def insert(self, rows: Sequence[Row]) -> Outcomes:
         """Store rows in one transaction and say of each what became of it.

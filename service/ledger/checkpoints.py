@@ -1,12 +1,11 @@
 """Where checkpoints are kept: in the evidence database, and in a file beside it."""
 
-import os
-import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select
 
+from service.durability import replace_file
 from service.evidence.events import EPOCH, microseconds
 from service.evidence.tables import checkpoints
 from service.ledger.errors import LogMismatchError
@@ -61,13 +60,4 @@ class CheckpointFile:
 
     def write(self, note: str) -> None:
         """Replace the file at once and durably. Raises OSError."""
-        descriptor, draft = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(note)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(draft).replace(self.path)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+        replace_file(self.path, note.encode())

@@ -6,7 +6,7 @@ from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
 from service.policy.retention import Retention
 from service.policy.roles import hidden_by_file, hidden_columns
-from service.policy.terms import Threshold, Vocabulary
+from service.policy.terms import PolicyError, Threshold, Vocabulary
 
 __all__ = [
     "DEFAULT_REVIEW",
@@ -14,6 +14,7 @@ __all__ = [
     "KeyOf",
     "ModelPolicy",
     "PolicyDecision",
+    "PolicyError",
     "PolicyFile",
     "PolicyFollower",
     "Retention",

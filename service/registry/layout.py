@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from service.durability import sync
 from service.errors import InvalidInputError, UnavailableError, UnknownError
 from service.registry.errors import DamagedVersionError
 from service.registry.manifest import Manifest
@@ -111,7 +112,7 @@ class Layout:
         self._check_registered(name)
         with self.lock(), _writing(self.root / name):
             (self.root / name / DISABLED).unlink(missing_ok=True)
-            _fsync(self.root / name)
+            sync(self.root / name)
 
     def _check_registered(self, name: str) -> None:
         if not self.versions(check_name(name)):
@@ -175,10 +176,10 @@ class Layout:
         is_first = self.serving(name) is None
         with _writing(draft):
             for path in draft.iterdir():
-                _fsync(path)
-            _fsync(draft)
+                sync(path)
+            sync(draft)
             draft.rename(draft.parent / str(version))
-            _fsync(draft.parent)
+            sync(draft.parent)
         if is_first:
             self._point(name, [version])
 
@@ -217,9 +218,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Replace a small file so that a reader sees the old bytes or the new, never a mixture."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(data)
-    _fsync(draft)
+    sync(draft)
     draft.replace(path)
-    _fsync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -234,11 +235,3 @@ def _contained(folder: Path, name: str) -> Path:
     if Path(name).name != name or name in (".", ".."):
         raise ValueError(f"file name {name!r} leaves the version's folder")
     return folder / name
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -36,7 +36,7 @@ async def read(
     """The record of one request, once final the same bytes every time. Scope: audit, or who made
     it. While its explanation is pending, Retry-After says when to ask again.
     """
-    record = await runtime.watch.find(caller, request_id)
+    record = await runtime.watch.shown(caller, request_id)
     headers = {"Vary": VARY}
     if record.is_pending:
         preference = parse_prefer(context.header(b"prefer"))

@@ -131,7 +131,7 @@ async def events(
     request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep, context: ContextDep
 ) -> Response:
     """What happens to an explanation until it is final. Scope: as its record."""
-    await runtime.watch.find(caller, request_id)
+    await runtime.watch.shown(caller, request_id)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     if context.is_head:
         return Response(headers=headers, media_type=EVENT_STREAM)

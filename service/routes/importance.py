@@ -59,6 +59,8 @@ async def importance(
     except StoreAwayError:
         counts.labels(BACKEND, "error").inc()
         raise
+    begin, end = window
+    await runtime.accesses.note(caller, "importance", model=model.name, since=begin, until=end)
     counts.labels(BACKEND, "ok").inc()
     document = importance_document(model, window, found, runtime.settings.k_anonymity)
     headers = {"Cache-Control": "no-store"}

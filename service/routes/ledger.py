@@ -111,4 +111,6 @@ async def _checkpoint(runtime: Runtime, caller: Caller, log: LogName) -> Checkpo
         raise StoreAwayError from None
     if found is None:
         raise NotFoundError(f"nothing of the log {log} has been signed yet")
+    if log == ACCESS.name:
+        await runtime.accesses.note(caller, "checkpoint", size=found.size)
     return found

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from filled_database import Database, filled
 from polling import answering
 from valkey_server import Valkey, running_valkey
 
@@ -15,6 +16,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/data/evidence.db"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def database(url: str, tmp_path: Path) -> Database:
+    return filled(url, tmp_path)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from disposals import (
     is_gone,
     types_of,
 )
-from sqlalchemy import select, text
+from sqlalchemy import insert, select, text
 
 from service.disposal import (
     erase,
@@ -36,9 +36,11 @@ from service.evidence import (
     EvidenceStore,
     StoreUnavailableError,
 )
+from service.evidence.draining import _beside
 from service.evidence.events import NoteEvent, OutcomeEvent, seal
 from service.evidence.exclusive import exclusively, forget_pages
-from service.evidence.tables import events
+from service.evidence.tables import INSERTED_COLUMNS, events
+from service.uuid7 import uuid7
 
 
 @pytest.fixture
@@ -106,6 +108,20 @@ def test_records_that_explain_a_request_again_are_found_with_it(store: EvidenceS
     found = of_requests(store, "default", ["first-one"])
     assert found == [("default", each) for each in ("first-one", "again", "thrice")]
     assert of_requests(store, "default", ["thrice"]) == [("default", "thrice")]
+
+
+def test_what_another_tenant_explained_again_names_no_record_of_this_one(
+    store: EvidenceStore,
+) -> None:
+    store.append(decision("first-one"))
+    store.append(decision("second-one"))
+    store.append(decision("first-one", tenant="other"))
+    copy = replace(decision("second-one", tenant="other"), parent_request_id="first-one")
+    store.append(copy)
+    assert of_requests(store, "default", ["first-one"]) == [("default", "first-one")]
+    assert erase(store, [("default", "first-one")], ERASURE).erased == 1
+    assert not is_gone(store, "second-one")
+    assert of_requests(store, "other", ["first-one"])[1:] == [("other", "second-one")]
 
 
 def test_nothing_is_said_of_an_erased_record_that_would_bring_it_back(
@@ -181,6 +197,21 @@ def test_what_is_left_beside_an_erased_record_can_be_erased(store: EvidenceStore
     assert erase(store, keys, ERASURE).erased == 1
     assert of_subject(store, "default", SUBJECT) == []
     assert erase(store, keys, ERASURE).gone == 1
+
+
+def test_what_came_beside_an_erased_record_past_all_guards_goes_without_a_second_erasure(
+    store: EvidenceStore,
+) -> None:
+    event = about(SUBJECT, "answered-twice")
+    store.append(event)
+    keys = of_subject(store, "default", SUBJECT)
+    erase(store, keys, ERASURE)
+    twin = _beside(seal(replace(event, event_id=uuid7())))
+    with store.changing() as connection:
+        connection.execute(insert(events), dict(zip(INSERTED_COLUMNS, twin, strict=True)))
+    assert erase(store, keys, ERASURE).erased == 1
+    assert types_of(store, "answered-twice") == ["decision", "erasure", "decision"]
+    assert of_subject(store, "default", SUBJECT) == []
 
 
 def test_a_final_that_was_refused_leaves_no_bytes(store: EvidenceStore) -> None:

@@ -35,6 +35,7 @@ from service.evidence import (
     StoreUnavailableError,
     laid_out,
 )
+from service.evidence.boxes import refs_of
 from service.evidence.exclusive import exclusively, forget_pages
 from service.evidence.tables import events
 from service.keystore import Kek, KeyStore
@@ -154,6 +155,23 @@ def test_a_final_loses_the_same_subject(store: EvidenceStore) -> None:
     forgotten(store, BERT)
     found = orjson.loads(read(store, "explained").part("explanation"))
     assert found["values"] == [["of-a"], None]
+
+
+def test_with_a_part_the_keys_to_it_go_in_every_event(store: EvidenceStore, keys: KeyStore) -> None:
+    event = about_two("explained", (ANNA, BERT), is_pending=True)
+    store.append(event)
+    explanation = b'{"status":"complete","values":[["of-a"],["of-b"]]}'
+    store.append_final(replace(final(event, explanation=explanation), subjects=event.subjects))
+    with store.reading() as connection:
+        refs = [refs_of(row) for row in connection.execute(select(events)) if refs_of(row)]
+    assert len(refs) == 2
+    forgotten(store, ANNA)
+    assert forget_keys(store, keys)
+    left = keys.keys(ref for of_event in refs for ref in of_event)
+    common, anna, bert = 0, 1, 2
+    for of_event in refs:
+        assert of_event[anna] not in left
+        assert {of_event[common], of_event[bert]} <= left.keys()
 
 
 def test_nothing_is_said_of_somebody_who_was_erased_from_the_record(store: EvidenceStore) -> None:

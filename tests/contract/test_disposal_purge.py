@@ -1,9 +1,12 @@
 """The purge of what has expired."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from threading import Thread
+from typing import Any
 
+import orjson
 import pytest
 from decisions import decision, final, pending
 from disposals import AGES, ERASURE, EXPIRY, ORDER, add_beside, contents
@@ -23,6 +26,7 @@ from service.evidence import (
 )
 from service.evidence.events import OutcomeEvent, seal
 from service.evidence.tables import INSERTED_COLUMNS, erasures, events
+from service.uuid7 import uuid7
 
 
 @pytest.fixture
@@ -85,7 +89,7 @@ def test_what_is_noted_after_an_erasure_is_purged_in_its_time(store: EvidenceSto
 
 
 @pytest.mark.parametrize("erased_before", [False, True])
-def test_two_answers_to_one_request_are_purged_with_one_event(
+def test_two_answers_to_one_request_leave_nothing(
     store: EvidenceStore, monkeypatch: pytest.MonkeyPatch, *, erased_before: bool
 ) -> None:
     monkeypatch.setattr("service.disposal.purging.BATCH", 1)
@@ -105,12 +109,62 @@ def test_two_answers_to_one_request_are_purged_with_one_event(
         add_beside(store, event)
     store.append(decision("after-it", minute=1))
     found = purge(store, "purge", now=AGES["expired past grace"] + timedelta(hours=1))
-    assert found.total == (1 if erased_before else 2)
+    assert found.total == 2
     content = select(events.c.request_id).where(
         events.c.payload.is_not(None), events.c.event_type == "decision"
     )
     with store.reading() as connection:
         assert list(connection.scalars(content)) == []
+
+
+@pytest.mark.parametrize("n_at_once", [1, 100])
+def test_an_answer_that_stood_beside_a_record_and_expired_before_it_has_an_event_of_its_own(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch, n_at_once: int
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", n_at_once)
+    event, n_days = decision("answered-twice"), timedelta(days=10)
+    store.append(event)
+    earlier = replace(event, event_id=uuid7(), received_at=event.received_at - n_days)
+    add_beside(store, earlier, event_id=earlier.event_id, received_at=earlier.received_at)
+    between, later = (AGES["expired past grace"] - n_days / 2, AGES["expired past grace"])
+    expected = {("default", "credit", "default"): 1}
+    assert survey_purge(store, now=between).purged == expected
+    assert purge(store, "purge", now=between).purged == expected
+    (account,) = listed(store, AccessFilter(principal="purge"))
+    assert [each["purged"] for each in account["kinds"]] == [1]
+    assert store.record("default", "answered-twice") is not None
+    (told,) = purges_of(store)
+    assert (told["destroys"], told["apart"]) == ([earlier.event_id], True)
+    assert (told["request_id"], told["retention_class"]) == ("answered-twice", "default")
+    assert purge(store, "purge", now=between).total == 0
+    assert survey_purge(store, now=later).purged == expected
+    assert purge(store, "purge", now=later).purged == expected
+    assert purges_of(store)[1]["destroys"] == [event.event_id]
+
+
+@pytest.mark.parametrize("n_at_once", [1, 100])
+def test_an_answer_beside_a_record_goes_with_it_where_both_have_expired(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch, n_at_once: int
+) -> None:
+    monkeypatch.setattr("service.disposal.purging.BATCH", n_at_once)
+    event = decision("answered-twice")
+    store.append(event)
+    for n_days in (-3, 3):
+        add_beside(store, event, received_at=event.received_at + timedelta(days=n_days))
+    now = AGES["expired past grace"] + timedelta(days=4)
+    expected = {("default", "credit", "default"): 1}
+    assert survey_purge(store, now=now).purged == expected
+    assert purge(store, "purge", now=now).purged == expected
+    (told,) = purges_of(store)
+    assert len(told["destroys"]) == 3
+    assert "apart" not in told
+
+
+def purges_of(store: EvidenceStore) -> list[dict[str, Any]]:
+    query = select(events.c.header).where(events.c.event_type == "purge")
+    with store.reading() as connection:
+        found = connection.scalars(query.order_by(events.c.event_id))
+        return [orjson.loads(header) for header in found]
 
 
 def _of(store: EvidenceStore) -> str:

@@ -8,12 +8,22 @@ from pathlib import Path
 
 import orjson
 import pytest
-from decisions import CONFLICT, STORED, change, decision, drop_rails, final, pending
+from decisions import (
+    ANNA,
+    BERT,
+    CONFLICT,
+    STORED,
+    about_two,
+    change,
+    decision,
+    drop_rails,
+    final,
+    pending,
+)
 from sqlalchemy import create_engine, insert, select, update
 from structlog.testing import capture_logs
 
 from service.evidence import (
-    DecisionEvent,
     ErasedError,
     EvidenceError,
     EvidenceLog,
@@ -23,14 +33,11 @@ from service.evidence import (
     StoreUnavailableError,
     UnreadablePayloadError,
     UnreadableRecord,
-    laid_out,
 )
 from service.evidence.boxes import refs_of, without
 from service.evidence.sections import sections_about
 from service.evidence.tables import erasures, events
 from service.keystore import Kek, KeyStore
-
-ANNA, BERT = "4d7e-anna", "9f21-bert"
 
 
 @pytest.fixture
@@ -46,24 +53,6 @@ async def opened(url: str, keys: KeyStore | None) -> AsyncIterator[EvidenceLog]:
         yield log
     finally:
         await log.close()
-
-
-def about_two(request_id: str = "request-1") -> DecisionEvent:
-    """A decision about Anna's two rows and Bert's."""
-    pieces = [
-        b'{"answer":',
-        b'{"request_id":"r","predictions":[{"label":"anna-1"},{"label":"bert"},{"label":"anna-2"}]}',
-        b',"instances":',
-        b'[{"age":4711},{"age":33},{"age":4712}]',
-        b',"fingerprint":',
-        b'"f00"',
-        b',"provenance":',
-        b'{"seed":[47110,330,47120],"principal":"local"}',
-        b"}",
-    ]
-    payload, parts = laid_out(pieces, ["answer", "instances", "fingerprint", "provenance"])
-    subjects = orjson.dumps([ANNA, BERT, ANNA]).decode()
-    return replace(decision(request_id), payload=payload, parts=parts, subjects=subjects)
 
 
 def note_erasure(url: str, request_id: str) -> None:

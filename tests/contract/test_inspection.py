@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from decisions import change, decision
-from filled_database import LATER, PLACE, SIZE, Database, fill, headered
+from filled_database import LATER, PLACE, SIZE, Database, evidence, fill, filled, headered
 from ledgers import KEYRING, append, query
 
 from service.bundles.inspecting import Inspector
@@ -17,20 +17,7 @@ from service.evidence import EvidenceStore, SchemaVersionError, StoreUnavailable
 from service.evidence.looking import open_as_is
 from service.ledger import Ledger
 from service.secrets import Keyring
-from service.verify import CONSISTENT, Json
-
-
-@pytest.fixture
-def database(url: str, tmp_path: Path) -> Database:
-    fill(url)
-    database = Database(url, tmp_path)
-    database.sequence()
-    return database
-
-
-def evidence(verdict: Json) -> Json:
-    found: Json = verdict["logs"]["evidence"]
-    return found
+from service.verify import CONSISTENT
 
 
 def test_a_sound_database_passes(database: Database) -> None:
@@ -230,11 +217,7 @@ def copy_of(url: str, target: Path) -> str:
 
 @pytest.fixture
 def on_sqlite(tmp_path: Path) -> Database:
-    url = f"sqlite:///{tmp_path}/evidence.db"
-    fill(url)
-    database = Database(url, tmp_path)
-    database.sequence()
-    return database
+    return filled(f"sqlite:///{tmp_path}/evidence.db", tmp_path)
 
 
 def test_an_old_copy_is_found_by_the_file_beside_it_and_by_a_witness(on_sqlite: Database) -> None:

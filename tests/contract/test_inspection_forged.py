@@ -6,7 +6,7 @@ import orjson
 import pytest
 from decisions import change, decision
 from disposals import ERASURE, ORDER
-from filled_database import PLACE, SIZE, Database, fill
+from filled_database import PLACE, SIZE, Database, evidence, filled
 from ledgers import KEYRING, sequencer
 
 from service.bundles.inspecting import Inspector
@@ -16,29 +16,11 @@ from service.evidence.looking import open_as_is
 from service.evidence.tables import events
 from service.ledger import Ledger
 from service.uuid7 import uuid7
-from service.verify import Json
-
-
-@pytest.fixture
-def database(url: str, tmp_path: Path) -> Database:
-    fill(url)
-    database = Database(url, tmp_path)
-    database.sequence()
-    return database
-
-
-def evidence(verdict: Json) -> Json:
-    found: Json = verdict["logs"]["evidence"]
-    return found
 
 
 @pytest.fixture
 def on_sqlite(tmp_path: Path) -> Database:
-    url = f"sqlite:///{tmp_path}/evidence.db"
-    fill(url)
-    database = Database(url, tmp_path)
-    database.sequence()
-    return database
+    return filled(f"sqlite:///{tmp_path}/evidence.db", tmp_path)
 
 
 def forge(

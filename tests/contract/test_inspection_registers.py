@@ -1,35 +1,22 @@
 """Registers, triggers and checkpoints beside the log are compared with what they must be."""
 
 from contextlib import closing
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 from decisions import decision
-from disposals import ERASURE, ORDER
-from filled_database import SIZE, Database, fill
+from disposals import AGES, ERASURE, ORDER, add_beside
+from filled_database import SIZE, Database, evidence
 from ledgers import KEYRING
 from sqlalchemy import create_engine
 
 from service.bundles.inspecting import Inspector
-from service.disposal import erase, hold, release
+from service.disposal import erase, hold, purge, release
 from service.evidence import EvidenceStore
 from service.evidence.looking import open_as_is
 from service.ledger import Ledger
 from service.secrets import Keyring
-from service.verify import CONSISTENT, Json
-
-
-@pytest.fixture
-def database(url: str, tmp_path: Path) -> Database:
-    fill(url)
-    database = Database(url, tmp_path)
-    database.sequence()
-    return database
-
-
-def evidence(verdict: Json) -> Json:
-    found: Json = verdict["logs"]["evidence"]
-    return found
+from service.verify import CONSISTENT
 
 
 @pytest.fixture
@@ -92,8 +79,57 @@ def test_a_register_that_says_more_than_the_log_is_found(
     held: Database, statement: str, problem: str
 ) -> None:
     held.change(statement)
-    (found,) = evidence(held.verdict())["findings"]
-    assert problem in found["problem"]
+    found = evidence(held.verdict())["findings"]
+    (unplaced,) = [one["problem"] for one in found if problem in one["problem"]]
+    others = {one["problem"] for one in found} - {unplaced}
+    assert others <= {"this erasure is not in the register of what was destroyed"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM erasures WHERE request_id = 'free-00001'",
+        "UPDATE erasures SET event_id = 'x' WHERE request_id = 'free-00001'",
+    ],
+    ids=["row", "event"],
+)
+def test_an_erasure_that_is_not_in_the_register_is_found_where_it_stands(
+    held: Database, statement: str
+) -> None:
+    held.change(statement)
+    (found,) = [one for one in evidence(held.verdict())["findings"] if one["seq"] is not None]
+    assert found["problem"] == "this erasure is not in the register of what was destroyed"
+    assert found["seq"] == held.places_of("erasure")[-1][0]
+
+
+def test_a_purge_that_is_not_in_the_register_is_found_in_any_page(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.bundles.register.PAGE", 3)
+    with EvidenceStore.open(database.url) as store:
+        purge(store, "purge", now=AGES["expired past grace"] + timedelta(days=1))
+    database.sequence()
+    assert evidence(database.verdict())["findings"] == []
+    first, last = database.places_of("purge")
+    for _, event_id in (first, last):
+        database.change(f"DELETE FROM erasures WHERE event_id = '{event_id}'")  # noqa: S608
+    found = evidence(database.verdict())["findings"]
+    problem = "this purge is not in the register of what was destroyed"
+    assert found == [{"seq": seq, "problem": problem} for seq, _ in (first, last)]
+
+
+def test_an_answer_beside_a_record_is_sound_also_once_it_is_purged_apart(
+    database: Database,
+) -> None:
+    event = decision("answered-twice")
+    with EvidenceStore.open(database.url) as store:
+        store.append(event)
+        add_beside(store, event, received_at=event.received_at - timedelta(days=10))
+        database.sequence()
+        assert evidence(database.verdict())["findings"] == []
+        assert purge(store, "purge", now=AGES["expired past grace"] - timedelta(days=5)).total == 1
+    database.sequence()
+    assert evidence(database.verdict())["findings"] == []
 
 
 NO_OP = {

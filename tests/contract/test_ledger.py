@@ -1,14 +1,26 @@
 """Places, trees, proofs and checkpoints, over both databases."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import merkle
 import pytest
 from decisions import change, drop_rails
 from ledgers import KEYRING, append, assert_log_is_sound, query, sequencer
 from sqlalchemy import insert
+from syncs import Syncs
 
 from service.evidence import EvidenceStore
 from service.evidence.tables import accesses
-from service.ledger import ACCESS, Ledger, LogMismatchError, parse_checkpoint
+from service.ledger import (
+    ACCESS,
+    EVIDENCE,
+    Ledger,
+    LogMismatchError,
+    LogSigner,
+    parse_checkpoint,
+)
+from service.ledger.rows import add_mark, log_rows, set_mark
 from service.uuid7 import uuid7
 
 
@@ -114,9 +126,55 @@ def test_checkpoints_come_a_second_apart_and_one_a_day_is_kept(url: str) -> None
             append(store, size - 2)
             sequencing.run(is_last=True)
         found = query(url, "SELECT size, note FROM checkpoints ORDER BY size")
+        last = ledger.checkpoint()
+    assert last is not None
+    assert last.size == 3
     assert [size for size, _ in found] == [1, 3]
     assert found[0][1] == first.note
     assert parse_checkpoint(first.note) == first
+
+
+def test_a_clock_that_was_set_back_does_not_keep_a_checkpoint_from_being_signed(url: str) -> None:
+    with EvidenceStore.open(url) as store:
+        sequencing = sequencer(store)
+        append(store, 1)
+        sequencing.run()
+        with store.changing() as connection:
+            mark, _ = log_rows(store).mark(connection, EVIDENCE)
+            ahead = replace(mark, signed_us=mark.signed_us + 86_400_000_000)
+            assert set_mark(connection, EVIDENCE, mark, ahead)
+        append(store, 1)
+        sequencing.run()
+        checkpoint = Ledger(store, KEYRING).checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.size == 2
+
+
+def test_a_mark_that_another_process_has_moved_is_not_replaced(url: str) -> None:
+    with EvidenceStore.open(url) as store, store.changing() as connection:
+        add_mark(connection, EVIDENCE)
+        mark, _ = log_rows(store).mark(connection, EVIDENCE)
+        assert set_mark(connection, EVIDENCE, mark, replace(mark, size=2))
+        assert not set_mark(connection, EVIDENCE, mark, replace(mark, size=1))
+        assert log_rows(store).mark(connection, EVIDENCE)[0].size == 2
+
+
+def test_a_signature_for_another_log_is_none_for_this_one() -> None:
+    signer = LogSigner(KEYRING)
+    note = signer.sign("access", 1, bytes(32)).note
+    renamed = note.replace(f"— {signer.origin('access')}", f"— {signer.origin('evidence')}")
+    assert signer.has_signed("access", note)
+    assert not signer.has_signed("evidence", renamed)
+
+
+def test_what_a_run_has_put_into_the_log_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db") as store:
+        append(store, 3)
+        syncs = Syncs.watched(monkeypatch)
+        sequencer(store).run()
+        assert syncs.covers(tmp_path / "evidence.db-wal")
 
 
 def test_an_event_inserted_again_keeps_its_one_place(url: str) -> None:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from decisions import change, decision, drop_rails
 from ledgers import KEYRING, append, assert_log_is_sound, query, sequencer
+from servers import wait_until
 
 from service.evidence import EvidenceStore
 from service.evidence.events import seal
@@ -190,6 +191,28 @@ def test_a_log_that_was_changed_is_not_signed_again(url: str, change_name: str) 
             sequencer(store).run(is_last=True)
         assert query(url, "SELECT note FROM checkpoints") == notes
         assert query(url, "SELECT count(*) FROM events") == [(601,)]
+
+
+def test_a_log_in_trouble_is_left_alone_until_a_restart(url: str, tmp_path: Path) -> None:
+    """Whoever put it right again may not have known what was wrong."""
+    with EvidenceStore.open(url) as store:
+        append(store, 3)
+        sequencer(store).run(is_last=True)
+        signer, told = Ledger(store, KEYRING).signer, Told()
+        ((note,),) = query(url, "SELECT note FROM checkpoints")
+        change(url, "UPDATE checkpoints SET note = 'x'")
+        following = Sequencing.of(store, signer, tmp_path, told)
+        following.start()
+        wait_until(lambda: following.troubles)
+        change(url, f"UPDATE checkpoints SET note = '{note}'")  # noqa: S608
+        append(store, 1)
+        following.close()
+        assert query(url, "SELECT count(*) FROM log_entries") == [(3,)]
+        assert set(told.failures) == {"LogMismatchError"}
+        restarted = Sequencing.of(store, signer, tmp_path, told)
+        restarted.start()
+        restarted.close()
+    assert_log_is_sound(url, entries=4)
 
 
 def put_back(url: str, mark: str, checkpoint: tuple[object, ...]) -> None:

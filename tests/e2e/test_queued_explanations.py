@@ -11,15 +11,9 @@ from typing import Any
 import pytest
 from servers import COMMAND, JSON, Client, explaind, running_server, wait_until
 from tables import breast_cancer, instances_of
-from valkey_server import Valkey, running_valkey
+from valkey_server import Valkey
 
 PENDING = "?explain=true"
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with running_valkey() as server:
-        yield server
 
 
 @pytest.fixture

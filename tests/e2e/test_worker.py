@@ -16,7 +16,7 @@ import pytest
 from jobs import job
 from polling import answering, until
 from servers import wait_until
-from valkey_server import Valkey, running_valkey
+from valkey_server import Valkey
 from workers import LEASE_SECONDS, TIME_LIMIT_SECONDS, Workshop, is_gone, workshop
 
 from service.queue import JobQueue, QueueAwayError
@@ -24,12 +24,6 @@ from service.queue.server import INDEX
 
 SCALE = float(os.environ.get("EXPLAIND_DRILL_SCALE", "1"))
 RECOVERY_SECONDS = LEASE_SECONDS + 2.0
-
-
-@pytest.fixture
-def valkey() -> Iterator[Valkey]:
-    with running_valkey() as server:
-        yield server
 
 
 @pytest.fixture

@@ -30,6 +30,12 @@ def mixed_rows() -> list[Instance]:
     return instances_of(mixed()[0].iloc[:64])
 
 
+@pytest.fixture
+def calm(mixed_rows: list[Instance]) -> Instance:
+    """An instance that policy lets be explained."""
+    return {**mixed_rows[0], "visits": 3}
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, two_models: Path) -> Iterator[LiveApp]:
     """The application over both models; `breast_cancer` is the default."""

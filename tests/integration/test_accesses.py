@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from problems import assert_problem
-from servers import Client
+from servers import Client, explaind, wait_until
 
-from service.accesses import AccessFilter, listed
+from service.accesses import MOST_NAMED, Access, AccessFilter, listed, note
 from service.errors import StoreAwayError
 from service.evidence import StoreUnavailableError
 
@@ -58,6 +59,39 @@ def test_lists_and_reviews_are_written_down_with_what_was_asked(keyed: Any) -> N
     assert (review["event_type"], review["model"]) == ("access/review", "breast_cancer")
 
 
+def test_importances_are_written_down_with_their_days(keyed: Any) -> None:
+    audit: Client = keyed.client("audit")
+    assert (
+        audit.get("/models/breast_cancer/importance?since=2026-01-01&until=2026-01-03").status
+        == 200
+    )
+    last = entries(keyed, principal="audit")[-1]
+    assert (last["event_type"], last["model"]) == ("access/importance", "breast_cancer")
+    assert (last["since"], last["until"]) == ("2026-01-01", "2026-01-03")
+
+
+def test_reads_of_the_access_logs_checkpoint_are_written_down_and_of_the_others_not(
+    keyed: Any,
+) -> None:
+    audit: Client = keyed.client("audit")
+    audit.get("/explanations")
+    wait_until(lambda: audit.get("/log/checkpoint?log=access").status == 200)
+    seen = len(entries(keyed, principal="audit"))
+    assert audit.get("/log/checkpoint").status == 200
+    assert audit.get("/log/consistency").status == 200
+    assert audit.get("/log/key?log=access").status == 200
+    assert len(entries(keyed, principal="audit")) == seen
+    assert audit.get("/log/consistency?log=access&from=1").status == 200
+    told = explaind(
+        "checkpoint", "--log=access", f"--data-dir={keyed.live.runtime.settings.data_dir}"
+    )
+    assert told.returncode == 0, told.stderr
+    *_, read, compared, printed = entries(keyed)
+    assert {each["event_type"] for each in (read, compared, printed)} == {"access/checkpoint"}
+    assert (read["principal"], compared["principal"]) == ("audit", "audit")
+    assert printed["principal"].startswith("cli:")
+
+
 def test_refusals_are_counted_by_principal_and_minute_and_ids_are_keyed(
     keyed: Any, record: str
 ) -> None:
@@ -80,10 +114,52 @@ def test_refusals_are_counted_by_principal_and_minute_and_ids_are_keyed(
     assert len(entries(keyed, principal="bob")) == len(before) + len(found)
 
 
-def _tell(keyed: Any) -> None:
+def _tell(keyed: Any, until: datetime | None = None) -> None:
     runtime = keyed.live.runtime
     loop = runtime.evidence._access_writer._loop
-    asyncio.run_coroutine_threadsafe(runtime.accesses.tell_refusals(), loop).result(10)
+    telling = runtime.accesses.tell_refusals(until=until)
+    asyncio.run_coroutine_threadsafe(telling, loop).result(10)
+
+
+def test_of_many_unknown_ids_some_are_named_and_all_are_counted(keyed: Any) -> None:
+    _tell(keyed)
+    before = len(entries(keyed, principal="bob"))
+    bob = keyed.client("bob")
+    for n in range(MOST_NAMED + 5):
+        assert bob.get(f"/explanations/unknown-{n:03}").status == 404
+    _tell(keyed)
+    told = entries(keyed, principal="bob")[before:]
+    assert sum(each["count"] for each in told) == MOST_NAMED + 5
+    assert all(len(each["keyed_ids"]) <= MOST_NAMED for each in told)
+
+
+def test_refusals_of_a_minute_that_goes_on_are_told_later(keyed: Any) -> None:
+    _tell(keyed)
+    before = len(entries(keyed, principal="bob"))
+    began = datetime.now(UTC).replace(second=0, microsecond=0)
+    assert keyed.client("bob").get("/explanations/unknown-request").status == 404
+    _tell(keyed, until=began)
+    assert len(entries(keyed, principal="bob")) == before
+    _tell(keyed, until=began + timedelta(minutes=2))
+    (told,) = entries(keyed, principal="bob")[before:]
+    assert told["count"] == 1
+
+
+def test_a_listing_of_many_pages_has_each_entry_once(
+    keyed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where several were made in one microsecond."""
+    store = keyed.live.runtime.evidence.store
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    made = [
+        Access(kind="read", tenant="default", principal="pages", at=at + timedelta(seconds=n // 4))
+        for n in range(9)
+    ]
+    for access in made:
+        note(store, access)
+    monkeypatch.setattr("service.accesses._PAGE", 3)
+    found = [each["event_id"] for each in entries(keyed, principal="pages")]
+    assert sorted(found) == sorted(access.event_id for access in made)
 
 
 def test_what_cannot_be_written_down_is_not_shown(

@@ -17,6 +17,7 @@ from proven import proof_of, verified
 from servers import JSON, Client, Reply, explaind
 from sqlalchemy import select
 
+from service.accesses import AccessFilter, listed
 from service.disposal import Destruction, Order, erase, hold, of_requests, purge, release
 from service.evidence.events import DecisionEvent
 from service.evidence.tables import events
@@ -173,8 +174,16 @@ def test_an_expired_record_is_not_shown_any_more_though_it_is_purged_two_days_la
         assert {entry["payload"] for entry in proof["entries"]} == {None}
         assert client.get("/explanations/expired-but-held").status == 200
         purge(store, "purge")
+    place = ("--data-dir", str(app.runtime.settings.data_dir))
+    for command in ("get", "replay"):
+        refused = explaind(command, "expired-yesterday", *place)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "expired" in refused.stderr
+        accesses = AccessFilter(request_id="expired-yesterday")
+        assert list(listed(store, accesses)) == []
     do("hold", "expired-yesterday")
     assert client.get("/explanations/expired-yesterday").status == 200
+    assert explaind("get", "expired-yesterday", *place).returncode == 0
 
 
 def test_a_key_store_whose_copies_live_on_is_told(

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from later import NO_INLINE, Stream, Worker, jobs_in, read_events
 from live_app import LiveApp, live_app
 from problems import assert_problem
+from second_version import register_second_version
 from servers import JSON, Client, Reply, wait_until
 from valkey_server import running_valkey
+
+from service.registry import Registry
 
 Instance = dict[str, Any]
 
@@ -248,6 +252,29 @@ def test_the_method_asked_for_is_recorded_and_queued(site: Site, rows: list[Inst
         methods = [jobs[name]["method"] for name in ("by-method-01", "by-method-02")]
         assert methods == [None, "permutation"]
         assert jobs["by-method-02"]["trace_id"] == "ab" * 16
+
+
+def test_what_was_queued_before_a_promotion_is_explained_by_the_version_that_answered(
+    data_dir: Path, rows: list[Instance]
+) -> None:
+    registry = Registry(data_dir / "registry")
+    with live_app(data_dir, redis_url=f"unix://{data_dir / 'nobody'}", **NO_INLINE) as app:
+        client = app.client()
+        answered = client.predict(rows[:1], headers={"X-Request-ID": "swapped-01"}).json()
+        register_second_version(registry)
+        registry.promote("breast_cancer", 2)
+        wait_until(lambda: client.get("/models/breast_cancer").json()["serving_version"] == 2)
+        Worker(app).complete("swapped-01")
+        record = client.get("/explanations/swapped-01").json()
+        other = client.predict(rows[:1]).json()["predictions"]
+    assert record["explanation"]["status"] == "complete"
+    assert record["model"] == answered["model"]
+    assert record["predictions"] == answered["predictions"] != other
+    first = registry.load("breast_cancer", 1)
+    assert first.explainer is not None
+    body = json.dumps({"instances": rows[:1]}).encode()
+    codes = np.array(first.codec.decode(body, max_instances=1).codes, np.float64)
+    assert record["explanation"]["values"] == first.explainer.explain(codes).values.tolist()
 
 
 def test_the_same_id_explains_once(site: Site, rows: list[Instance]) -> None:

@@ -12,11 +12,10 @@ import pytest
 from faulty_parts import Gate
 from live_app import LiveApp, live_app
 from problems import assert_problem
+from second_version import register_second_version
 from servers import JSON, Client, Reply, wait_until
-from tables import breast_cancer
 
 from service.registry import Registry
-from service.registry.work import Options
 
 Instance = dict[str, Any]
 
@@ -203,16 +202,6 @@ def test_a_replay_survives_the_promotion_of_a_new_version(
         fresh = client.predict(rows[:1], headers=with_id("promoted-0002")).json()
     assert fresh["model"]["version"] == 2
     assert fresh["predictions"] != first.json()["predictions"]
-
-
-def register_second_version(registry: Registry) -> None:
-    from xgboost import XGBClassifier
-
-    X, y = breast_cancer()
-    model = XGBClassifier(n_estimators=5, max_depth=2, n_jobs=1).fit(X, y)
-    names = {0: "malignant", 1: "benign"}
-    options = Options(classes=tuple(names.values()))
-    registry.register("breast_cancer", model, X, y.map(names), options=options)
 
 
 def test_a_copied_database_with_another_secret_does_not_replay(

@@ -2,74 +2,35 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from later import NO_INLINE, Stream, Worker, read_events
 from live_app import LiveApp, live_app
+from masked_roles import (
+    MASKED,
+    PATH,
+    POLICY,
+    ROLES,
+    VISIBLE,
+    ClientOf,
+    Instance,
+    assert_masked,
+    predicted,
+    settings_of,
+)
 from problems import assert_problem
-from servers import JSON, Client, Reply, wait_until
+from servers import JSON, wait_until
 
 from schemas import Answer, Record
-from service.auth import Caller, KeyFile
 from service.masking import WITHHELD
-
-Instance = dict[str, Any]
-POLICY = """
-[default.roles.blind]
-mask = ["site", "mean radius"]
-
-[default.roles.trusted]
-mask = []
-
-[models.mixed.roles.support]
-mask = ["radius", "grade"]
-
-[models.mixed.decision]
-name = "refer"
-otherwise = "discharge"
-class = "0"
-at_least = 0.7
-
-[[models.mixed.rules]]
-name = "many visits"
-when = "visits > 7"
-explain = "never"
-"""
-MASKED = ("radius", "grade")
-VISIBLE = ["texture", "perimeter", "area", "smoothness", "compactness", "site", "visits"]
-NUMBERS = (
-    *("values", "base_values", "outputs", "standard_errors", "additivity_error", "top", "seed"),
-    *("model_evaluations", "duration_seconds"),
-)
-ROLES: dict[str, tuple[str, ...]] = {
-    "owner": (),
-    "support": ("support",),
-    "blind": ("blind",),
-    "misspelt": ("suport",),
-    "trusted": ("trusted",),
-    "twofold": ("support", "blind"),
-    "half": ("trusted", "suport"),
-}
-PATH = "/models/mixed/predict"
-CALLER = Caller("ann", "default", frozenset({"audit"}), "api_key")
 
 
 @pytest.fixture(scope="module")
 def keys() -> dict[str, str]:
     return {}
-
-
-def settings_of(folder: Path, keys: dict[str, str]) -> dict[str, Any]:
-    file, content = folder / "keys.json", KeyFile()
-    for name, roles in ROLES.items():
-        scopes = ("predict", "explain", "audit")
-        content, keys[name] = content.with_key(name, scopes, roles=roles, explain_per_minute=0)
-    content.write(file)
-    (folder / "policy.toml").write_text(POLICY)
-    return {"api_keys_file": file, "policy_file": folder / "policy.toml"}
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +43,9 @@ def live(
         yield live
 
 
-ClientOf = Callable[[str], Client]
-
-
 @pytest.fixture
 def client_of(live: LiveApp, keys: dict[str, str]) -> ClientOf:
     return lambda name: live.client(keys[name])
-
-
-def predicted(client: Client, instance: Instance, **headers: str) -> Reply:
-    return client.predict([instance], path=PATH, headers=headers)
-
-
-@pytest.fixture
-def calm(mixed_rows: list[Instance]) -> Instance:
-    """An instance that policy lets be explained."""
-    return {**mixed_rows[0], "visits": 3}
-
-
-def assert_masked(explanation: dict[str, Any]) -> None:
-    assert explanation["status"] == "complete"
-    assert all(explanation[name] is None for name in NUMBERS)
-    (entries,) = explanation["visible"]
-    assert sorted(entry["feature"] for entry in entries) == sorted(VISIBLE)
-    assert [entry["rank"] for entry in entries] == list(range(1, len(VISIBLE) + 1))
-    assert {entry["sign"] for entry in entries} <= {-1, 0, 1}
 
 
 def test_an_answer_says_label_ranks_and_signs_and_no_number(
@@ -332,21 +271,6 @@ def test_only_who_sees_all_gets_proofs_replays_and_importances(
             assert_problem(proof, 403, "forbidden")
             assert "entries" not in proof.json()
             assert client.request("POST", f"{path}/replay").status == 403
-
-
-def test_without_its_version_a_record_is_masked_and_has_no_ranks(
-    tmp_path: Path, two_models: Path, calm: Instance
-) -> None:
-    keys: dict[str, str] = {}
-    shutil.copytree(two_models, tmp_path / "registry")
-    with live_app(tmp_path, **settings_of(tmp_path, keys)) as live:
-        path = predicted(live.client(keys["owner"]), calm).json()["explanation"]["links"]["self"]
-        shutil.rmtree(tmp_path / "registry" / "mixed")
-        wait_until(lambda: predicted(live.client(keys["owner"]), calm).status == 404)
-        record = live.client(keys["support"]).get(path).json()
-    assert record["explanation"]["visible"] is None
-    assert record["explanation"]["values"] is None
-    assert record["instances"][0]["grade"] is None
 
 
 @pytest.mark.parametrize("name", [name for name in ROLES if name not in ("owner", "trusted")])

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from live_app import LiveApp, live_app
+from policies import TUMOUR_RULES
 from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
 from tables import breast_cancer, instances_of
@@ -17,23 +18,6 @@ from valkey_server import Valkey, running_valkey
 from service.storing import evidence_store
 
 Instance = dict[str, Any]
-RULES = """
-[[default.rules]]
-name = "small"
-when = 'column("mean radius") < 10'
-explain = "never"
-
-[[default.rules]]
-name = "large"
-when = 'column("mean radius") > 20'
-explain = "always"
-
-[models.breast_cancer.decision]
-name = "discharge"
-otherwise = "look closer"
-class = "benign"
-at_least = 0.9
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +32,7 @@ def live(
 ) -> Iterator[LiveApp]:
     data_dir = tmp_path_factory.mktemp("policy")
     shutil.copytree(demo_registry, data_dir / "registry")
-    (data_dir / "policy.toml").write_text(RULES)
+    (data_dir / "policy.toml").write_text(TUMOUR_RULES)
     settings = {"policy_file": data_dir / "policy.toml", "redis_url": valkey.url}
     with live_app(data_dir, **settings) as live:
         yield live
@@ -197,7 +181,7 @@ def test_a_changed_file_counts_and_a_broken_one_does_not(
 ) -> None:
     shutil.copytree(demo_registry, tmp_path / "registry")
     path = tmp_path / "policy.toml"
-    path.write_text(RULES)
+    path.write_text(TUMOUR_RULES)
     small = {**instance, "mean radius": 9.0}
     with live_app(tmp_path, policy_file=path) as live:
         client = live.client()

@@ -115,6 +115,39 @@ def test_predictions_may_have_a_quota_and_repetitions_count(
     assert 1 <= int(replies[3].headers["retry-after"]) <= 20
 
 
+def test_explanations_made_unasked_count_when_who_predicted_reads_them(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    content, keys = KeyFile(), {}
+    for name, scopes in (("prober", ("predict", "explain")), ("auditor", ("audit",))):
+        content, keys[name] = content.with_key(name, scopes, explain_per_minute=3)
+    content.write(tmp_path / "keys.json")
+    (tmp_path / "policy.toml").write_text("[default]\nrules = [{ explain = 'always' }]\n")
+    files = {"api_keys_file": tmp_path / "keys.json", "policy_file": tmp_path / "policy.toml"}
+    with live_app(tmp_path, registry=demo_registry, **files) as live:
+        prober, auditor = (live.client(keys[name]) for name in ("prober", "auditor"))
+        made = [unasked(prober, rows[n : n + 2]) for n in range(3)]
+        assert prober.get(f"/explanations/{made[0]}").status == 200
+        for part in ("", "/proof"):  # counted already
+            assert prober.get(f"/explanations/{made[0]}{part}").status == 200
+        for part in ("", "/events", "/proof"):
+            refused = prober.get(f"/explanations/{made[1]}{part}")
+            assert_problem(refused, 429, "quota_exceeded")
+            assert int(refused.headers["retry-after"]) > 0
+        assert prober.predict(rows[:1], query="").status == 200
+        assert_problem(prober.predict(rows[:2]), 429, "quota_exceeded")
+        for request_id in made:
+            assert auditor.get(f"/explanations/{request_id}").status == 200
+
+
+def unasked(client: Client, rows: list[Instance]) -> str:
+    """The ID of the record that policy has made of a prediction."""
+    request_id = client.predict(rows, query="").headers["x-request-id"]
+    (item,) = client.get(f"/explanations/{request_id}/related").json()["items"]
+    wait_until(lambda: client.get(f"/explanations/{request_id}/proof").status == 200)
+    return str(item["request_id"])
+
+
 def test_without_keys_nothing_is_limited(
     tmp_path: Path, demo_registry: Path, rows: list[Instance]
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from called_families import CALLED
 from live_app import LiveApp, live_app
+from policies import TUMOUR_RULES
 from problems import assert_problem
 from servers import JSON, Client, explaind
 from tables import breast_cancer, instances_of
@@ -18,23 +19,7 @@ from service.registry import Registry
 from service.registry.work import Options
 from service.replays import MOST_AT_ONCE
 
-RULES = """
-[[default.rules]]
-name = "small"
-when = 'column("mean radius") < 10'
-explain = "never"
-
-[[default.rules]]
-name = "large"
-when = 'column("mean radius") > 20'
-explain = "always"
-
-[models.breast_cancer.decision]
-name = "discharge"
-otherwise = "look closer"
-class = "benign"
-at_least = 0.9
-
+RULES = f"""{TUMOUR_RULES}
 [[models.mlp.rules]]
 explain = "when_asked"
 

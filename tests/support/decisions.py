@@ -23,6 +23,7 @@ from service.evidence.rails import rails_of
 from service.uuid7 import uuid7
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ANNA, BERT = "4d7e-anna", "9f21-bert"
 STORED, CONFLICT = AppendOutcome.STORED, AppendOutcome.CONFLICT
 
 
@@ -82,6 +83,24 @@ def decision(
         parts=parts,
         tenant=tenant,
     )
+
+
+def about_two(request_id: str = "request-1") -> DecisionEvent:
+    """A decision about Anna's two rows and Bert's: four sections."""
+    pieces = [
+        b'{"answer":',
+        b'{"request_id":"r","predictions":[{"label":"anna-1"},{"label":"bert"},{"label":"anna-2"}]}',
+        b',"instances":',
+        b'[{"age":4711},{"age":33},{"age":4712}]',
+        b',"fingerprint":',
+        b'"f00"',
+        b',"provenance":',
+        b'{"seed":[47110,330,47120],"principal":"local"}',
+        b"}",
+    ]
+    payload, parts = laid_out(pieces, ["answer", "instances", "fingerprint", "provenance"])
+    subjects = orjson.dumps([ANNA, BERT, ANNA]).decode()
+    return replace(decision(request_id), payload=payload, parts=parts, subjects=subjects)
 
 
 def about_one(subject: str, request_id: str) -> DecisionEvent:

@@ -44,6 +44,15 @@ class Database:
         )
         return str(found[0][0])
 
+    def places_of(self, event_type: str) -> list[tuple[int, str]]:
+        """Places and IDs of the first event of a type and the last."""
+        found = query(
+            self.url,
+            "SELECT seq, log_entries.event_id FROM log_entries JOIN events USING (event_id)"  # noqa: S608
+            f" WHERE log = 'evidence' AND event_type = '{event_type}' ORDER BY seq",
+        )
+        return [(int(seq), str(event_id)) for seq, event_id in (found[0], found[-1])]
+
     def change(self, statements: str) -> None:
         """From outside, past the triggers; EVENT is the one at PLACE, NEXT the one after it."""
         event, following = self.event_at(PLACE), self.event_at(PLACE + 1)
@@ -68,6 +77,20 @@ class Database:
                 if following.signed is not None:
                     file = CheckpointFile(self.directory, following.log.name)
                     file.write(following.signed.note)
+
+
+def filled(url: str, directory: Path) -> Database:
+    """One whose logs and checkpoints have all that it was filled with."""
+    fill(url)
+    database = Database(url, directory)
+    database.sequence()
+    return database
+
+
+def evidence(verdict: Json) -> Json:
+    """What a verdict on a database says of the log `evidence`."""
+    found: Json = verdict["logs"]["evidence"]
+    return found
 
 
 def fill(url: str) -> None:

@@ -24,7 +24,7 @@ def sequence_for_ever(url: str) -> None:
         print("ready", flush=True)
         while True:
             sequencing.run()
-            time.sleep(0.01)
+            time.sleep(0.01)  # no wait for anything: two that never pause leave no core to append
 
 
 def die_in_the_middle(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Policies over a small loan model, from text."""
+"""Policies from text: over a small loan model, and one of `breast_cancer`."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,24 @@ from schemas import ModelSchema
 from service.policy import ModelPolicy, PolicyFile, Vocabulary, bind
 
 KEY = bytes(range(32))
+
+TUMOUR_RULES = """
+[[default.rules]]
+name = "small"
+when = 'column("mean radius") < 10'
+explain = "never"
+
+[[default.rules]]
+name = "large"
+when = 'column("mean radius") > 20'
+explain = "always"
+
+[models.breast_cancer.decision]
+name = "discharge"
+otherwise = "look closer"
+class = "benign"
+at_least = 0.9
+"""
 
 SCHEMA = ModelSchema.from_json(
     {

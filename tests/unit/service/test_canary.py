@@ -1,7 +1,7 @@
 """A second engine's opinion of stored explanations, and what a worker makes of it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import orjson
 import pytest
 from families import FAMILIES
 
-from explainers.base import FloatArray
+from explainers.base import Background, Explainer, Explanation, FloatArray
 from service.canary import Check, Opinion, is_check, second_opinion
 from service.compute import Finished
 from service.explaining import explain_rows
@@ -91,6 +91,33 @@ def test_values_that_add_up_and_are_wrong_are_found(
     model, X = served
     opinion = second_opinion(model, change(check_of(model, X)))
     assert not opinion.agrees, opinion
+
+
+@dataclass(frozen=True)
+class WrongWalk:
+    """The real one, which gives each of the first two columns what is the other's."""
+
+    real: Explainer
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+    def explain(self, X: FloatArray) -> Explanation:
+        explained = self.real.explain(X)
+        order = [1, 0, *range(2, X.shape[1])]
+        return replace(explained, values=explained.values[:, order])
+
+    def against(self, background: Background) -> "WrongWalk":
+        return WrongWalk(self.real.against(background))
+
+
+@pytest.mark.parametrize("served", ["walked"], indirect=True)
+def test_a_walk_that_is_wrong_each_time_is_found_by_brute_force(served: Served) -> None:
+    model, X = served
+    wrong = WrongWalk(model.explainer)
+    check = replace(check_of(model, X), values=wrong.explain(X).values.tolist())
+    assert second_opinion(model, check_of(model, X)).agrees
+    assert not second_opinion(replace(model, explainer=wrong), check).agrees
 
 
 def test_another_background_is_found(served: Served) -> None:

@@ -41,6 +41,7 @@ COMMANDS = (
     ("keys", "create"),
     ("keys", "list"),
     ("keys", "revoke"),
+    ("keys", "rewrap"),
 )
 
 

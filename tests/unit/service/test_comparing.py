@@ -55,3 +55,21 @@ def test_what_is_no_gap_between_numbers_is_named(one: Any, other: Any, place: st
 def test_places_are_told_up_to_a_number() -> None:
     found = compared(["a"] * 50, ["b"] * 50)
     assert found.others == tuple(f"/{i}" for i in range(MOST_OTHERS))
+
+
+def test_numbers_of_two_columns_or_outputs_have_no_gap() -> None:
+    one = [{"feature": "age", "value": 70.0, "attribution": 0.5, "output": "yes"}]
+    for name, other in (("feature", "income"), ("output", "no")):
+        found = compared(one, [{**one[0], name: other, "value": 9000.0, "attribution": 0.4}])
+        assert (found.largest_gap, found.others) == (None, (f"/0/{name}",))
+    assert compared(one, [{**one[0], "attribution": 0.25}]).largest_gap.absolute == 0.25
+
+
+def test_classes_may_be_called_like_that() -> None:
+    found = compared({"output": 0.25, "a": 0.75}, {"output": 0.5, "a": 0.5})
+    assert (found.largest_gap, found.others) == (("/a", 0.25, 1 / 3), ())
+
+
+@pytest.mark.parametrize("other", [b'{"a":[1E-7,2]}', b'{"a":[1e-7, 2]}', b'{"a":1,"a":[1e-7,2]}'])
+def test_the_same_numbers_in_other_bytes_are_not_equal(other: bytes) -> None:
+    assert compare(b'{"a":[1e-7,2]}', other) == (False, None, ("",))

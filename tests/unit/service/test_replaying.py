@@ -17,12 +17,13 @@ from service.computing import Computer
 from service.evidence import EvidenceStore
 from service.metrics import Metrics
 from service.planning import INLINE, NOTHING, QUEUED, Plan
+from service.policy import ModelPolicy, Threshold, Vocabulary
 from service.preparing import Ask, Prepared, run
 from service.provenance import Taken
 from service.registry import Registry
 from service.registry.work import Options
 from service.replaying import Recorded, replay, with_engine
-from service.secrets import Keyring
+from service.secrets import POLICY_KEYS, Keyring
 from service.serving import ServedModel
 from service.settings import sqlite_url
 from service.tasks import final_event, task_of
@@ -41,6 +42,9 @@ class Site:
     registry: Registry
     store: EvidenceStore
     served: ServedModel
+
+    def under(self, policy: ModelPolicy) -> "Site":
+        return replace(self, served=replace(self.served, policy=policy))
 
     def asked(self, plan: Plan, *, explain: bool = True, method: str | None = None) -> Recorded:
         """A request of three rows, stored and completed."""
@@ -100,10 +104,11 @@ def registered_again(site: Site, **options: Any) -> None:
 
     X, y = breast_cancer()
     trees = options.pop("trees", 40)
+    classes = options.pop("classes", ("malignant", "benign"))
     model = XGBClassifier(n_estimators=trees, max_depth=4, learning_rate=0.2, n_jobs=1).fit(X, y)
     shutil.rmtree(Path(site.registry.path) / NAME)
-    names = {0: "malignant", 1: "benign"}
-    chosen = Options(classes=tuple(names.values()), **options)
+    names = dict(enumerate(classes))
+    chosen = Options(classes=classes, **options)
     site.registry.register(NAME, model, X, y.map(names), options=chosen)
 
 
@@ -222,7 +227,8 @@ def test_one_tree_less_is_another_digest_and_a_gap(site: Site) -> None:
     assert {"model_digest", "artifact_digest"} <= set(report["differing_digests"])
     assert "background_digest" not in report["differing_digests"]
     for part in ("predictions", "explanation"):
-        assert report[part]["largest_gap"]["absolute"] > 1e-6, part
+        gap = report[part]["largest_gap"]
+        assert 1e-6 < gap["absolute"] < 1, "of one class's outputs, and not of columns' cells"
 
 
 def test_another_background_changes_the_explanation_alone(site: Site) -> None:
@@ -234,6 +240,47 @@ def test_another_background_changes_the_explanation_alone(site: Site) -> None:
     assert "artifact_digest" not in report["differing_digests"]
     assert report["predictions"]["equal"]
     assert report["explanation"]["largest_gap"]["absolute"] > 1e-6
+
+
+def decided(site: Site) -> ModelPolicy:
+    """A policy that decides by the probability of `benign`."""
+    said = {"class": "benign", "at_least": 0.9, "name": "discharge", "otherwise": "look closer"}
+    vocabulary = Vocabulary(
+        site.served.model.schema, ("malignant", "benign"), ("malignant", "benign")
+    )
+    return ModelPolicy(
+        version="sha256:1",
+        rules=(),
+        threshold=Threshold.of_json(said, vocabulary),
+        review_size=0,
+        key_of=lambda tenant: KEYRING.key(tenant, POLICY_KEYS),
+        canary=0.0,
+    )
+
+
+@pytest.mark.parametrize("plan", [INLINE, QUEUED])
+def test_a_decision_about_a_class_this_version_lacks_is_a_difference(
+    site: Site, plan: Plan
+) -> None:
+    recorded = site.under(decided(site)).asked(plan)
+    assert site.replay(recorded)["equal"]
+    registered_again(site, classes=("M", "B"))
+    report = site.replay(recorded)
+    assert not report["equal"]
+    assert "model_digest" in report["differing_digests"]
+    assert "/predictions/0/decision" in report["predictions"]["others"]
+    assert report["explanation"]["largest_gap"] is None, "the trees are the same"
+    assert "/output_names/0" in report["explanation"]["others"]
+
+
+def test_a_number_written_in_other_bytes_is_found(site: Site) -> None:
+    recorded = site.asked(INLINE)
+    explanation = recorded.part("explanation")
+    whole = explanation.replace(b'"values":[[[', b'"values":[[[ ', 1)
+    assert whole != explanation
+    report = site.replay(replace(recorded, parts={**recorded.parts, "explanation": whole}))
+    assert report["explanation"] == {"equal": False, "largest_gap": None, "others": [""]}
+    assert not report["equal"]
 
 
 def test_equal_numbers_of_another_version_are_not_equal(site: Site) -> None:

@@ -20,29 +20,10 @@ from reference_log import (
     line_of,
     root_of,
 )
+from verdicts import SIZE, first_problem, proof_of, reference, reference_of_one_request, verdict_on
 
 from service import verify
-from service.verify import CONSISTENT, Checkpoint, is_extended, root_of_leaf, verify_file
-
-SIZE = 13
-
-
-def reference(size: int = SIZE) -> ReferenceLog:
-    log = ReferenceLog()
-    for i in range(size):
-        log.add(f'{{"age":{30 + i},"name":"Zoë"}}')
-    return log
-
-
-def verdict_on(content: bytes, tmp_path: Path, **asked: str | None) -> dict[str, Any]:
-    path = tmp_path / "bundle"
-    path.write_bytes(content)
-    return verify_file(path, **asked)
-
-
-def first_problem(verdict: dict[str, Any]) -> tuple[int | None, str]:
-    assert verdict["verdict"] == "failed"
-    return verdict["findings"][0]["seq"], verdict["findings"][0]["problem"]
+from service.verify import CONSISTENT, Checkpoint, is_extended, root_of_leaf
 
 
 @pytest.mark.parametrize("size", [*range(10), 31, 32, 33])
@@ -58,8 +39,6 @@ def test_every_path_of_the_rfc_is_accepted_and_no_other(size: int, data: st.Data
     seq, old_size = data.draw(st.integers(0, size - 1)), data.draw(st.integers(0, size))
     path, root = audit_path(seq, leaves), root_of(leaves)
     assert root_of_leaf(leaves[seq], seq, size, path) == root
-    other = data.draw(st.integers(0, size - 1).filter(lambda i: i != seq)) if size > 1 else None
-    assert other is None or root_of_leaf(leaves[seq], other, size, path) != root
     old, new = Checkpoint(old_size, root_of(leaves[:old_size])), Checkpoint(size, root)
     proof = consistency_path(old_size, leaves) if old_size else []
     assert is_extended(old, new, proof)
@@ -84,19 +63,6 @@ def test_a_selection_a_compressed_file_and_a_proof_pass(tmp_path: Path) -> None:
     for text in (json.dumps(proof), json.dumps(proof, indent=2)):
         verdict = verdict_on(text.encode(), tmp_path)
         assert (verdict["verdict"], verdict["kind"]) == (CONSISTENT, "proof"), verdict
-
-
-def proof_of(log: ReferenceLog, seqs: list[int]) -> dict[str, Any]:
-    bundle = log.bundle(seqs)
-    own = {name: bundle.manifest[name] for name in ("vkey", "checkpoint")}
-    return {"request_id": "request-2", **own, "entries": bundle.entries}
-
-
-def reference_of_one_request() -> ReferenceLog:
-    """Entries 2 and 3 are about one request."""
-    log = reference(3)
-    log.add("{}", event_type="outcome", request_id="request-2")
-    return log
 
 
 def test_a_changed_proof_document_is_refused(tmp_path: Path) -> None:

@@ -4,49 +4,62 @@ import gzip
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
-from reference_log import (
-    Bundle,
-    ReferenceLog,
-)
+from reference_log import Bundle, ReferenceLog, audit_path, base64_text, root_of
+from verdicts import first_problem, proof_of, reference, reference_of_one_request, verdict_on
 
 from service import verify
-from service.verify import CONSISTENT, verify_file
-
-SIZE = 13
+from service.verify import CONSISTENT, root_of_leaf
 
 
-def reference(size: int = SIZE) -> ReferenceLog:
-    log = ReferenceLog()
-    for i in range(size):
-        log.add(f'{{"age":{30 + i},"name":"Zoë"}}')
-    return log
+def test_a_path_leads_to_the_root_from_its_own_place_alone() -> None:
+    for size in range(1, 34):
+        leaves = [bytes([i + 1]) * 32 for i in range(size)]
+        root = root_of(leaves)
+        for seq, leaf in enumerate(leaves):
+            path = audit_path(seq, leaves)
+            found = [root_of_leaf(leaf, place, size, path) == root for place in range(size)]
+            assert found == [place == seq for place in range(size)], (size, seq)
 
 
-def verdict_on(content: bytes, tmp_path: Path, **asked: str | None) -> dict[str, Any]:
-    path = tmp_path / "bundle"
-    path.write_bytes(content)
-    return verify_file(path, **asked)
-
-
-def first_problem(verdict: dict[str, Any]) -> tuple[int | None, str]:
-    assert verdict["verdict"] == "failed"
-    return verdict["findings"][0]["seq"], verdict["findings"][0]["problem"]
-
-
-def proof_of(log: ReferenceLog, seqs: list[int]) -> dict[str, Any]:
-    bundle = log.bundle(seqs)
-    own = {name: bundle.manifest[name] for name in ("vkey", "checkpoint")}
-    return {"request_id": "request-2", **own, "entries": bundle.entries}
-
-
-def reference_of_one_request() -> ReferenceLog:
-    """Entries 2 and 3 are about one request."""
+@pytest.mark.parametrize("character", ["\r", "\t", "\x00"])
+def test_a_note_with_control_characters_is_refused_though_signed(
+    character: str, tmp_path: Path
+) -> None:
     log = reference(3)
-    log.add("{}", event_type="outcome", request_id="request-2")
-    return log
+    bundle = log.bundle()
+    text = f"{log.signer.name}\n3\n{base64_text(root_of(log.leaves))}\nmore{character}\n"
+    bundle.manifest["checkpoint"] = log.signer.sign(text)
+    signed = Bundle.signed(bundle.manifest, bundle.entries, log.signer)
+    assert first_problem(verdict_on(signed.content(), tmp_path)) == (None, "not a signed note")
+
+
+def test_the_root_of_no_entries_is_that_of_none(tmp_path: Path) -> None:
+    log = ReferenceLog()
+    bundle = log.bundle()
+    text = f"{log.signer.name}\n0\n{base64_text(b'0' * 32)}\n"
+    bundle.manifest["checkpoint"] = log.signer.sign(text)
+    signed = Bundle.signed(bundle.manifest, bundle.entries, log.signer)
+    assert "the root over all entries" in first_problem(verdict_on(signed.content(), tmp_path))[1]
+
+
+@pytest.mark.parametrize("more", ["00", " "])
+def test_a_key_written_in_another_way_is_refused(more: str, tmp_path: Path) -> None:
+    """HMAC fills short keys up with zeros, so a longer one can open the same commitment."""
+    log = reference(3)
+    log.openings[1]["key"] += more
+    problem = (1, "payload or key changed: not what the header commits to")
+    assert first_problem(verdict_on(log.bundle().content(), tmp_path)) == problem
+
+
+def test_an_erasure_does_not_say_why_its_own_payload_is_missing(tmp_path: Path) -> None:
+    log = reference(1)
+    log.add("{}", event_type="erasure", request_id="request-0", destroys=["event-0", "event-1"])
+    assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT
+    log.openings[1] = {"payload": None, "key": None}
+    found = first_problem(verdict_on(log.bundle().content(), tmp_path))
+    assert found == (1, "payload missing, and no later erasure or purge or quarantine says why")
 
 
 def test_a_quarantine_hides_what_follows_it_too(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from syncs import Syncs
 
 from service.evidence import (
     AppendOutcome,
@@ -17,6 +18,7 @@ from service.evidence import (
     EvidenceStore,
     StoreUnavailableError,
 )
+from service.evidence.tables import INSERTED_COLUMNS
 
 STORED = AppendOutcome.STORED
 SCRIPTS = Path(__file__).parent
@@ -133,6 +135,40 @@ def test_commits_are_synced(url: str) -> None:
     with EvidenceStore.open(url) as store, store._writing.connect() as connection:
         for pragma, value in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
             assert connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() == value
+
+
+def test_commits_are_synced_again_after_one_that_did_not_wait(url: str) -> None:
+    with EvidenceStore.open(url) as store:
+        with store.changing(waits_for_disk=False) as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 1
+        with store.changing() as connection:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one() == 500
+
+
+def test_what_did_not_wait_for_the_disk_is_on_it_after_a_flush(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EvidenceStore.open(url) as store:
+        syncs = Syncs.watched(monkeypatch)
+        with store.changing(waits_for_disk=False) as connection:
+            connection.exec_driver_sql("UPDATE meta SET value = 'x' WHERE name = 'probed_at'")
+        log = path.with_name(f"{path.name}-wal")
+        assert not syncs.covers(log)
+        store.flush()
+        assert syncs.covers(log)
+
+
+def test_a_row_is_not_replaced_past_the_triggers(url: str, decide: Decide) -> None:
+    """SQLite's REPLACE deletes without asking them, unless it is told to ask."""
+    with EvidenceStore.open(url) as store:
+        store.append(decide())
+        taken = ", ".join(INSERTED_COLUMNS)
+        again = f"INSERT OR REPLACE INTO events ({taken}) SELECT {taken} FROM events"  # noqa: S608
+        with pytest.raises(StoreUnavailableError, match="evidence is not changed"):  # noqa: SIM117
+            with store.changing() as connection:
+                connection.exec_driver_sql(again)
+        assert store.get("default", "request-1") is not None
 
 
 def test_a_file_that_is_no_database_is_refused(url: str, path: Path) -> None:

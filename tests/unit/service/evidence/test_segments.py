@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from spools import files_end_at
+from syncs import Syncs
 
 from service.evidence.events import Row
 from service.evidence.segments import DamagedRowError, Segment, decode_row, encode_row
@@ -61,6 +63,40 @@ def test_rows_come_back_in_order_and_each_by_its_place(tmp_path: Path) -> None:
     segment.remove()
     assert not path.exists()
     assert segment.row_at(offsets[0]) is None
+
+
+def test_what_is_appended_is_on_the_disk_when_it_is_said_and_its_file_is_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs = Syncs.watched(monkeypatch)
+    path = tmp_path / "a.segment"
+    segment = Segment.create(path, COLUMNS)
+    assert syncs.covers(path)
+    assert syncs.knows(tmp_path)
+    for row in ROWS:
+        segment.append([row])
+        assert syncs.covers(path)
+    segment.close()
+
+
+def test_a_file_without_room_holds_nothing_of_what_it_did_not_take(tmp_path: Path) -> None:
+    path = tmp_path / "a.segment"
+    segment = Segment.create(path, COLUMNS)
+    segment.append(ROWS[:1])
+    size = path.stat().st_size
+    with files_end_at(size + 40), pytest.raises(OSError, match="File too large"):
+        segment.append(ROWS[1:])
+    assert (path.stat().st_size, segment.rows) == (size, 1)
+    segment.close()
+    assert rows_in(path) == ROWS[:1]
+
+
+def test_what_was_removed_between_its_opening_and_its_lock_is_not_adopted(tmp_path: Path) -> None:
+    written(tmp_path / "a.segment", ROWS)
+    with (tmp_path / "a.segment").open("r+b") as file:
+        (tmp_path / "a.segment").unlink()
+        removed = Path(f"/proc/self/fd/{file.fileno()}")
+        assert Segment.adopt(removed, known=COLUMNS) is None
 
 
 def test_wherever_the_last_append_ends_the_rows_before_it_are_whole(tmp_path: Path) -> None:

@@ -6,20 +6,24 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from decisions import TEMPLATE
 from polling import until
-from spools import Lock, spooling_log
+from spools import Lock, files_end_at, spooling_log
 
 from service.evidence import (
     AppendOutcome,
     DecisionEvent,
     EvidenceLog,
     EvidenceStore,
+    SpoolLimits,
     StoreUnavailableError,
 )
+from service.evidence.events import seal
+from service.evidence.spool import Spool, rows_of
 from service.keystore import Kek, KeyStore
 
 STORED, CONFLICT = AppendOutcome.STORED, AppendOutcome.CONFLICT
@@ -159,6 +163,44 @@ async def test_a_full_spool_says_so_and_takes_again_once_drained(
         lock.release()
         await until(lambda: is_drained(log))
         assert tally.counts["drained"] == kept + 1
+
+
+def test_after_a_failed_sync_a_new_file_takes_what_comes(tmp_path: Path, decide: Decide) -> None:
+    """What the failure left of the old one is not known."""
+    spool = Spool(SpoolLimits(tmp_path / "spool"))
+    rows = [seal(decide(f"request-{n}")) for n in range(3)]
+    spool.insert(rows[:1])
+    (first,) = (tmp_path / "spool").glob("*.segment")
+    with files_end_at(first.stat().st_size + 10), pytest.raises(StoreUnavailableError):
+        spool.insert(rows[1:2])
+    assert spool.is_failing
+    spool.insert(rows[2:])
+    assert files(tmp_path) == [".segment"] * 2
+    kept = []
+    while (segment := spool.next_finished()) is not None:
+        kept += rows_of(segment)
+        spool.discard(segment)
+    assert kept == [rows[0], rows[2]]
+    spool.close()
+
+
+async def test_who_looks_back_is_told_the_oldest_of_what_was_spooled(
+    tmp_path: Path, decide: Decide
+) -> None:
+    told: list[datetime] = []
+    async with spooling_log(tmp_path) as (log, _):
+        log.call_when_drained(told.append)
+        lock = Lock(tmp_path)
+        first = decide("first-0001")
+        later = [
+            decide(f"later-{n:04}", received_at=first.received_at + timedelta(seconds=n))
+            for n in (1, 2)
+        ]
+        for event in (later[0], first, later[1]):
+            assert await log.append_best_effort(event) is SPOOLED
+        lock.release()
+        await until(lambda: is_drained(log))
+    assert told == [first.received_at]
 
 
 async def test_closing_while_the_store_is_locked_spools_what_waits(

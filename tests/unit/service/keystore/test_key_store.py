@@ -128,15 +128,15 @@ def test_another_key_encryption_key_is_refused_at_once(url: str) -> None:
         KeyStore.open(url, Kek.random())
 
 
-def test_a_key_somebody_exchanged_does_not_open(url: str) -> None:
+def test_a_key_somebody_exchanged_does_not_open_and_keeps_no_other_closed(url: str) -> None:
     with KeyStore.open(url, KEK) as store:
-        key = store.take()
+        key, other = store.take_many(2)
         engine = create_engine(url)
         with engine.begin() as connection:
-            connection.execute(text("UPDATE record_keys SET wrapped = zeroblob(40)"))
+            change = text("UPDATE record_keys SET wrapped = zeroblob(40) WHERE ref = :ref")
+            connection.execute(change, {"ref": key.ref})
         engine.dispose()
-        with pytest.raises(WrongKeyError, match="does not open"):
-            store.keys([key.ref])
+        assert store.keys([key.ref, other.ref]) == {key.ref: None, other.ref: other.key}
 
 
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
@@ -196,6 +196,47 @@ async def test_a_store_that_went_away_gives_what_it_had_and_then_refuses(url: st
         engine.dispose()
         await until(lambda: bool(store._pool._keys))
         assert store.take().key
+
+
+def test_a_wish_that_cannot_be_met_takes_nothing() -> None:
+    blocks = [[DataKey(b"%016d" % n, bytes(32)) for n in range(10)]]
+
+    def make(_: int) -> list[DataKey]:
+        if not blocks:
+            raise KeysUnavailableError("away")
+        return blocks.pop()
+
+    pool = KeyPool(make)
+    with pytest.raises(KeysUnavailableError):
+        pool.take_many(11, timeout_seconds=0.05)
+    assert len(pool.take_many(10, timeout_seconds=0.05)) == 10
+    pool.close()
+
+
+async def test_after_failures_keys_are_made_without_another_wish() -> None:
+    """Else a service that is not ready for want of keys would get no request to wish for one."""
+    asked: list[int] = []
+
+    def make(count: int) -> list[DataKey]:
+        asked.append(count)
+        if len(asked) != 3:
+            raise KeysUnavailableError("away")
+        return [DataKey(b"r" * 16, bytes(32))]
+
+    pool = KeyPool(make)
+    with pytest.raises(KeysUnavailableError):
+        pool.wait(timeout_seconds=0.01)
+    await until(lambda: pool.has_keys)
+    pool.close()
+
+
+def test_any_number_of_keys_is_read_and_deleted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.keystore.store.AT_ONCE", 2)
+    with KeyStore.open(url, KEK) as store:
+        refs = [key.ref for key in store.take_many(5)]
+        assert store.keys(refs).keys() == set(refs)
+        store.delete(refs)
+        assert store.keys(refs) == {}
 
 
 def test_a_closed_pool_gives_nothing() -> None:
