@@ -15,6 +15,7 @@ from prometheus_client import (
 )
 
 from service.drift_metrics import DriftMetrics
+from service.performance_metrics import PerformanceMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
 
@@ -100,7 +101,9 @@ class Metrics:
     privacy_scans: Counter = field(init=False)
     privacy_findings: Counter = field(init=False)
     feedback_rating: Histogram = field(init=False)
+    labels: Counter = field(init=False)
     drift: DriftMetrics = field(init=False)
+    performance: PerformanceMetrics = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
 
@@ -112,6 +115,7 @@ class Metrics:
         self._make_purge()
         self._make_people()
         self.drift = DriftMetrics(self.registry)
+        self.performance = PerformanceMetrics(self.registry)
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -263,6 +267,9 @@ class Metrics:
         self.feedback_rating = self._histogram(
             "explain_feedback_rating", "Ratings of explanations", RATINGS, "model"
         )
+        self.labels = self._counter(
+            "explain_labels", "Instances whose outcome was told; once more if told again", "model"
+        )
 
     def ended(self, model: str, outcome: str, *, was_counted: bool) -> None:
         """Count how the wish for a queued explanation ended, and the wish itself where whoever had
@@ -278,6 +285,7 @@ class Metrics:
             self.errors.labels(model, stage, kind)
         self.purged.labels(model)
         self.feedback_rating.labels(model)
+        self.labels.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, ROLE, lane) for lane in LANES},

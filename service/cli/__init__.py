@@ -15,6 +15,7 @@ from service.cli import (
     records,
     register,
     replay,
+    retrain,
     review,
     serve,
     worker,
@@ -46,5 +47,6 @@ app.command("quarantine")(disposal.quarantine)
 app.command("purge")(disposal.purge)
 app.command("accesses")(accesses.accesses)
 app.command("checkpoint")(checkpoint.checkpoint)
+app.add_typer(retrain.app, name="retrain")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
