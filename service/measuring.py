@@ -57,6 +57,7 @@ class PerformanceWatch:
     drift: DriftWatch
     settings: Settings
     webhook: telling.Webhook | None = None
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _shapes: dict[Version, Shape | None] = field(default_factory=dict)
     _is_over: Event = field(default_factory=Event)
 
@@ -76,7 +77,7 @@ class PerformanceWatch:
 
     def look(self) -> None:
         """Count, judge and export. For a thread. Raises StoreUnavailableError."""
-        now = datetime.now(UTC)
+        now = self.clock()
         since = self._since(now)
         is_complete = self._count(since, now)
         windows.forget(self.evidence.store, before=now - KEPT_WINDOWS * self._window)

@@ -15,9 +15,9 @@ from service.registry.naming import class_text
 Tally = NDArray[np.float64]
 """Sums and counts, (`Shape.size`,): exact integers where they are counts."""
 
-SCORE_BINS = 256
+SCORE_BINS = 512
 MOST_LOG_ODDS = 16.0
-"""Scores are binned by log-odds, an eighth wide: within a bin the odds differ by 13 %, so what an
+"""Scores are binned by log-odds, a sixteenth wide: within a bin the odds differ by 6 %, so what an
 AUC loses by calling its scores equal is below 0.001, for rare classes as for frequent ones.
 """
 
@@ -66,7 +66,7 @@ class Shape:
         return tally[SUMS : SUMS + 4 * CALIBRATION_BINS].reshape(CALIBRATION_BINS, 4)
 
     def scores(self, tally: Tally) -> FloatArray:
-        """(C, 2, 256): of each ranked class how many other and own instances are in each bin."""
+        """(C, 2, 512): of each ranked class how many other and own instances are in each bin."""
         return tally[SUMS + 4 * CALIBRATION_BINS :].reshape(len(self.ranked), 2, SCORE_BINS)
 
     def count(self, found: Sequence[Outcome], tally: Tally) -> None:

@@ -127,8 +127,9 @@ def keep_reference(
         "counts": _packed(tally),
     }
     statement = insert(performance_references).values(values).on_conflict_do_nothing()
+    kept = statement.returning(performance_references.c.model)
     with store.changing() as connection:
-        return connection.execute(statement).rowcount > 0
+        return connection.execute(kept).scalar_one_or_none() is not None
 
 
 def forget(store: EvidenceStore, *, before: datetime) -> int:

@@ -94,8 +94,9 @@ def raise_once(store: EvidenceStore, reason: Reason, now: datetime) -> str | Non
     claim = sqlite.insert if store.is_sqlite else postgresql.insert
     statement = claim(retrain_triggers).values(values)
     statement = statement.on_conflict_do_nothing(index_elements=["standing"])
+    claimed = statement.returning(_trigger.trigger_id)
     with store.changing() as connection:
-        if not connection.execute(statement).rowcount:
+        if connection.execute(claimed).scalar_one_or_none() is None:
             return None
         _take_step(connection, trigger_id, "raised", WATCHER, now, is_told=True)
     return trigger_id
