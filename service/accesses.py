@@ -28,6 +28,7 @@ AccessKind = Literal[
     "read",
     "list",
     "review",
+    "cost",
     "proof",
     "importance",
     "checkpoint",

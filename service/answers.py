@@ -374,10 +374,14 @@ def encode_provenance(  # noqa: PLR0913 (what an auditor asks: who, when, where,
     principal: str,
     seeds: Sequence[int] | None = None,
     taken: Taken | None = None,
+    cpu_seconds: float | None = None,
 ) -> bytes:
-    """The version's constants with this request's lane, times, principal, seeds and worker."""
+    """The version's constants with this request's lane, times, principal, seeds and worker, and
+    the CPU time of its explanation, None as long as there is none.
+    """
     own = {
         **(NOBODY if taken is None else asdict(taken)),
+        "cpu_seconds": cpu_seconds and round(cpu_seconds, 7),
         "seed": seeds,
         "lane": lane,
         "received_at": received_at,

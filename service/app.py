@@ -18,6 +18,7 @@ from starlette.routing import Match, Route, compile_path
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from schemas import Violation
+from service.audit_counts import CommitCounts, LogCounts, SpoolCounts
 from service.auth import Authenticator
 from service.delivery import Delivery
 from service.drift.keeping import keeping
@@ -35,11 +36,12 @@ from service.http import Edge, context_of, problem_response
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
 from service.measuring import PerformanceWatch
-from service.metrics import CommitCounts, LogCounts, Metrics, SpoolCounts
+from service.metrics import Metrics
 from service.outbox import Outbox
 from service.policies import Policies
 from service.predicting import Limits, PredictService
 from service.purges import PurgeJob
+from service.quality import QualitySampling
 from service.queue import JobQueue
 from service.queue.embedded import Embedded
 from service.queue_metrics import QueueMetrics
@@ -177,16 +179,8 @@ async def _start(
     closed by the stack, the other way round.
     """
     keyring = Keyring.open(settings.secret_file)
-    policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
     tallies = Tallies(metrics.drift.on_dropped)
-    served = ServedModels(
-        Registry(settings.registry),
-        metrics,
-        default=settings.model,
-        retention_days=settings.retention_days,
-        policies=policies,
-        tallies=tallies,
-    )
+    served = _served(settings, metrics, keyring, tallies)
     await asyncio.to_thread(served.refresh)
     log_of_settings = evidence_log(settings, observer=CommitCounts(metrics))
     evidence = await opened.enter_async_context(log_of_settings)
@@ -198,7 +192,12 @@ async def _start(
     opened.push_async_callback(asyncio.to_thread, sequencing.close)
     drift = await opened.enter_async_context(keeping(evidence.store, tallies))
     queue, exposed = await _open_queue(settings, metrics, opened)
-    delivery = Delivery(queue, evidence, metrics, settings.max_queue)
+    delivery = Delivery(
+        *(queue, evidence, metrics, settings.max_queue),
+        quality=QualitySampling(
+            queue, keyring, settings.quality_share, settings.quality_per_minute
+        ),
+    )
     quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
     service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
     opened.callback(service.close)
@@ -207,6 +206,20 @@ async def _start(
         ledger=log,
         sequencing=sequencing,
         drift=drift,
+    )
+
+
+def _served(
+    settings: Settings, metrics: Metrics, keyring: Keyring, tallies: Tallies
+) -> ServedModels:
+    policies = None if settings.policy_file is None else Policies(settings.policy_file, keyring)
+    return ServedModels(
+        Registry(settings.registry),
+        metrics,
+        default=settings.model,
+        retention_days=settings.retention_days,
+        policies=policies,
+        tallies=tallies,
     )
 
 

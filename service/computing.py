@@ -32,6 +32,7 @@ from service.logs import log, place_of
 from service.methods import config_digest
 from service.models.base import Served
 from service.ondemand import Extras, PairedExplainer, explain_otherwise, explainer_by
+from service.quality import Findings, Sample, is_sample, measure
 from service.registry import RegisteredModel, Registry
 from service.registry.building import INLINE_ENGINES
 from service.serving import header_constants
@@ -45,13 +46,15 @@ ROWS_AT_ONCE = 64
 
 
 def compute_task(task: bytes, tell: OnProgress) -> bytes:
-    """What the child does: `Task` in, `Finished` out, both encoded; or a canary's check and what it
-    found. Settings: the environment's.
+    """What the child does: `Task` in, `Finished` out, both encoded; or a canary's check, or a
+    sample to measure, and what was found. Settings: the environment's.
 
     Raises NotHereError where this registry lacks the task's version, or has another of its name.
     """
     if is_check(task):
         return _computer().check(Check.from_bytes(task), tell).to_bytes()
+    if is_sample(task):
+        return _computer().measure(Sample.from_bytes(task), tell).to_bytes()
     return _computer().compute(Task.from_bytes(task), tell).to_bytes()
 
 
@@ -115,7 +118,17 @@ class Computer:
             model, _ = self._version(check)
             return second_opinion(model, check)
 
-    def _version(self, task: Task | Check) -> tuple[RegisteredModel, AnswerTemplates]:
+    def measure(self, sample: Sample, on_progress: OnProgress) -> Findings:
+        """Measure how stable and faithful a stored explanation is.
+
+        Raises NotHereError as `compute_task` does, and what the model or its explainer raises.
+        """
+        pulse = _Pulse(on_progress, 1)
+        with telling_of_calls(pulse.beat):
+            model, _ = self._version(sample)
+            return measure(model, sample, pulse.beat)
+
+    def _version(self, task: Task | Check | Sample) -> tuple[RegisteredModel, AnswerTemplates]:
         model, templates = self._loaded(task.model, task.version)
         if model.digest != task.digest:
             raise NotHereError(f"{task.model}/{task.version} is not {task.digest} here")
@@ -188,13 +201,16 @@ def _computed(
 ) -> _Computed:
     """What the task gave, whatever its model raises: that is a reason like others."""
     compute = _otherwise if task.method in NOT_SHAPLEY else _values
+    started = time.process_time()
     try:
         return compute(model, templates, task, pulse)
     except ExplainerError as error:
-        return _failed(model, task, str(error))
+        reason = str(error)
     except Exception as error:  # noqa: BLE001 - this task's failure, as of a single row's values
         log.error("explainer_failed", request_id=task.request_id, place=place_of(error))
-        return _failed(model, task, failure_of(error))
+        reason = failure_of(error)
+    spent = Tally([], reason, False, time.process_time() - started, 0)  # noqa: FBT003 - is_explained
+    return _failed(model, task, reason, spent)
 
 
 def _values(
@@ -265,7 +281,8 @@ def _otherwise(model: RegisteredModel, _: AnswerTemplates, task: Task, pulse: _P
     found = explain_otherwise(model, task.method, task.rows, seeds, pulse.done)
     spent = time.process_time() - cpu
     if not found.is_finite:
-        return _failed(model, task, "finite")
+        tally = Tally([], "finite", True, spent, found.model_evaluations)  # noqa: FBT003
+        return _failed(model, task, "finite", tally)
     explanation = answers.encode_other(
         model,
         task.method,
@@ -322,6 +339,7 @@ def _finished(
             principal=task.principal,
             seeds=computed.seeds,
             taken=task.taken,
+            cpu_seconds=computed.tally.cpu_seconds,
         ),
         header=orjson.dumps(constants),
     )

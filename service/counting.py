@@ -55,8 +55,8 @@ def count_success(
     assert served.model.invariants is not None
     tolerance = served.model.invariants.tolerance
     count(metrics, explained.tally(), lane="inline", tolerance=tolerance)
-    metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
     if prepared.event.status == "complete":
+        metrics.payload_size["inline"].observe(prepared.explanation_size / len(ask.body.rows))
         metrics.explanations["inline", "served"].inc()
         metrics.duration["inline"].observe(seconds, exemplar)
     else:

@@ -14,6 +14,7 @@ from service.answers import Fragments
 from service.evidence import DecisionEvent, EvidenceError, EvidenceLog, Record, StoredDecision
 from service.logs import log
 from service.metrics import Metrics
+from service.quality import QualitySampling
 from service.queue import Job, JobQueue, QueueAwayError, QueueError, Waiting
 
 SETTLE_SECONDS = 2.0
@@ -37,6 +38,7 @@ class Delivery:
     metrics: Metrics
     max_queue: int = 10_000
     is_stopping: Callable[[], bool] = field(default=lambda: False)
+    quality: QualitySampling | None = None
 
     @property
     def is_full(self) -> bool:
@@ -72,6 +74,15 @@ class Delivery:
         job = replace(job_of(event, digest, priority="low"), kind="canary")
         with suppress(QueueError):
             await self.queue.submit(job)
+
+    def measures(self, tenant: str, request_id: str) -> bool:
+        """The quality of this explanation is to be measured."""
+        return self.quality is not None and self.quality.takes(tenant, request_id)
+
+    async def submit_quality(self, event: DecisionEvent, digest: str) -> None:
+        """Queue the measuring of an inline explanation that `measures` took."""
+        if self.quality is not None:
+            await self.quality.submit(job_of(event, digest, priority="low"))
 
     async def deliver(self, event: DecisionEvent, job: Job, seconds: float) -> bytes | None:
         """Queue a job and return the answer with its explanation, if it is final in time.

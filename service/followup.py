@@ -280,6 +280,7 @@ def _payload(
     provenance = orjson.loads(parent.part("provenance")) | {
         "worker": None,
         "seed": None,
+        "cpu_seconds": None,
         "lane": "queued",
         "received_at": now,
         "completed_at": now,

@@ -23,10 +23,18 @@ LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10)
 EXPLANATION_BUCKETS = (*LATENCY_BUCKETS, 15, 30, 60, 120, 300, 900)
 ERROR_RATIO_BUCKETS = tuple(10.0**power for power in range(-6, 2))
 GAP_BUCKETS = tuple(10.0**power for power in range(-12, 1))
+RATIO_BUCKETS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 SIZE_BUCKETS = tuple(512 * 4**k for k in range(8))
 RATINGS = (1, 2, 3, 4, 5)
 
 LANES = ("inline", "queued")
+COST_LANES = (*LANES, "bulk", "quality")
+"""`bulk`: of `explaind explain`, queued too; `quality`: explanations measured and checked again."""
+
+REPLAY_OUTCOMES = ("equal", "different", "not_compared")
+QUALITY_MEASURES = ("stability", "fidelity")
+NOT_MEASURED = ("constant", "zero", "one_column", "no_neighbour", "not_finite", "too_costly")
+QUALITY_OUTCOMES = ("measured", *NOT_MEASURED, "failed")
 OUTCOMES = ("served", "stored", "failed", "timeout", "rejected", "dead")
 PREDICTION_OUTCOMES = ("ok", "invalid", "error")
 INVARIANTS = ("additivity", "link", "names", "finite", "dummy", "golden", "canary")
@@ -34,11 +42,18 @@ FREQUENT_ERRORS = (
     ("validate", "content"),
     ("explain", "explainer"),
     ("explain", "invariant"),
+    ("explain", "WorkerGaveUp"),
+    ("explain", "CanaryGaveUp"),
+    ("load", "GoldenMismatchError"),
+    ("load", "DamagedVersionError"),
     ("queue", "QueueAwayError"),
     ("queue", "QueueFullError"),
     ("store", "StoreUnavailableError"),
     ("store", "StoreBusyError"),
+    ("store", "UnreadablePayloadError"),
 )
+"""Made at zero; types are an open set."""
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "OTHER")
 """Any method that is not here is counted as OTHER."""
 
@@ -63,6 +78,9 @@ class ModelMetrics:
     error_ratio: Histogram
     invariant_failures: dict[str, Counter]
     canary_gap: Histogram
+    quality: dict[str, Histogram]
+    quality_samples: dict[tuple[str, str], Counter]
+    replays: dict[str, Counter]
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
     errors: Callable[[str, str], Counter]
@@ -84,6 +102,10 @@ class Metrics:
     error_ratio: Histogram = field(init=False)
     invariant_failures: Counter = field(init=False)
     canary_gap: Histogram = field(init=False)
+    stability: Histogram = field(init=False)
+    fidelity: Histogram = field(init=False)
+    quality_samples: Counter = field(init=False)
+    replays: Counter = field(init=False)
     payload_size: Histogram = field(init=False)
     cpu_seconds: Counter = field(init=False)
     model_evaluations: Counter = field(init=False)
@@ -111,6 +133,7 @@ class Metrics:
         self._make_http()
         self._make_explanations()
         self._make_checks()
+        self._make_quality()
         self._make_audit()
         self._make_purge()
         self._make_people()
@@ -204,6 +227,30 @@ class Metrics:
             "Relative gap between served attributions and a second engine's",
             GAP_BUCKETS,
             *("model", "method"),
+        )
+
+    def _make_quality(self) -> None:
+        self.stability = self._histogram(
+            "explain_attribution_stability_ratio",
+            "Mean cosine between a row's attributions and those of rows almost like it, sampled",
+            RATIO_BUCKETS,
+            *("model", "method"),
+        )
+        self.fidelity = self._histogram(
+            "explain_fidelity_ratio",
+            "Correlation of attributions with what the output loses without columns, sampled",
+            RATIO_BUCKETS,
+            *("model", "method"),
+        )
+        self.quality_samples = self._counter(
+            "explain_quality_samples",
+            "Explanations whose quality was to be measured, by what came of it",
+            *("model", "method", "measure", "outcome"),
+        )
+        self.replays = self._counter(
+            "explain_replays",
+            "Stored decisions computed again over HTTP, by whether they came out the same",
+            *("model", "method", "outcome"),
         )
 
     def _make_audit(self) -> None:
@@ -302,65 +349,19 @@ class Metrics:
                 name: self.invariant_failures.labels(model, method, name) for name in INVARIANTS
             },
             canary_gap=self.canary_gap.labels(model, method),
-            cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in LANES},
+            quality={
+                "stability": self.stability.labels(model, method),
+                "fidelity": self.fidelity.labels(model, method),
+            },
+            quality_samples={
+                (measure, outcome): self.quality_samples.labels(model, method, measure, outcome)
+                for measure in QUALITY_MEASURES
+                for outcome in QUALITY_OUTCOMES
+            },
+            replays={o: self.replays.labels(model, method, o) for o in REPLAY_OUTCOMES},
+            cpu_seconds={lane: self.cpu_seconds.labels(model, method, lane) for lane in COST_LANES},
             model_evaluations={
-                lane: self.model_evaluations.labels(model, method, lane) for lane in LANES
+                lane: self.model_evaluations.labels(model, method, lane) for lane in COST_LANES
             },
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )
-
-
-class CommitCounts:
-    """Turns the evidence writer's reports into metrics."""
-
-    def __init__(self, metrics: Metrics, backend: str = BACKEND) -> None:
-        self._stored = metrics.audit_writes.labels(backend, "ok")
-        self._failed = metrics.audit_writes.labels(backend, "error")
-        self._duration = metrics.audit_write_duration.labels(backend)
-
-    def on_commit(self, rows: int, seconds: float) -> None:
-        """That many events are durable; the insert took so long."""
-        self._stored.inc(rows)
-        self._duration.observe(seconds)
-
-    def on_failure(self, rows: int) -> None:
-        """That many events are not confirmed as stored."""
-        self._failed.inc(rows)
-
-
-class SpoolCounts(CommitCounts):
-    """The same of the spool, and what becomes of what is or should be there."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        super().__init__(metrics, SPOOL)
-        self._writes = metrics.audit_writes
-
-    def on_not_kept(self) -> None:
-        """An event is neither in the store nor in the spool."""
-        self._writes.labels(SPOOL, "none").inc()
-
-    def on_damaged(self) -> None:
-        """A file is damaged, and put aside."""
-        self._writes.labels(SPOOL, "damaged").inc()
-
-    def on_drained(self, stored: int, twins: int, refused: int) -> None:
-        """So many events came from the spool into the store, and so on."""
-        for outcome, rows in (("drained", stored), ("twin", twins), ("refused", refused)):
-            self._writes.labels(SPOOL, outcome).inc(rows)
-
-
-class LogCounts:
-    """Turns the sequencer's reports into metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._waiting = metrics.audit_backlog.labels(LOG_BACKEND)
-        self._failures = lru_cache(64)(lambda kind: metrics.errors.labels("", "store", kind))
-        self._failures("LogMismatchError")
-
-    def on_failure(self, kind: str) -> None:
-        """A log could not be brought up to date, by an error of that class."""
-        self._failures(kind).inc()
-
-    def on_waiting(self, rows: int) -> None:
-        """That many stored rows have no place in their log yet."""
-        self._waiting.set(rows)

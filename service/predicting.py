@@ -235,6 +235,9 @@ class PredictService:
             return _unstored(served, prepared, outcome, timings)
         if prepared.is_canary:
             self._later(self.delivery.submit_canary(prepared.event, served.model.digest))
+        is_explained = prepared.event.status == "complete"
+        if is_explained and self.delivery.measures(ask.caller.tenant, ask.request_id):
+            self._later(self.delivery.submit_quality(prepared.event, served.model.digest))
         if prepared.plan.lane == "queued":
             return await self._deliver(served, ask, prepared, started, timings)
         return PredictReply(prepared.answer, is_replay=False, timings=timings)

@@ -289,6 +289,7 @@ def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | No
         received_at=ask.received_at,
         completed_at=own.completed_at,
         principal=ask.caller.principal,
+        cpu_seconds=None if own.part is None else own.part.cpu_seconds,
     )
     extras = {} if ruling is None else {"policy": orjson.dumps(ruling.to_json())}
     if ask.subjects is not None:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import orjson
+
 from service.auth import Caller
 from service.compute import (
     Child,
@@ -16,6 +18,7 @@ from service.compute import (
     Raised,
 )
 from service.errors import ForbiddenError, OverloadedError, ReplayFailedError, VersionGoneError
+from service.evidence import Record
 from service.logs import log
 from service.replaying import Recorded
 from service.settings import Settings
@@ -95,7 +98,7 @@ class Replays:
         self._running += 1
         try:
             async with asyncio.timeout(self.settings.explanation_deadline_seconds):
-                return await replay_apart(Recorded.of(record), self.settings)
+                report = await replay_apart(Recorded.of(record), self.settings)
         except NotHereError:
             raise VersionGoneError from None
         except (ReplayLostError, TimeoutError) as error:
@@ -103,3 +106,11 @@ class Replays:
             raise ReplayFailedError from None
         finally:
             self._running -= 1
+        self._count(record, orjson.loads(report))
+        return report
+
+    def _count(self, record: Record, report: Mapping[str, object]) -> None:
+        outcome = "different" if report["reason"] is None else "not_compared"
+        outcome = "equal" if report["equal"] else outcome
+        method = orjson.loads(record.decision.header)["method"] or "none"
+        self.watch.metrics.replays.labels(record.decision.model, method, outcome).inc()

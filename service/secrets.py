@@ -15,8 +15,9 @@ SECRET_BYTES = 32
 POLICY_KEYS = "policy"
 REVIEW_KEYS = "review"
 AGGREGATE_KEYS = "aggregate"
-"""Purposes of the draws of a policy, of the sample for review and of that for aggregates with its
-noise, which must be independent.
+QUALITY_KEYS = "quality"
+"""Purposes of the draws of a policy, of the sample for review, of that for aggregates with its
+noise and of that whose quality is measured, which must be independent.
 """
 
 LOG_KEYS = "log"

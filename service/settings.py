@@ -157,6 +157,16 @@ class Settings(BaseModel):
         description="Told by HTTP POST that a model should be trained again, and that a person "
         "approved it (docs/drift.md).",
     )
+    quality_share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of explanations whose stability and faithfulness workers measure; 0 for "
+        "none.",
+    )
+    quality_per_minute: int = Field(
+        6, ge=0, le=1000, description="Most explanations a process has measured a minute."
+    )
     max_queue: int = Field(10_000, gt=0, description="Most unfinished explanations in the queue.")
     wait_seconds: Seconds = Field(
         0.15, ge=0, description="How long an answer waits for a queued explanation."

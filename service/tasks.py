@@ -197,7 +197,10 @@ def final_event(record: Record, finished: Finished) -> FinalEvent:
     )
 
 
-def count_finished(metrics: ModelMetrics, finished: Finished) -> None:
-    """What whoever stored a final explanation counts beside its outcome: checks, size and cost."""
-    count(metrics, finished.tally, lane="queued", tolerance=finished.tolerance)
-    metrics.payload_size["queued"].observe(len(finished.explanation) / finished.rows)
+def count_finished(metrics: ModelMetrics, finished: Finished, *, lane: str = "queued") -> None:
+    """What whoever stored a final explanation counts beside its outcome: checks, size and cost, the
+    latter in the lane of that name.
+    """
+    count(metrics, finished.tally, lane=lane, tolerance=finished.tolerance)
+    if finished.status == "complete":
+        metrics.payload_size["queued"].observe(len(finished.explanation) / finished.rows)

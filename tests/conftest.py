@@ -1,5 +1,6 @@
 """Fixtures every level shares: compiled kernels cached once, a registry made once a session."""
 
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -12,6 +13,7 @@ from tables import breast_cancer, mixed
 
 from service.compiling import choose_kernel_cache
 
+os.environ.setdefault("EXPLAIND_QUALITY_SHARE", "0")  # else one request in 100 has a job more
 choose_kernel_cache(Path(tempfile.gettempdir()) / "explaind-tests")
 
 LONGEST_FIRST = (

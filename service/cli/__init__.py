@@ -6,6 +6,7 @@ from service.cli import (
     accesses,
     bundles,
     checkpoint,
+    cost,
     demo,
     disposal,
     drift,
@@ -45,6 +46,7 @@ app.command("release")(disposal.release)
 app.command("holds")(disposal.holds)
 app.command("quarantine")(disposal.quarantine)
 app.command("purge")(disposal.purge)
+app.command("cost")(cost.cost)
 app.command("accesses")(accesses.accesses)
 app.command("checkpoint")(checkpoint.checkpoint)
 app.add_typer(retrain.app, name="retrain")

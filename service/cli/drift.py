@@ -1,5 +1,6 @@
 """`explaind drift`."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,6 +121,8 @@ def _compared(
     limits = Limits(
         false_alarm_rate=settings.drift_false_alarm_rate, least_rows=settings.drift_min_rows
     )
+    if against is not None:
+        limits = replace(limits, least_before=settings.drift_min_rows)
     with evidence_store(settings) as store:
         after = summed(store, baseline, period.since, period.until)
         before = (

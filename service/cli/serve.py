@@ -41,12 +41,24 @@ Deadline = Annotated[
     float | None, typer.Option(help="After how long a pending explanation counts as late.")
 ]
 MaxQueue = Annotated[int | None, typer.Option(help="Most unfinished explanations.")]
+QualityShare = Annotated[
+    float | None, typer.Option(help="Share of explanations whose quality is measured.")
+]
+QualityPerMinute = Annotated[int | None, typer.Option(help="Most measured a minute.")]
 MaxBodyBytes = Annotated[int | None, typer.Option(help="Largest request body.")]
 MaxInstances = Annotated[int | None, typer.Option(help="Most instances a request.")]
 SpoolMaxBytes = Annotated[
     int | None, typer.Option(help="Most bytes of records spooled while the store is away.")
 ]
 RetentionDays = Annotated[int | None, typer.Option(help="How long records are kept.")]
+DriftWindowHours = Annotated[
+    float | None, typer.Option(help="How far back the gauges of drift look.")
+]
+DriftMinRows = Annotated[int | None, typer.Option(help="Fewer say nothing about drift.")]
+DriftFalseAlarmRate = Annotated[
+    float | None, typer.Option(help="How often chance may raise a drift alarm.")
+]
+DriftRetentionDays = Annotated[int | None, typer.Option(help="How long drift windows are kept.")]
 KAnonymity = Annotated[
     int | None, typer.Option(help="People a day must have for its mean importances.")
 ]
@@ -78,12 +90,18 @@ def serve(
     lease_seconds: LeaseSeconds = None,
     job_time_limit_seconds: JobTimeLimitSeconds = None,
     max_queue: MaxQueue = None,
+    quality_share: QualityShare = None,
+    quality_per_minute: QualityPerMinute = None,
     max_body_bytes: MaxBodyBytes = None,
     max_instances: MaxInstances = None,
     spool_max_bytes: SpoolMaxBytes = None,
     retention_days: RetentionDays = None,
     k_anonymity: KAnonymity = None,
     key_backup_days: KeyBackupDays = None,
+    drift_window_hours: DriftWindowHours = None,
+    drift_min_rows: DriftMinRows = None,
+    drift_false_alarm_rate: DriftFalseAlarmRate = None,
+    drift_retention_days: DriftRetentionDays = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

@@ -23,11 +23,18 @@ class Limits:
 
     false_alarm_rate: float = 0.001
     least_rows: int = 1000
+    least_before: int = 100
+    """Of the baseline, a small table perhaps: how few they are is part of what chance gives."""
+
     psi_notice: float = 0.1
     psi_alarm: float = 0.25
     ndcg_alarm: float = 0.9
     share_alarm: float = 0.05
     """Of all |value|, by which a column's part has grown or shrunk."""
+
+    def are_enough(self, before: int, after: int) -> bool:
+        """So many rows on either side say something."""
+        return before >= self.least_before and after >= self.least_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +99,7 @@ class Comparison:
 
     def has_enough(self, kind: Kind) -> bool:
         """There were enough rows to say anything of this kind."""
-        return min(self.explained if kind == "attribution" else self.rows) >= self.limits.least_rows
+        return self.limits.are_enough(*(self.explained if kind == "attribution" else self.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +122,10 @@ def compare(
     both = _Both(before, after, limits)
     findings: list[Finding] = []
     ndcg: dict[str, float] = {}
-    if min(rows) >= limits.least_rows:
+    if limits.are_enough(*rows):
         findings += _features(bins, names, both)
         findings += _predictions(bins, names, both)
-    if min(explained) >= limits.least_rows and bins.attributed:
+    if limits.are_enough(*explained) and bins.attributed:
         findings += _attributions(bins, names, both, explained)
         ndcg = _ndcg(bins, names, both)
     ranked = sorted(findings, key=_strength, reverse=True)

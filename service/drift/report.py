@@ -76,12 +76,13 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """What could not be said, and why."""
-        found, least = self.comparison, self.comparison.limits.least_rows
+        found, limits = self.comparison, self.comparison.limits
+        needed = f"{limits.least_rows} against {limits.least_before} are needed"
         notes = []
         if not found.has_enough("feature"):
             notes.append(
                 f"too few rows to say anything: {found.rows[1]} against {found.rows[0]}, "
-                f"at least {least} are needed"
+                f"at least {needed}"
             )
         reason = self.baseline.without_attributions
         if reason is not None:
@@ -89,7 +90,7 @@ class Report:
         elif not found.has_enough("attribution"):
             notes.append(
                 f"too few explained rows to compare attributions: {found.explained[1]} against "
-                f"{found.explained[0]}, at least {least} are needed"
+                f"{found.explained[0]}, at least {needed}"
             )
         return notes
 

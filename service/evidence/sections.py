@@ -61,6 +61,7 @@ _PROVENANCE: _Shape = {
             *("model_digest", "artifact_digest", "schema_digest", "background_digest"),
             *("explainer_config_digest", "library_versions", "service_version", "worker"),
             *("attempt", "queue_seconds", "lane", "received_at", "completed_at", "principal"),
+            "cpu_seconds",
         ),
         _COMMON,
     ),

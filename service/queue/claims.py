@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from service.logs import log
 from service.queue import scripts
 from service.queue.errors import QueueAwayError
-from service.queue.jobs import PRIORITIES, Job, JobKey, Priority, field_of
+from service.queue.jobs import PRIORITIES, Job, JobKey, Priority
 from service.queue.notices import encode_notices
 from service.queue.server import (
     CHANNEL,
@@ -110,8 +110,8 @@ class JobClaims:
             message = encode_notices("final", [(claim.job.key, {}) for claim in group])
             arguments: list[str | bytes | int] = [GROUP, CHANNEL, message]
             for claim in group:
-                key = claim.job.key
-                arguments += (claim.entry, field_of(key), int(key in dead))
+                job = claim.job
+                arguments += (claim.entry, job.field, int(job.key in dead))
             with translated():
                 await self._finish([stream, INDEX, FACTS], arguments)
 

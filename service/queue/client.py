@@ -9,7 +9,7 @@ from typing import Self, cast
 from service.logs import log, place_of
 from service.queue import scripts
 from service.queue.errors import QueueAwayError, QueueFullError
-from service.queue.jobs import PRIORITIES, Job, Priority, field_of
+from service.queue.jobs import PRIORITIES, Job, Priority
 from service.queue.notices import Notices, encode_notices
 from service.queue.server import (
     CHANNEL,
@@ -148,7 +148,7 @@ class JobQueue:
         try:
             with translated():
                 async with asyncio.timeout(SERVERS_SHARE * self._timeout):
-                    held = await self._ask_held(_SUBMIT_KEYS, [field_of(job.key) for job in jobs])
+                    held = await self._ask_held(_SUBMIT_KEYS, [job.field for job in jobs])
         except QueueAwayError as error:
             self._open_breaker(error)
             raise
@@ -182,7 +182,7 @@ class JobQueue:
         low = max(1, int(LOW_SHARE * self._max_queue))
         arguments: list[str | bytes | int] = [self._max_queue, low]
         for job, _ in batch:
-            arguments += (_PLACE[job.priority], field_of(job.key), job.encode())
+            arguments += (_PLACE[job.priority], job.field, job.encode())
         with translated():
             async with asyncio.timeout(SERVERS_SHARE * self._timeout):
                 answers = await self._submit(_SUBMIT_KEYS, arguments)

@@ -6,7 +6,7 @@ from typing import Literal
 import orjson
 
 Priority = Literal["high", "low"]
-Kind = Literal["explanation", "canary"]
+Kind = Literal["explanation", "canary", "quality"]
 PRIORITIES: tuple[Priority, ...] = ("high", "low")
 
 JobKey = tuple[str, str]
@@ -20,7 +20,7 @@ class Job:
 
     digest: of the model version; a worker must have that very version. received_us: microseconds
     since 1970 of the decision. method: None for the version's own. kind: canary to check an
-    explanation that is there.
+    explanation that is there, quality to measure it.
     """
 
     tenant: str
@@ -36,8 +36,17 @@ class Job:
 
     @property
     def key(self) -> JobKey:
-        """What makes a job unique."""
+        """What it is about."""
         return self.tenant, self.request_id
+
+    @property
+    def field(self) -> str:
+        """Its place in the index; a request ID holds no slash or space, so no two jobs share one.
+
+        An explanation's measuring is queued while its own job is still to be taken off.
+        """
+        field = f"{self.tenant}/{self.request_id}"
+        return f"{field} {self.kind}" if self.kind == "quality" else field
 
     def encode(self) -> bytes:
         """The bytes that are queued."""
@@ -51,8 +60,3 @@ class Job:
             return cls(**{name: given[name] for name in cls.__slots__ if name in given})
         except (TypeError, orjson.JSONDecodeError) as error:
             raise ValueError("the queue entry is no job of this release") from error
-
-
-def field_of(key: JobKey) -> str:
-    """A job's field in the index; a request ID holds no slash, so no two jobs share one."""
-    return f"{key[0]}/{key[1]}"

@@ -45,6 +45,7 @@ class CanaryAssignment:
             metrics.errors("explain", "CanaryGaveUp").inc()
             log.warning("canary_gave_up", reason=ending.reason, **facts)
             return
+        metrics.cpu_seconds["quality"].inc(ending.cpu_seconds)
         opinion = Opinion.from_bytes(ending.body)
         metrics.canary_gap.observe(opinion.gap)
         if not opinion.agrees:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,11 +11,13 @@ from typing import Self
 import orjson
 from prometheus_client import CollectorRegistry
 
+from service.audit_counts import CommitCounts
 from service.canary import Check
 from service.drift.explained import ExplainedTap
 from service.drift.keeping import keeping
 from service.drift.tallying import Tallies
 from service.endings import failed_final, unreadable_final
+from service.errors import CommandError
 from service.evidence import (
     EvidenceError,
     EvidenceLog,
@@ -25,15 +27,18 @@ from service.evidence import (
     UnreadableRecord,
 )
 from service.logs import log, place_of
-from service.metrics import CommitCounts, Metrics, ModelMetrics
+from service.metrics import Metrics, ModelMetrics
 from service.provenance import Taken
-from service.queue import Claim, Job
+from service.quality import QualitySampling, Sample
+from service.queue import Claim, Job, JobQueue
+from service.registry.described import describe_version
 from service.registry.layout import Layout
 from service.secrets import Keyring
 from service.settings import KEY_ENCRYPTION_KEY, Settings
 from service.storing import evidence_log
 from service.tasks import Finished, count_finished, final_event, task_of
 from service.worker.canaries import CanaryAssignment, count_refusal
+from service.worker.qualities import QualityAssignment
 from service.worker.work import Absent, Ending, Fetched, GivenUp, Uncomputable
 
 MODELS_BOUND = 64
@@ -57,6 +62,7 @@ class ExplanationWork:
         self.tap: ExplainedTap | None = None
         self.environment = environment
         self._opened = opened
+        self.quality: QualitySampling | None = None
         self._evidence = evidence
         self._keyring = keyring
         self._worker = worker
@@ -75,9 +81,11 @@ class ExplanationWork:
         await opened.enter_async_context(keeping(evidence.store, tallies))
         # For a child, which reads the settings anew and opens no payloads.
         environment = {**settings.environment(), KEY_ENCRYPTION_KEY: ""}
-        facts = evidence, keyring, metrics, worker
-        work = cls(*facts, environment=environment, opened=opened)
-        work.tap = ExplainedTap(tallies, Layout(settings.registry))
+        layout = Layout(settings.registry)
+        work = cls(evidence, keyring, metrics, worker, environment=environment, opened=opened)
+        bind_serving(metrics, layout)
+        work.tap = ExplainedTap(tallies, layout)
+        work.quality = await _sampling(settings, keyring, opened)
         return work
 
     async def fetch(self, claims: Sequence[Claim]) -> list[Fetched]:
@@ -97,25 +105,33 @@ class ExplanationWork:
         if isinstance(record, UnreadableRecord):
             return self._ended(claim, record)
         job, decision = claim.job, record.decision
-        is_canary = job.kind == "canary"
-        if record.status != ("complete" if is_canary else "pending"):
+        if record.status != ("pending" if job.kind == "explanation" else "complete"):
             return Absent.FINAL
         try:
             _check_job(job, record)
-            if is_canary:
-                return CanaryAssignment(job, _method(record), Check.of(record), self._metrics_of)
-            return self._explanation(claim, record)
+            return self._understood(claim, record)
         except (KeyError, ValueError) as error:
             log.error(
                 "record_not_understood", request_id=decision.request_id, place=place_of(error)
             )
             return Absent.UNKNOWN
 
+    def _understood(self, claim: Claim, record: Record) -> Fetched:
+        job = claim.job
+        if job.kind == "canary":
+            return CanaryAssignment(job, _method(record), Check.of(record), self._metrics_of)
+        if job.kind == "quality":
+            sample = Sample.of(record, _method(record), self._keyring)
+            if sample is None:
+                return Absent.FINAL
+            return QualityAssignment(job, sample, self._metrics_of)
+        return self._explanation(claim, record)
+
     def _ended(self, claim: Claim, record: UnreadableRecord) -> Fetched:
         job = claim.job
         log.error("record_unreadable", request_id=job.request_id, reason=record.reason)
         self._metrics.errors.labels(job.model, "store", UnreadablePayloadError.__name__).inc()
-        if job.kind == "canary" or not record.is_pending:
+        if job.kind != "explanation" or not record.is_pending:
             return Absent.FINAL
         ending = UnreadableAssignment(self._evidence, record, self._metrics)
         return Uncomputable(ending, record.reason)
@@ -127,7 +143,28 @@ class ExplanationWork:
         return ExplanationAssignment(
             *(self._evidence, claim.job, record, taken, task, self._metrics, self._metrics_of),
             tap=self.tap,
+            quality=self.quality,
         )
+
+
+def bind_serving(metrics: Metrics, layout: Layout) -> None:
+    """Make the series of every serving version, so that the first job's counts are a rate too."""
+    for name in layout.names():
+        with suppress(CommandError, ValueError):
+            version = layout.serving(name)
+            if version is not None:
+                explainer = describe_version(layout, name, version).manifest.explainer
+                metrics.bind(name, explainer.method or "none")
+
+
+async def _sampling(
+    settings: Settings, keyring: Keyring, opened: AsyncExitStack
+) -> QualitySampling | None:
+    if settings.redis_url is None:
+        return None
+    queue = await JobQueue.open(settings.redis_url, max_queue=settings.max_queue)
+    opened.push_async_callback(queue.close)
+    return QualitySampling(queue, keyring, settings.quality_share, settings.quality_per_minute)
 
 
 def _check_job(job: Job, record: Record) -> None:
@@ -182,6 +219,7 @@ class ExplanationAssignment:
     metrics: Metrics
     metrics_of: Callable[[str, str], ModelMetrics]
     tap: ExplainedTap | None = None
+    quality: QualitySampling | None = None
     _event: FinalEvent | None = field(default=None, init=False)
 
     def refused(self, kind: str) -> None:
@@ -203,6 +241,13 @@ class ExplanationAssignment:
             raise
         if outcome.stored:  # else another worker's result or a cancellation was, and is counted
             self._count(ending, self._event, is_first=outcome.counted)
+            if self._event.status == "complete":
+                await self._have_measured()
+
+    async def _have_measured(self) -> None:
+        """Queue a job for the quality of this explanation, if it is one of the sample."""
+        if self.quality is not None and self.quality.takes(*self.job.key):
+            await self.quality.submit(self.job)
 
     def _made(self, ending: Ending) -> FinalEvent:
         if isinstance(ending, GivenUp):
@@ -225,7 +270,7 @@ class ExplanationAssignment:
             return
         finished = Finished.from_bytes(ending.body)
         metrics = self.metrics_of(model, finished.method)
-        count_finished(metrics, finished)
+        count_finished(metrics, finished, lane="queued" if self.record.was_counted else "bulk")
         if self._is_seen(finished):
             assert self.tap is not None
             self.tap.see(model, event.template.version, finished.explanation)

@@ -23,12 +23,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from servers import JSON, Client
 
 from explainers.base import Explanation
+from service.drift_metrics import TEXTS, Measured, ModelDrift
 
 Instance = dict[str, Any]
 Change = Callable[[Explanation], Explanation] | None
 
 MODEL = "breast_cancer"
 LATENCY = "0.005 0.01 0.025 0.05 0.1 0.2 0.5 1.0 2.5 5.0 10.0"
+RATIO = "0.5 0.6 0.7 0.8 0.9 0.95 0.99 1.0"
 BUCKETS = {
     "http_server_request_duration_seconds": LATENCY,
     "explain_explanation_duration_seconds": f"{LATENCY} 15.0 30.0 60.0 120.0 300.0 900.0",
@@ -39,6 +41,8 @@ BUCKETS = {
     "explain_feedback_rating": "1.0 2.0 3.0 4.0 5.0",
     "explain_canary_gap_ratio": "1e-12 1e-11 1e-10 1e-09 1e-08 1e-07 1e-06 1e-05 0.0001 0.001 "
     "0.01 0.1 1.0",
+    "explain_attribution_stability_ratio": RATIO,
+    "explain_fidelity_ratio": RATIO,
 }
 FAMILIES = {
     "http_server_request_duration_seconds": (
@@ -58,6 +62,10 @@ FAMILIES = {
     "explain_additivity_error_ratio": ("histogram", "method model"),
     "explain_invariant_failures": ("counter", "invariant method model"),
     "explain_canary_gap_ratio": ("histogram", "method model"),
+    "explain_attribution_stability_ratio": ("histogram", "method model"),
+    "explain_fidelity_ratio": ("histogram", "method model"),
+    "explain_quality_samples": ("counter", "measure method model outcome"),
+    "explain_replays": ("counter", "method model outcome"),
     "explain_audit_writes": ("counter", "backend outcome"),
     "explain_audit_reads": ("counter", "backend outcome"),
     "explain_audit_write_duration_seconds": ("histogram", "backend"),
@@ -79,6 +87,18 @@ FAMILIES = {
     "explain_drift_rows": ("gauge", "kind model"),
     "explain_drift_last_run_timestamp_seconds": ("gauge", "model"),
     "explain_drift_dropped_rows": ("counter", ""),
+    "explain_labels": ("counter", "model"),
+    "explain_performance_auc": ("gauge", "model version"),
+    "explain_performance_rmse": ("gauge", "model version"),
+    "explain_performance_mae": ("gauge", "model version"),
+    "explain_performance_brier": ("gauge", "model version"),
+    "explain_calibration_error": ("gauge", "model version"),
+    "explain_performance_standard_error": ("gauge", "measure model version"),
+    "explain_performance_reference": ("gauge", "measure model version"),
+    "explain_performance_rows": ("gauge", "model version"),
+    "explain_performance_last_run_timestamp_seconds": ("gauge", ""),
+    "explain_retrain_needed": ("gauge", "model"),
+    "explain_retrain_calls_waiting": ("gauge", ""),
     "explain_build_info": ("gauge", "python_version version"),
     "explain_model_info": ("gauge", "alias digest method model version"),
 }
@@ -97,6 +117,10 @@ def test_families_have_the_names_types_and_labels_of_the_contract(
     live: LiveApp, rows: list[Instance]
 ) -> None:
     live.client().predict(rows[:1])
+    looked = [Measured(name, "feature", "age", 0.5) for name in TEXTS]
+    live.runtime.metrics.drift.show({MODEL: ModelDrift(1.0, {"feature": 1}, looked)})
+    numbers = [Number(name, ("x",) * len(labels), 1.0) for name, (_, labels) in GAUGES.items()]
+    live.runtime.metrics.performance.show(numbers)
     found = scrape(live)
     assert {name: (f.type, labels_of(f)) for name, f in found.items()} == FAMILIES
 
@@ -115,12 +139,12 @@ def test_histograms_have_the_buckets_of_the_contract(live: LiveApp, rows: list[I
 def test_every_family_exists_at_the_first_scrape(tmp_path: Path, demo_registry: Path) -> None:
     with live_app(tmp_path, registry=demo_registry) as app:
         families = scrape(app)
-        drift = {name for name in families if name.startswith("explain_drift_")}  # once looked for
-        empty = {name for name, family in families.items() if not family.samples} - drift
+        looked = {name for name in families if name.startswith("explain_drift_")} | set(GAUGES)
+        empty = {name for name, family in families.items() if not family.samples} - looked
         assert empty == {"http_server_request_duration_seconds"}
         zero = [s.value for s in families["explain_explanations"].samples]
         assert zero == [0.0] * 12
-        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 8
+        assert [s.value for s in families["explain_errors"].samples] == [0.0] * 13
 
 
 def test_every_metric_is_documented_in_the_readme() -> None:

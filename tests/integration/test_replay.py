@@ -74,13 +74,20 @@ def asked(client: Client, *rows: dict[str, Any], query: str = "?explain=true", *
     return reply.json()
 
 
-def test_an_inline_record_is_equal_with_its_decision(client: Client) -> None:
+def counted(live: LiveApp, outcome: str) -> float:
+    labels = {"model": "breast_cancer", "method": "tree_interventional", "outcome": outcome}
+    return live.runtime.metrics.registry.get_sample_value("explain_replays_total", labels) or 0.0
+
+
+def test_an_inline_record_is_equal_with_its_decision(live: LiveApp, client: Client) -> None:
+    before = counted(live, "equal")
     answer = asked(client, instance(12.0), instance(25.0), query="?explain=true&top=3")
     assert {p["decision"] for p in answer["predictions"]} <= {"discharge", "look closer"}
     report = replayed(client, answer["request_id"])
     assert report["equal"], report
     assert report["predictions"]["equal"]
     assert report["explanation"]["equal"]
+    assert (counted(live, "equal"), counted(live, "different")) == (before + 1, 0)
 
 
 def test_predictions_alone_and_what_policy_forbids_are_equal(client: Client) -> None:

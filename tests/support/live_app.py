@@ -67,10 +67,11 @@ def live_app(
     protocol: type[GuardedProtocol] = GuardedProtocol,
     **settings: Any,
 ) -> Iterator[LiveApp]:
-    """Serve as in production, with no worker unless embedded_workers says so; customise sees the
-    runtime before the first request.
+    """Serve as in production, with no worker unless embedded_workers says so, and no quality
+    measured at random; customise sees the runtime before the first request.
     """
     settings.setdefault("embedded_workers", 0)
+    settings.setdefault("quality_share", 0)
     found: list[Runtime] = []
 
     def remember(runtime: Runtime) -> None:

@@ -171,11 +171,16 @@ async def test_the_gap_is_counted_and_a_failure_too() -> None:
         return Finished(Opinion(gap, 1e-5, "walk").to_bytes(), 0.1, 0.1)
 
     fine = await counted(ended(2e-9))
-    assert fine == {"canary_gap_ratio_count": 1, "canary_gap_ratio_sum": 2e-9}
+    assert fine == {
+        "canary_gap_ratio_count": 1,
+        "canary_gap_ratio_sum": 2e-9,
+        "cpu_seconds_total": 0.1,
+    }
     wrong = await counted(ended(2e-2))
     assert wrong == {
         "canary_gap_ratio_count": 1,
         "canary_gap_ratio_sum": 2e-2,
         "invariant_failures_totalcanary": 1,
+        "cpu_seconds_total": 0.1,
     }
     assert await counted(GivenUp("failed", "why")) == {"errors_totalCanaryGaveUp": 1}

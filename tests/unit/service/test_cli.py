@@ -22,6 +22,7 @@ COMMANDS = (
     ("get",),
     ("replay",),
     ("review",),
+    ("cost",),
     ("erase",),
     ("hold",),
     ("release",),

@@ -248,6 +248,16 @@ def test_what_fails_early_costs_what_it_took(
     assert finished.tally.cpu_seconds < 20 * max(one.tally.cpu_seconds, 0.001)
 
 
+def test_a_method_that_cannot_explain_costs_what_finding_out_took(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    task = task_of(pending(served, store), KEYRING, taken=TAKEN)
+    finished = computed(demo_registry, replace(task, method="integrated_gradients"))
+    assert finished.status == "failed"
+    assert 0 < finished.tally.cpu_seconds < 5
+    assert orjson.loads(finished.provenance)["cpu_seconds"] > 0
+
+
 def test_a_second_final_changes_nothing(
     served: ServedModel, store: EvidenceStore, demo_registry: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from service.auth import LOCAL
 from service.compute import Finished
-from service.computing import explain_task
+from service.computing import Computer, explain_task
 from service.delivery import job_of
 from service.drift.bins import Bins
 from service.drift.explained import ExplainedTap
@@ -24,15 +24,18 @@ from service.keystore import Kek, KeyStore
 from service.metrics import Metrics
 from service.planning import INLINE, QUEUED, Plan
 from service.preparing import Ask, Prepared, run
+from service.quality import QualitySampling
 from service.queue import Claim, Job
 from service.registry import Registry
+from service.registry.layout import Layout
 from service.replaying import Recorded, replay
 from service.secrets import Keyring
 from service.serving import ServedModel
 from service.settings import sqlite_url
 from service.tasks import Task
 from service.worker.canaries import CanaryAssignment
-from service.worker.explanations import ExplanationAssignment, ExplanationWork
+from service.worker.explanations import ExplanationAssignment, ExplanationWork, bind_serving
+from service.worker.qualities import QualityAssignment
 from service.worker.work import Absent, GivenUp, Uncomputable
 
 KEYRING = Keyring(b"k" * 32)
@@ -163,6 +166,68 @@ async def test_a_canary_of_what_is_pending_is_dropped(
     ]
 
 
+async def test_an_explanation_is_measured_by_its_own_method_and_seed(
+    served: ServedModel, evidence: EvidenceLog
+) -> None:
+    job = replace(await stored(served, evidence, INLINE), kind="quality")
+    first, again = await work_over(evidence).fetch([claim_of(job), claim_of(job)])
+    assert isinstance(first, QualityAssignment)
+    assert isinstance(again, QualityAssignment)
+    assert first.task == again.task
+    assert first.sample.method == "tree_interventional"
+    assert len(first.sample.fed) == len(first.sample.values) == 30
+    assert first.sample.background_digest == served.model.background.digest
+
+
+async def test_what_is_pending_is_not_measured(served: ServedModel, evidence: EvidenceLog) -> None:
+    job = await stored(served, evidence, QUEUED)
+    assert await work_over(evidence).fetch([claim_of(replace(job, kind="quality"))]) == [
+        Absent.FINAL
+    ]
+
+
+@dataclass
+class Queue:
+    depth: int = 0
+    jobs: list[Job] = field(default_factory=list)
+
+    async def submit(self, job: Job) -> bool:
+        self.jobs.append(job)
+        return True
+
+
+@pytest.mark.parametrize("is_given_up", [False, True])
+async def test_what_a_worker_has_explained_is_of_the_sample_too(
+    served: ServedModel, evidence: EvidenceLog, demo_registry: Path, *, is_given_up: bool
+) -> None:
+    job, queue = await stored(served, evidence, QUEUED), Queue()
+    work = work_over(evidence)
+    work.quality = QualitySampling(queue, KEYRING, 1.0, 1)  # type: ignore[arg-type]
+    (found,) = await work.fetch([claim_of(job)])
+    assert isinstance(found, ExplanationAssignment)
+    computer = Computer(Registry(demo_registry))
+    body = computer.compute(Task.from_bytes(found.task), lambda _: None).to_bytes()
+    ending = GivenUp("failed", "why") if is_given_up else Finished(body, 0.1, 0.1)
+    await found.store(ending)
+    await found.store(ending)
+    expected = [] if is_given_up else [replace(job, kind="quality", priority="low")]
+    assert queue.jobs == expected
+    for measured in expected:
+        (sample,) = await work.fetch([claim_of(measured)])
+        assert isinstance(sample, QualityAssignment)
+
+
+def test_a_workers_series_of_serving_versions_begin_at_zero(
+    tmp_path: Path, demo_registry: Path
+) -> None:
+    metrics = Metrics()
+    bind_serving(metrics, Layout(tmp_path))
+    labels = {"model": "breast_cancer", "role": "serving", "lane": "queued", "outcome": "stored"}
+    assert metrics.registry.get_sample_value("explain_explanations_total", labels) is None
+    bind_serving(metrics, Layout(demo_registry))
+    assert metrics.registry.get_sample_value("explain_explanations_total", labels) == 0
+
+
 async def test_what_was_given_up_says_by_whom_and_is_not_compared_by_a_replay(
     served: ServedModel, evidence: EvidenceLog, demo_registry: Path
 ) -> None:
@@ -193,7 +258,7 @@ async def test_drift_sees_what_was_asked_live_by_the_versions_own_method(
         assert isinstance(found, ExplanationAssignment)
         task = Task.from_bytes(found.task)
         done = explain_task(served.model, served.templates, task, lambda _: None)
-        await found.store(Finished(done.to_bytes()))
+        await found.store(Finished(done.to_bytes(), 0.1, 0.1))
         tallies.count()
         seen.append(sum(int(window.tally[Bins.EXPLAINED]) for window in tallies.unsaved().values()))
     assert seen == [1, 0]

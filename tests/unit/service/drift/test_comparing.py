@@ -115,3 +115,12 @@ def test_false_alarms_are_as_rare_as_the_setting_says_were_size_no_matter() -> N
             hits[kind] += any(one.is_alarm for one in found.findings if one.kind == kind)
     # Binomial: 20 expected of 400, five standard deviations above are 42.
     assert all(0 < count <= 42 for count in hits.values()), hits
+
+
+def test_a_small_baseline_is_enough_and_one_of_a_handful_is_not() -> None:
+    moved = rows_of_people(2000, 2) + 30
+    for count, is_enough in ((100, True), (99, False)):
+        before = tally_of(BASELINE, rows_of_people(count, 3))
+        found = compare(BASELINE.bins, BASELINE.names, before, tally_of(BASELINE, moved))
+        assert found.has_enough("feature") is is_enough
+        assert found.is_alarm is is_enough

@@ -40,7 +40,7 @@ def test_scores_that_are_all_tiny_are_still_ranked() -> None:
     rare = scores * 1e-4
     tally = tally_of(BINARY, Outcome([two_classes(p) for p in rare], labels))
     assert figures(BINARY, tally)["auc"].value == pytest.approx(
-        roc_auc_score(labels, rare), abs=1e-3
+        roc_auc_score(labels, rare), abs=2e-3
     )
 
 
@@ -117,9 +117,8 @@ def test_a_fall_is_an_alarm_only_when_large_and_beyond_noise() -> None:
 
 
 def test_pairs_of_windows_of_200_that_are_alike_raise_an_alarm_at_the_designed_rate() -> None:
-    found = [
-        change(BINARY, binary(200, 0.7, 2 * i), binary(200, 0.7, 2 * i + 1)) for i in range(300)
-    ]
+    tallies = [binary(200, 0.7, seed) for seed in range(2000)]
+    found = [change(BINARY, *pair) for pair in zip(tallies[::2], tallies[1::2], strict=True)]
     assert np.mean([one is not None and one.is_alarm for one in found]) <= 0.04
 
 
