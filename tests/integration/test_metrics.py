@@ -24,6 +24,8 @@ from servers import JSON, Client
 
 from explainers.base import Explanation
 from service.drift_metrics import TEXTS, Measured, ModelDrift
+from service.performance_metrics import FAMILIES as GAUGES
+from service.performance_metrics import Number
 
 Instance = dict[str, Any]
 Change = Callable[[Explanation], Explanation] | None
