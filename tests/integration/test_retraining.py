@@ -93,7 +93,7 @@ def test_a_fall_raises_one_trigger_that_a_person_approves_and_better_labels_clos
     assert first["explain_performance_rows"][own] == 1000
     assert first["explain_retrain_needed"][MODEL,] == 0
     second = look(1)
-    assert second["explain_performance_reference"][*own, "auc"] == pytest.approx(
+    assert second["explain_performance_reference"]["auc", *own] == pytest.approx(
         first["explain_performance_auc"][own]
     )
     assert second["explain_retrain_needed"][MODEL,] == 1
