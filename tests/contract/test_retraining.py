@@ -63,6 +63,16 @@ def test_of_two_replicas_one_raises_and_one_tells(
     assert (sum(taken), len(receiver.calls)) == (1, 1)
 
 
+def test_calls_that_replicas_claim_at_once_are_made_once(
+    replicas: list[EvidenceStore], receiver: Receiver
+) -> None:
+    for version in range(20):
+        triggers.raise_once(replicas[0], replace(REASON, version=version), NOW)
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(at(receiver).tell, replicas * 4))
+    assert (sum(taken), len(receiver.calls)) == (20, 20)
+
+
 def test_a_restart_neither_raises_nor_tells_again(url: str, receiver: Receiver) -> None:
     for turn in range(3):
         with EvidenceStore.open(url) as store:
