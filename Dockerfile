@@ -12,19 +12,21 @@ COPY pyproject.toml README.md ./
 COPY service/ service/
 COPY explainers/ explainers/
 COPY schemas/ schemas/
+# -P: what is compiled is what was installed, not the copy beside it; a cache knows its source's path.
 ENV NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=/opt/explaind/share/explaind-kernels
 RUN /opt/explaind/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation --no-index . \
  && mkdir -p "$NUMBA_CACHE_DIR" \
- && /opt/explaind/bin/python -m service.compiling
+ && /opt/explaind/bin/python -P -m service.compiling
 
-# Run: nothing but the environment, as a user without rights; mount the data directory at /data.
+# Run: nothing but the environment, as a user without rights who cannot change it. The root file
+# system may be read-only; /data is written, and /tmp.
 FROM python:3.11-slim-bookworm
 RUN apt-get update \
  && apt-get install --no-install-recommends -y libgomp1=12.* \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --uid 10001 --no-create-home explaind \
- && install -d -o explaind -m 0700 /data
-COPY --from=build --chown=explaind /opt/explaind /opt/explaind
+ && install -d -o explaind -m 0700 /data /registry
+COPY --from=build /opt/explaind /opt/explaind
 # The path of the keys file is no secret.
 # hadolint ignore=DL3064
 ENV PATH=/opt/explaind/bin:$PATH \

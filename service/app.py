@@ -32,7 +32,7 @@ from service.errors import (
     ServiceError,
 )
 from service.evidence import EvidenceError, Spooling, SpoolLimits
-from service.http import Edge, context_of, problem_response
+from service.http import Edge, context_of, refusal_response
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
 from service.measuring import PerformanceWatch
@@ -56,10 +56,14 @@ from service.routes import (
     followups,
     health,
     importance,
+    inference,
+    kserve,
     ledger,
     models,
     votes,
 )
+from service.routes.inference import INFER_PATHS, InferEndpoint
+from service.routes.kserve import V1_EXPLAIN, V1_PREDICT, V1Endpoint
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint, count_refusal
 from service.runtime import Exposed, Runtime
 from service.secrets import WEBHOOK_KEYS, Keyring
@@ -76,6 +80,10 @@ NO_DEFAULT_PAGES: dict[str, Any] = {
     "redoc_url": None,
     "redirect_slashes": False,
 }
+PARTS = (
+    *(explanations, followups, votes, ledger, models, importance, health, documents),
+    *(kserve, inference),
+)
 METHOD_NOT_ALLOWED = 405
 NOT_FOUND = 404
 
@@ -116,7 +124,10 @@ def _assembled(
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_direct_routes(PREDICT_PATHS, PredictEndpoint(), methods=["POST"])
-    for part in (explanations, followups, votes, ledger, models, importance, health, documents):
+    app.add_direct_routes((V1_PREDICT,), V1Endpoint(explain=False), methods=["POST"])
+    app.add_direct_routes((V1_EXPLAIN,), V1Endpoint(explain=True), methods=["POST"])
+    app.add_direct_routes(INFER_PATHS, InferEndpoint(), methods=["POST"])
+    for part in PARTS:
         app.include_router(part.router)
     return app
 
@@ -305,7 +316,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         METHOD_NOT_ALLOWED: MethodNotAllowedError,
     }
     problem = kinds.get(error.status_code, InvalidRequestError)()
-    response = problem_response(problem, context_of(request.scope).request_id)
+    response = _refused(request, problem)
     for name, value in (error.headers or {}).items():
         response.headers[name] = _allowed(request) if name == "Allow" else value
     return response
@@ -334,4 +345,8 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         for item in error.errors()
     ]
     problem = InvalidRequestError("see errors", errors=violations)
-    return problem_response(problem, context_of(request.scope).request_id)
+    return _refused(request, problem)
+
+
+def _refused(request: Request, error: ServiceError) -> Response:
+    return refusal_response(error, context_of(request.scope).request_id, request.scope["path"])

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sys
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 from service.logs import log
@@ -11,10 +13,14 @@ CACHE = "NUMBA_CACHE_DIR"
 
 
 def choose_kernel_cache(data_dir: Path) -> None:
-    """Name the kernel cache before numba is imported: the environment's own folder if it can be
-    written, else one in the data directory. Cache files are pickles: nobody else may write there.
+    """Name the kernel cache before numba is imported: the one that is given, or the environment's
+    own folder; where those cannot be written, one in the data directory, which begins with what the
+    given one holds. Cache files are pickles: nobody else may write there.
     """
-    if os.environ.get(CACHE):
+    given = os.environ.get(CACHE)
+    if given:
+        if not os.access(given, os.W_OK) and Path(given).is_dir():
+            os.environ[CACHE] = str(_copy_of(Path(given), data_dir / "kernels"))
         return
     installed = Path(sys.prefix) / "share" / "explaind-kernels"
     for folder in (installed, data_dir / "kernels"):
@@ -25,6 +31,30 @@ def choose_kernel_cache(data_dir: Path) -> None:
         if os.access(folder, os.W_OK):
             os.environ[CACHE] = str(folder)
             return
+
+
+def _copy_of(warm: Path, parent: Path) -> Path:
+    """A copy of a cache that can only be read, such as an image's: numba uses none that it could
+    not write. Made once for each content, whole or not at all; the original where that fails.
+    """
+    files = sorted(path for path in warm.rglob("*") if path.is_file())
+    names = [f"{path.relative_to(warm)} {path.stat().st_size}" for path in files]
+    content = sha256("\n".join([str(warm), version("explaind"), *names]).encode()).hexdigest()[:16]
+    copy, draft = parent / content, parent / f".{content}.{os.getpid()}"
+    if copy.is_dir():
+        return copy
+    try:
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shutil.rmtree(draft, ignore_errors=True)  # of a killed process: in a container IDs recur
+        shutil.copytree(warm, draft, copy_function=shutil.copyfile)
+        draft.chmod(0o700)
+        draft.rename(copy)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if not copy.is_dir():  # made by another process meanwhile
+            log.warning("kernels_not_copied", reason=error.strerror)
+            return warm
+    return copy
 
 
 def compile_kernels() -> None:

@@ -70,7 +70,8 @@ def _example(url: str, example: object) -> str:
     if example is None:
         return ""
     data = orjson.dumps(example).decode().replace("'", "'\\''")
-    line = f"curl -s '{url}?explain=true' -H 'Content-Type: application/json' -d '{data}'"
+    query = "?explain=true" if url.endswith("/predict") else ""
+    line = f"curl -s '{url}{query}' -H 'Content-Type: application/json' -d '{data}'"
     return f"<pre>{html.escape(line)}</pre>"
 
 

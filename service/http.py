@@ -27,6 +27,8 @@ from service.uuid7 import uuid7
 LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
 SINGLE_HEADERS = (b"host", b"authorization", b"content-type", b"x-request-id")
 PROBLEM_TYPE = "application/problem+json"
+PROTOCOL_PATHS = ("/v1/", "/v2/")
+SERVER_METADATA_PATH = "/v2"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 NO_TRACE = b"0" * 32
@@ -147,7 +149,7 @@ class Edge:
         else:
             return
         if context.status == 0:
-            response = problem_response(failure, context.request_id)
+            response = refusal_response(failure, context.request_id, scope["path"])
             await respond(response, scope, receive, send_marked)
 
     def _admit(self, scope: Scope, context: RequestContext) -> None:
@@ -182,7 +184,30 @@ def check_request_id(value: str) -> str:
 
 def problem_response(error: ServiceError, request_id: str) -> Response:
     """RFC 9457; holds nothing the client sent but the request ID it is told."""
-    document = {
+    return _refusal(error, _problem(error, request_id), PROBLEM_TYPE)
+
+
+def refusal_response(error: ServiceError, request_id: str, path: str) -> Response:
+    """What a path answers when it refuses: a problem, or what its protocol says instead."""
+    if is_of_protocol(path):
+        return _refusal(error, {"error": error_text(error)}, "application/json")
+    return problem_response(error, request_id)
+
+
+def is_of_protocol(path: str) -> bool:
+    """Of KServe's V1 or the Open Inference Protocol."""
+    return path.startswith(PROTOCOL_PATHS) or path == SERVER_METADATA_PATH
+
+
+def error_text(error: ServiceError) -> str:
+    """A refusal as the one sentence that those protocols have room for."""
+    listed = "; ".join(f"{found.pointer or '/'} {found.detail}" for found in error.errors)
+    detail, title = listed or str(error), error.title()
+    return title if detail == title else f"{title}: {detail}"
+
+
+def _problem(error: ServiceError, request_id: str) -> dict[str, object]:
+    return {
         "type": f"urn:explaind:problem:{error.code}",
         "title": error.title(),
         "status": error.status,
@@ -192,6 +217,9 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
         "errors": error.errors,
         **error.members,
     }
+
+
+def _refusal(error: ServiceError, document: dict[str, object], media_type: str) -> Response:
     headers = {"Cache-Control": "no-store", **error.headers}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
@@ -203,7 +231,7 @@ def problem_response(error: ServiceError, request_id: str) -> Response:
         orjson.dumps(document, option=orjson.OPT_UTC_Z),
         error.status,
         headers,
-        media_type=PROBLEM_TYPE,
+        media_type=media_type,
     )
 
 
@@ -246,6 +274,11 @@ async def read_json_body(context: RequestContext, receive: Receive, *, limit: in
     media_type = (context.header(b"content-type") or "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise NotJsonTypeError
+    return await read_body(context, receive, limit=limit)
+
+
+async def read_body(context: RequestContext, receive: Receive, *, limit: int) -> bytes:
+    """The same of any media type."""
     declared = context.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise BodyTooLargeError(f"at most {limit} bytes")

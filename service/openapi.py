@@ -1,5 +1,6 @@
 """The OpenAPI document with the columns of the models being served."""
 
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -9,8 +10,10 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
 from schemas import Problem, answer_schema, document_schema, predict_request_schema
+from schemas.inference import ProtocolError
 from service.errors import NotFoundError
-from service.http import PROBLEM_TYPE, REQUEST_ID
+from service.facades import Call, documented_calls
+from service.http import PROBLEM_TYPE, REQUEST_ID, is_of_protocol
 from service.registry import RegisteredModel
 from service.registry.personal import shown_schema
 from service.serving import ServedModel, ServedModels
@@ -87,6 +90,10 @@ HEADERS: dict[str, dict[str, object]] = {
 }
 ANSWER_HEADERS = tuple(name for name in HEADERS if name not in ("X-Request-ID", "Retry-After"))
 RETRIED = ("409", "429", "503")
+BEFORE_THE_PATH = ("408", "431")
+"""Refused before it is known which protocol is spoken."""
+
+PROTOCOL_ERROR = {"$ref": "#/components/schemas/ProtocolError"}
 
 
 def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) -> dict[str, Any]:
@@ -109,11 +116,14 @@ def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) ->
             operation["security"] = _security(_calls(dependant))
     for name, served in models.all.items():
         paths[f"/models/{name}/predict"] = {"post": _operation(served, name)}
+        schema = _request_schema(served.model, {"instances": [dict(served.model.sample)]})
+        for call in documented_calls(served.model, schema):
+            paths[call.path] = {"post": _operation_of_call(call)}
     with suppress(NotFoundError):
         paths["/predict"] = {"post": _operation(models.resolve(None), None)}
-    for path in paths.values():
-        for operation in path.values():
-            _describe_problems(operation)
+    for path, operations in paths.items():
+        for operation in operations.values():
+            _describe_problems(operation, is_of_protocol=is_of_protocol(path))
             _describe_request_id(operation)
             if not needs_keys:
                 del operation["security"]
@@ -139,6 +149,7 @@ def _add_components(components: dict[str, Any], *, needs_keys: bool) -> None:
     components["headers"] = HEADERS
     schemas = components["schemas"]
     schemas["Problem"] = document_schema(Problem)
+    schemas["ProtocolError"] = document_schema(ProtocolError)
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's, which is never sent
         schemas.pop(name, None)
 
@@ -168,6 +179,31 @@ def _operation(served: ServedModel, name: str | None) -> dict[str, Any]:
                 "description": "The prediction, explained if asked, stored before it left",
                 "headers": _headers(*ANSWER_HEADERS),
                 "content": {"application/json": {"schema": answer_schema()}},
+            }
+        },
+    }
+
+
+def _operation_of_call(call: Call) -> dict[str, Any]:
+    """Of another protocol; the same headers as POST /predict."""
+    parameters: list[dict[str, object]] = [REQUEST_ID_PARAMETER, PREFER_PARAMETER, TRACE_PARAMETER]
+    if call.version is not None:
+        serving = {"type": "string", "enum": [str(call.version)]}
+        parameters.append({"name": "version", "in": "path", "required": True, "schema": serving})
+    request = {"application/json": {"schema": call.request, "example": call.example}}
+    return {
+        "tags": [call.tag],
+        "summary": call.summary,
+        "operationId": re.sub(r"\W+", "_", call.path.strip("/")),
+        "description": call.description,
+        "security": [{KEY: list(call.scopes)}],
+        "parameters": parameters,
+        "requestBody": {"required": True, "content": request},
+        "responses": {
+            "200": {
+                "description": "What POST /predict answers, in this protocol's words",
+                "headers": _headers(*ANSWER_HEADERS),
+                "content": {"application/json": {"schema": call.answer}},
             }
         },
     }
@@ -204,13 +240,18 @@ def _headers(*names: str) -> dict[str, dict[str, str]]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _describe_problems(operation: dict[str, Any]) -> None:
+def _describe_problems(operation: dict[str, Any], *, is_of_protocol: bool) -> None:
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI's own shape, which is never sent
     for status, text in PROBLEMS.items():
         response = responses.setdefault(status, {"description": text})
         content = response.setdefault("content", {})
-        content[PROBLEM_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        if is_of_protocol and status not in BEFORE_THE_PATH:
+            content.setdefault("application/json", {"schema": PROTOCOL_ERROR})
+        else:
+            content[PROBLEM_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
+        if is_of_protocol and status == "400":  # the path may be unknown, or not
+            content[PROBLEM_TYPE] = {"schema": {"$ref": "#/components/schemas/Problem"}}
         if status in RETRIED:
             response.setdefault("headers", {}).update(_headers("Retry-After"))
 

@@ -47,7 +47,12 @@ class Runtime:
     drift: Keeper | None = None
     """None where nothing is counted, likewise."""
 
+    is_draining: bool = False
+    """Asked to end: /readyz says so, and requests are answered as before."""
+
     is_stopping: bool = False
+    """Nothing more is taken; whoever waits for an explanation is told how far it is."""
+
     accesses: AccessLog = field(init=False)
     watch: Watch = field(init=False)
     follow_ups: FollowUps = field(init=False)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -31,10 +32,13 @@ from service.settings import Settings
 from service.uuid7 import uuid7
 
 GRACE_SECONDS = 20
+"""How long requests that are being answered may still take once the service is closed."""
+
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 """Longer than load balancers keep an idle connection, so that they never use a closed one."""
 MOST_HEAD_BYTES = 64 * 1024
+CLOSE = (b"connection", b"close")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +192,49 @@ def _raw_problem(error: ServiceError) -> bytes:
 
 
 class _Server(uvicorn.Server):
+    """Uvicorn's server, which may go on for a while after SIGTERM: a balancer sends requests until
+    it has seen that the service is not ready, and to a closed socket they would fail.
+    """
+
     on_ready: Callable[[], None]
+    drain_seconds = 0.0
+    _closes_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first SIGTERM drains; a second one, and Ctrl-C, close at once."""
+        is_first = self._closes_at is None and not self.should_exit
+        if sig == signal.SIGTERM and is_first and self.started and self.drain_seconds > 0:
+            self._drain()
+            return
         super().handle_exit(sig, frame)
+        self._tell_runtime()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._closes_at is not None and time.monotonic() >= self._closes_at:
+            self.should_exit = True
+            self._tell_runtime()
+        return await super().on_tick(counter)
+
+    def _drain(self) -> None:
+        self._closes_at = time.monotonic() + self.drain_seconds
+        # Whoever keeps a connection is told to make another one, which leads to another replica.
+        self.config.encoded_headers.append(CLOSE)
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.is_draining = True
+        log.info("draining", seconds=self.drain_seconds)
+
+    def _tell_runtime(self) -> None:
+        runtime = self._runtime
+        if runtime is not None:
+            runtime.is_stopping = True
+
+    @property
+    def _runtime(self) -> Runtime | None:
         app = self.config.app
         runtime = getattr(app.state, "runtime", None) if isinstance(app, FastAPI) else None
-        if isinstance(runtime, Runtime):
-            runtime.is_stopping = True
+        return runtime if isinstance(runtime, Runtime) else None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -221,6 +260,7 @@ def run_server(
     listener = _bind(settings)
     app = create_app(settings)
     server = _Server(uvicorn_config(app))
+    server.drain_seconds = settings.drain_seconds
 
     def stop() -> None:
         server.should_exit = True

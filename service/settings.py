@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from service.errors import UsageError
 
 PREFIX = "EXPLAIND_"
-NO_SETTINGS = frozenset({"EXPLAIND_TEST_DATA", "EXPLAIND_DRILL_SCALE", "EXPLAIND_GIT_REVISION"})
+NO_SETTINGS = frozenset(
+    {
+        "EXPLAIND_TEST_DATA",
+        "EXPLAIND_TEST_TOOLS",
+        "EXPLAIND_DRILL_SCALE",
+        "EXPLAIND_GIT_REVISION",
+    }
+)
 """Variables of the tests, and the one an image is built with."""
 
 KEY_ENCRYPTION_KEY = PREFIX + "KEY_ENCRYPTION_KEY"
@@ -51,6 +58,12 @@ class Settings(BaseModel):
         "127.0.0.1", description="Address to listen on; others need an API-keys file."
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    drain_seconds: Seconds = Field(
+        0.0,
+        ge=0,
+        description="How long after SIGTERM requests are still taken while /readyz answers 503, so "
+        "that balancers turn away first (docs/deployment.md).",
+    )
     inline_budget_seconds: Seconds = Field(
         0.1,
         gt=0,

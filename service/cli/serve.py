@@ -28,6 +28,9 @@ PredictQuota = Annotated[
 ]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")]
+Drain = Annotated[
+    float | None, typer.Option(help="How long after SIGTERM requests are still taken.")
+]
 Model = Annotated[str | None, typer.Option(help="Model of /predict.")]
 ApiKeysFile = Annotated[Path | None, typer.Option(help="API-keys file.")]
 EmbeddedWorkers = Annotated[
@@ -77,6 +80,7 @@ KeyBackupDays = Annotated[
 def serve(
     host: Host = None,
     port: Port = None,
+    drain_seconds: Drain = None,
     model: Model = None,
     api_keys_file: ApiKeysFile = None,
     explain_quota_per_minute: ExplainQuota = None,

@@ -53,14 +53,17 @@ return answers
 STATE = """
 -- KEYS: index, facts, then the streams. ARGV: group, the name that holds jobs handed back.
 -- Answers the number of unfinished jobs, then for each stream: ready, running, handed back, dead,
--- milliseconds since its oldest unfinished job was queued.
+-- milliseconds since its oldest unfinished job was queued. Makes a group that is missing: without
+-- one no autoscaler could tell that jobs wait for the first worker.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local answers = {redis.call('HLEN', KEYS[1])}
 for i = 3, #KEYS do
   local pending = redis.pcall('XPENDING', KEYS[i], ARGV[1])
   local delivered, parked = 0, 0
-  if not pending.err then
+  if pending.err then
+    redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[1], '0', 'MKSTREAM')
+  else
     delivered = pending[1]
     for _, consumer in ipairs(pending[4] or {}) do
       if consumer[1] == ARGV[2] then parked = tonumber(consumer[2]) end

@@ -47,7 +47,7 @@ async def livez() -> dict[str, str]:
 async def readyz(runtime: RuntimeDep) -> Response:
     """200 when a model is loaded, its golden values agreed and the evidence store is writable."""
     is_writable = await runtime.evidence.is_writable()
-    reason = _unready_reason(runtime, is_writable=is_writable)
+    reason = unready_reason(runtime, is_writable=is_writable)
     if reason is None:
         troubles = _troubles(runtime, is_writable=is_writable)
         body: dict[str, object] = {"status": "degraded" if troubles else "ready", **troubles}
@@ -79,8 +79,9 @@ def _troubles(runtime: Runtime, *, is_writable: bool) -> dict[str, object]:
     return troubles
 
 
-def _unready_reason(runtime: Runtime, *, is_writable: bool) -> str | None:
-    if runtime.is_stopping:
+def unready_reason(runtime: Runtime, *, is_writable: bool) -> str | None:
+    """Why no request should be sent here; None when one may."""
+    if runtime.is_draining or runtime.is_stopping:
         return "stopping"
     models = runtime.models
     known = {*models.all, *models.disabled}  # those disabled still have records to be read

@@ -53,19 +53,36 @@ class PredictEndpoint:
             trace_id=context.trace_id,
             preference=parse_prefer(context.header(b"prefer")),
         )
-        reply = await runtime.predicting.predict(call)
-        if caller.roles:
-            body = await runtime.views.answer(caller, reply.body, call.body)
-            reply = reply._replace(body=body)
-        headers = [*HEADERS[reply.evidence], (b"content-length", b"%d" % len(reply.body))]
-        if reply.is_replay or not caller.roles:  # how long it took may tell of a masked column
-            headers.append(outcome_header(reply))
-        if reply.is_pending:
-            headers.append((b"location", b"/explanations/" + call.request_id.encode()))
-        if reply.is_heeded and call.preference.applied is not None:
-            headers.append((b"preference-applied", call.preference.applied.encode()))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        reply = await seen_reply(runtime, call)
+        headers = [*HEADERS[reply.evidence], *headers_of(reply, call)]
+        await send_body(send, headers, reply.body)
+
+
+async def seen_reply(runtime: Runtime, call: PredictCall) -> PredictReply:
+    """The answer as this caller may see it: every protocol's way to it."""
+    reply = await runtime.predicting.predict(call)
+    if not call.caller.roles:
+        return reply
+    return reply._replace(body=await runtime.views.answer(call.caller, reply.body, call.body))
+
+
+def headers_of(reply: PredictReply, call: PredictCall) -> list[tuple[bytes, bytes]]:
+    """What an answer says beside its body and where its evidence is."""
+    headers = []
+    if reply.is_replay or not call.caller.roles:  # how long it took may tell of a masked column
+        headers.append(outcome_header(reply))
+    if reply.is_pending:
+        headers.append((b"location", b"/explanations/" + call.request_id.encode()))
+    if reply.is_heeded and call.preference.applied is not None:
+        headers.append((b"preference-applied", call.preference.applied.encode()))
+    return headers
+
+
+async def send_body(send: Send, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Answer with 200 and a body of that type."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def count_refusal(scope: Scope, error: ServiceError) -> None:

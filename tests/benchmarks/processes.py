@@ -22,7 +22,7 @@ class Serving:
 
     def cpu_seconds(self) -> float:
         """User and system time of the process, all its threads and its descendants."""
-        return sum(_ticks(pid) for pid in _family(self.pid)) / os.sysconf("SC_CLK_TCK")
+        return sum(_ticks(pid) for pid in family(self.pid)) / os.sysconf("SC_CLK_TCK")
 
     def cpu_seconds_by_thread(self) -> dict[str, float]:
         """User and system time of each thread the process has now, by its id."""
@@ -64,7 +64,8 @@ def _wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
     raise RuntimeError(f"the server did not start:\n{log.read_text(errors='replace')}")
 
 
-def _family(root: int) -> list[int]:
+def family(root: int) -> list[int]:
+    """A process and its descendants."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():

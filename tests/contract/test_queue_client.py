@@ -44,6 +44,22 @@ async def test_a_job_is_queued_once_whatever_its_priority(valkey: Valkey) -> Non
     assert entries(valkey) == [job("a"), job("b", priority="low")]
 
 
+async def test_autoscalers_see_jobs_that_wait_before_there_ever_was_a_worker(
+    valkey: Valkey,
+) -> None:
+    async with opened(valkey) as queue:
+        for name in ("a", "b"):
+            await queue.submit(job(name))
+        with valkey.client() as client:
+            (group,) = client.xinfo_groups(STREAMS["high"])
+            assert group["name"] == GROUP.encode()
+            assert (group["lag"], group["pending"]) == (2, 0)
+            client.flushall()
+            await queue.submit(job("c"))
+            await until(lambda: client.exists(STREAMS["low"]))
+            assert [g["lag"] for g in client.xinfo_groups(STREAMS["high"])] == [1]
+
+
 async def test_what_the_queue_lacks_is_neither_queued_nor_running(valkey: Valkey) -> None:
     async with opened(valkey) as queue:
         await asyncio.gather(*(queue.submit(job(name)) for name in ("a", "c")))
@@ -125,7 +141,6 @@ async def test_depth_and_states_follow_in_the_background(valkey: Valkey) -> None
         await until(lambda: queue.depth == 2)
         assert queue.state.streams["high"].ready == queue.state.streams["low"].ready == 1
         with valkey.client() as client:
-            client.xgroup_create(STREAMS["high"], GROUP, id="0")
             client.xreadgroup(GROUP, "somebody", {STREAMS["high"]: ">"})
         await until(lambda: queue.state.streams["high"].running == 1)
         assert queue.state.streams["high"].ready == 0

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,19 +18,10 @@ from drills import (
     is_without,
     queried,
 )
-from servers import Client, Server, start_server, wait_until
+from servers import Client, wait_until
+from small_disks import CAN_MOUNT, SIZES, SmallDisk, start_on_small_disks
 from tables import breast_cancer, instances_of, mixed
 
-CAN_MOUNT = (
-    subprocess.run(
-        ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"],
-        capture_output=True,
-        check=False,
-    ).returncode
-    == 0
-    if shutil.which("unshare")
-    else False
-)
 pytestmark = pytest.mark.skipif(
     not CAN_MOUNT,
     reason="no mounts of one's own here; a file that may not grow stands in for a full disk in "
@@ -42,56 +32,6 @@ ROWS = {
     "/models/breast_cancer/predict": instances_of(breast_cancer()[0].iloc[:50]),
     "/models/mixed/predict": instances_of(mixed()[0].iloc[:50]),
 }
-SIZES = {"small": "24m", "spool": "4m"}
-"""Of two disks of their own, one for the database and one for the spool."""
-
-
-def start_on_small_disks(folder: Path) -> Server:
-    mounts = [f'mount -t tmpfs -o size={size} none "$0/{name}"' for name, size in SIZES.items()]
-    for name in SIZES:
-        (folder / name).mkdir()
-    script = " && ".join([*mounts, 'exec "$@"'])
-    return start_server(
-        folder,
-        "--policy-file",
-        str(folder / "policy.toml"),
-        env={
-            "EXPLAIND_EMBEDDED_WORKERS": "0",
-            "EXPLAIND_DATABASE_URL": f"sqlite:///{folder}/small/evidence.db",
-        },
-        inside=("unshare", "--map-root-user", "--mount", "sh", "-c", script, str(folder)),
-    )
-
-
-class SmallDisk:
-    """One of the server's, seen through the server: nobody else has it mounted."""
-
-    def __init__(self, server: Server, folder: Path, name: str) -> None:
-        self.path = Path(f"/proc/{server.process.pid}/root{folder}/{name}")
-        self._ballast = self.path / "ballast"
-
-    def fill(self) -> None:
-        with self._ballast.open("ab", buffering=0) as file:
-            for size in (1 << 16, 1 << 12, 1):
-                try:
-                    while file.write(bytes(size)) == size:
-                        pass
-                except OSError:
-                    continue
-
-    def free(self) -> None:
-        self._ballast.unlink()
-
-    def copy(self, place: Path) -> str:
-        """The URL of the database as it is now, while nothing writes: SQLite would not follow the
-        path there.
-        """
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
-        for file in self.path.glob("evidence.db*"):
-            if not file.name.endswith("-shm"):
-                shutil.copy(file, place)
-        return f"sqlite:///{place}/evidence.db"
 
 
 def fill_and_free(folder: Path, two_models: Path, *, turns: int) -> None:

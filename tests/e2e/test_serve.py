@@ -1,5 +1,6 @@
 """The whole service as its users meet it: processes, HTTP, signals."""
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,6 +49,31 @@ def test_who_follows_or_awaits_an_explanation_does_not_hold_up_the_end(data_dir:
         assert server.stop(12) == 0
         assert following.result().body.startswith(b"retry: ")
         assert awaiting.result().json()["explanation"]["status"] == "pending"
+
+
+def test_a_draining_service_is_not_ready_and_answers_on_until_asked_again(data_dir: Path) -> None:
+    row = instances_of(breast_cancer()[0].iloc[:1])
+    with running_server(data_dir, env={"EXPLAIND_DRAIN_SECONDS": "60"}) as server:
+        kept = server.client()
+        assert "connection" not in kept.predict(row).headers
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: server.client().get("/readyz").status == 503)
+        assert server.client().get("/readyz").json()["reason"] == "stopping"
+        assert server.client().get("/livez").status == 200
+        for client in (kept, server.client()):
+            answer = client.predict(row)
+            assert answer.status == 200
+            assert answer.headers["connection"] == "close"
+        assert server.stop(12) == 0
+
+
+def test_a_draining_service_ends_by_itself_and_one_that_is_interrupted_at_once(
+    data_dir: Path,
+) -> None:
+    assert start_server(data_dir, env={"EXPLAIND_DRAIN_SECONDS": "0.5"}).stop(12) == 0
+    interrupted = start_server(data_dir, env={"EXPLAIND_DRAIN_SECONDS": "60"})
+    interrupted.process.send_signal(signal.SIGINT)
+    assert interrupted.process.wait(12) == 0
 
 
 def test_a_taken_port_is_one_clear_line_and_exit_code_5(data_dir: Path) -> None:

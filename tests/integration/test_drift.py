@@ -130,9 +130,7 @@ def test_a_sample_of_the_same_year_raises_nothing(data_dir: Path, bikes: pd.Data
     assert (code, report["drift"], report["notes"]) == (0, False, [])
 
 
-def test_the_next_year_raises_the_year_and_its_january_what_goes_with_the_season(
-    data_dir: Path, bikes: pd.DataFrame
-) -> None:
+def test_the_next_year_raises_the_year_alone(data_dir: Path, bikes: pd.DataFrame) -> None:
     with live_app(data_dir) as app:
         send(app, instances(bikes, 2012, 1600))
         gauges = looked(app)
@@ -186,7 +184,7 @@ def with_pair_swapped(names: tuple[str, ...]) -> Customise:
     return with_explainer(swapped)
 
 
-def test_columns_swapped_in_serving_are_named_by_attributions_alone_within_2000_requests(
+def test_columns_swapped_in_serving_are_named_by_attributions_alone_within_2000_rows(
     data_dir: Path, bikes: pd.DataFrame, baseline: Baseline
 ) -> None:
     with live_app(data_dir, customise=with_pair_swapped(baseline.names.features)) as app:

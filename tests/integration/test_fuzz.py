@@ -8,44 +8,18 @@ import time
 from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from exploring import explore
 from live_app import LiveApp
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi import checks
+from mutations import mutated
 from servers import JSON
 
 Instance = dict[str, Any]
 
 SCALE = float(os.environ.get("EXPLAIND_DRILL_SCALE", "1"))
+PROTOCOLS = ("/v1", "/v2")
+"""test_facades_fuzz.py sends to these."""
+
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
-SPLICES = [
-    b"\r\n", b"\r\n\r\n", b"\x00", b"\xff", b"%00", b"%", b"0\r\n\r\n", b"Content-Length: 99\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Expect: 100-continue\r\n", b"Connection: Upgrade\r\n",
-    b"Upgrade: h2c\r\n", b"HTTP/1.0", b"CONNECT ", b"*", b"GET http://evil.example/ HTTP/1.1\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"{" * 40, b"1e999", b"NaN", b'"\\ud800"', b"\xef\xbb\xbf",
-]  # fmt: skip
-
-
-def mutated(rng: random.Random, seed: bytes) -> bytes:
-    """The seed after one to four cuts, flips, doublings and splices."""
-    data = bytearray(seed)
-    for _ in range(rng.randint(1, 4)):
-        start = rng.randrange(len(data) + 1)
-        end = min(len(data), start + rng.randint(0, 20))
-        kind = rng.randrange(5)
-        if kind == 0:
-            del data[start:end]
-        elif kind == 1:
-            data[start:end] = rng.randbytes(end - start)
-        elif kind == 2:
-            data[start:start] = data[start:end]
-        elif kind == 3:
-            data[start:start] = rng.choice(SPLICES)
-        else:
-            del data[start:]
-    return bytes(data)
 
 
 def requests_to_mutate(rows: list[Instance]) -> list[bytes]:
@@ -117,64 +91,10 @@ def test_mutated_bodies_are_answered_or_refused_with_a_problem(
     assert_healthy(live, rows)
 
 
-CHECKS = [
-    not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_schema_conformance,
-    checks.response_headers_conformance,
-    checks.negative_data_rejection,
-    checks.allow_header_conformance,
-]
-
-
-def explore(live: LiveApp, *, examples: int) -> int:
-    """Send generated cases to every operation of the live document; how many were sent."""
-    schema = schemathesis.openapi.from_url(f"{live.url}/openapi.json")
-    schema.config.base_url = live.url
-    sent = 0
-    for found in schema.get_all_operations():
-        operation = found.ok()
-        sent += explore_operation(operation, GenerationMode.POSITIVE, examples)
-        if {"parameters", "requestBody"} & operation.definition.raw.keys():
-            sent += explore_operation(operation, GenerationMode.NEGATIVE, examples)
-    return sent
-
-
-def _acceptance(case: schemathesis.Case) -> list[Any]:
-    """Schemas cannot say that subjects and labels are as many as instances, or which cursors we
-    made.
-    """
-    names = set(case.body) if isinstance(case.body, dict) else set()
-    is_exempt = bool(names & {"subjects", "labels"}) or "cursor" in case.query
-    return [] if is_exempt else [checks.positive_data_acceptance]
-
-
-def explore_operation(operation: Any, mode: GenerationMode, examples: int) -> int:
-    sent = 0
-
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(case=operation.as_strategy(generation_mode=mode))
-    def send(case: schemathesis.Case) -> None:
-        nonlocal sent
-        sent += 1
-        case.call_and_validate(checks=[*CHECKS, *_acceptance(case)])
-
-    send()
-    return sent
-
-
 def test_generated_requests_agree_with_the_openapi_document(
     live: LiveApp, rows: list[Instance]
 ) -> None:
-    assert explore(live, examples=40) > 200
+    assert explore(live.url, examples=40, skip=PROTOCOLS) > 200
     assert_healthy(live, rows)
 
 
@@ -182,5 +102,5 @@ def test_generated_requests_agree_with_the_openapi_document(
 def test_many_generated_requests_agree_with_the_openapi_document(
     live: LiveApp, rows: list[Instance]
 ) -> None:
-    assert explore(live, examples=max(20, int(300 * SCALE))) > 100
+    assert explore(live.url, examples=max(20, int(300 * SCALE)), skip=PROTOCOLS) > 100
     assert_healthy(live, rows)

@@ -21,20 +21,23 @@ RECORD = "/explanations/{request_id}"
 class Access:
     """What a route asks of the caller.
 
-    needs: the scope; "" for any key, None for nobody's. is_of_a_record: what it is about belongs to
-    somebody, and is 404 to all but its maker and, with the scope audit, his tenant. status: of the
-    answer to who gets through. sends: the body, made of the record's ID and an instance.
+    needs: the scope; "" for any key, None for nobody's; also: another one besides. is_of_a_record:
+    what it is about belongs to somebody, and is 404 to all but its maker and, with the scope audit,
+    his tenant. status: of the answer to who gets through. sends: the body, made of the record's ID
+    and an instance.
     """
 
     needs: Scope | str | None
     status: int = 200
     is_of_a_record: bool = False
     sends: str | None = None
+    also: Scope | None = None
 
     def body(self, request_id: str, instance: Instance) -> Mapping[str, object] | None:
         """What is sent to it."""
         bodies: dict[str, Mapping[str, object]] = {
             "instances": {"instances": [instance]},
+            "tensors": {"inputs": [_tensor(name, cell) for name, cell in instance.items()]},
             "request_id": {"request_id": request_id},
             "rating": {"rating": 3},
             "labels": {"labels": ["benign"]},
@@ -43,9 +46,21 @@ class Access:
 
     def admits(self, scopes: frozenset[str]) -> bool:
         """A key of these scopes is not refused as such."""
-        return self.needs in {None, "", *scopes}
+        return self.needs in {None, "", *scopes} and self.also in {None, *scopes}
+
+    @property
+    def security(self) -> list[dict[str, list[str]]]:
+        """What the OpenAPI document says of it."""
+        if self.needs is None:
+            return []
+        return [{"api_key": [scope for scope in (self.needs, self.also) if scope]}]
 
 
+def _tensor(name: str, cell: float) -> dict[str, object]:
+    return {"name": name, "shape": [1], "datatype": "FP64", "data": [cell]}
+
+
+V2_MODEL = "/v2/models/{name}"
 ACCESS: dict[Route, Access] = {
     ("POST", "/predict"): Access("predict", sends="instances"),
     ("POST", "/models/breast_cancer/predict"): Access("predict", sends="instances"),
@@ -68,6 +83,23 @@ ACCESS: dict[Route, Access] = {
     ("GET", "/log/key"): Access(""),
     ("GET", "/log/consistency"): Access(""),
     ("GET", "/metrics"): Access("metrics"),
+    ("GET", "/v1/models"): Access("predict"),
+    ("GET", "/v1/models/{name}"): Access("predict"),
+    ("POST", "/v1/models/breast_cancer:predict"): Access("predict", sends="instances"),
+    ("POST", "/v1/models/breast_cancer:explain"): Access(
+        "predict", sends="instances", also="explain"
+    ),
+    ("GET", "/v2"): Access("predict"),
+    ("GET", "/v2/health/live"): Access(None),
+    ("GET", "/v2/health/ready"): Access(None),
+    ("GET", V2_MODEL): Access("predict"),
+    ("GET", V2_MODEL + "/ready"): Access("predict"),
+    ("GET", V2_MODEL + "/versions/{version}"): Access("predict"),
+    ("GET", V2_MODEL + "/versions/{version}/ready"): Access("predict"),
+    ("POST", "/v2/models/breast_cancer/infer"): Access("predict", sends="tensors"),
+    ("POST", "/v2/models/breast_cancer/versions/{version}/infer"): Access(
+        "predict", sends="tensors"
+    ),
     ("GET", "/livez"): Access(None),
     ("GET", "/readyz"): Access(None),
 }
@@ -100,6 +132,7 @@ def send(
     """Call a route of the access table about a record."""
     method, template = route
     path = template.replace("{request_id}", request_id).replace("{name}", "breast_cancer")
+    path = path.replace("{version}", "1")
     content = ACCESS_OF_ALL[route].body(request_id, instance)
     if content is None:
         return client.request(method, path + query)

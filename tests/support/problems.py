@@ -29,3 +29,22 @@ def assert_problem(reply: Reply, status: int, code: str | None = None) -> dict[s
         assert set(error) == {"pointer", "detail", "code"}
     assert MARKER not in reply.body.decode() + repr(reply.headers)
     return problem
+
+
+def assert_protocol_error(reply: Reply, status: int) -> str:
+    """What KServe V1 and the Open Inference Protocol say when they refuse: one sentence."""
+    assert reply.status == status, reply.body
+    assert reply.headers["content-type"] == "application/json"
+    assert set(reply.json()) == {"error"}
+    assert MARKER not in reply.body.decode() + repr(reply.headers)
+    error: str = reply.json()["error"]
+    assert error
+    return error
+
+
+def assert_refused(reply: Reply, path: str, status: int, code: str) -> None:
+    """Whichever of both a path speaks."""
+    if path.startswith(("/v1", "/v2")):
+        assert_protocol_error(reply, status)
+    else:
+        assert_problem(reply, status, code)

@@ -137,6 +137,7 @@ def start_server(
     env: Mapping[str, str] | None = None,
     port: int = 0,
     inside: Sequence[str] = (),
+    command: Sequence[str] = COMMAND,
 ) -> Server:
     """Start `explaind serve` and return once it says where it serves.
 
@@ -146,7 +147,7 @@ def start_server(
     options = ("--port", str(port), "--data-dir", str(data_dir))
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [*inside, *COMMAND, "serve", *options, *arguments],
+            [*inside, *command, "serve", *options, *arguments],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             env={**os.environ, **(env or {})},
