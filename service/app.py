@@ -37,6 +37,7 @@ from service.evidence import EvidenceError, Spooling, SpoolLimits
 from service.http import Edge, context_of, refusal_response
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
+from service.measuring import PerformanceWatch
 from service.metrics import Metrics
 from service.outbox import Outbox
 from service.policies import Policies
@@ -50,6 +51,7 @@ from service.quotas import Quotas
 from service.registry import Registry
 from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
+from service.retraining.telling import Webhook
 from service.routes import (
     documents,
     explanations,
@@ -66,7 +68,7 @@ from service.routes.inference import INFER_PATHS, InferEndpoint
 from service.routes.kserve import V1_EXPLAIN, V1_PREDICT, V1Endpoint
 from service.routes.predict import PREDICT_PATHS, PredictEndpoint, count_refusal
 from service.runtime import Exposed, Runtime
-from service.secrets import Keyring
+from service.secrets import WEBHOOK_KEYS, Keyring
 from service.serving import ServedModels
 from service.settings import Settings
 from service.storing import evidence_log
@@ -286,7 +288,7 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
     drift = DriftWatch.of(runtime.evidence, runtime.models, runtime.metrics.drift, runtime.settings)
     works = (
         *(_follow(runtime), outbox.run(), purges.run(), runtime.accesses.run()),
-        drift.run(),
+        *(drift.run(), _performance(runtime, drift).run()),
     )
     tasks = [asyncio.create_task(work) for work in works]
     try:
@@ -298,6 +300,14 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(EvidenceError):
             await runtime.accesses.tell_refusals()
+
+
+def _performance(runtime: Runtime, drift: DriftWatch) -> PerformanceWatch:
+    settings = runtime.settings
+    url, key = settings.retrain_webhook_url, runtime.predicting.keyring.key("", WEBHOOK_KEYS)
+    webhook = None if url is None else Webhook(url, key)
+    shown = runtime.metrics.performance
+    return PerformanceWatch(runtime.evidence, runtime.models, shown, drift, settings, webhook)
 
 
 async def _follow(runtime: Runtime) -> None:

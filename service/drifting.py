@@ -62,11 +62,14 @@ class DriftWatch:
 
     async def look(self) -> None:
         """Read the windows and export what they say. Raises StoreUnavailableError."""
+        found = await asyncio.to_thread(self.compared)
+        self.metrics.show({name: exported(one) for (name, _), one in found})
+
+    def compared(self) -> list[tuple[tuple[str, int], Comparison]]:
+        """Each served model and version with what its windows say. Raises StoreUnavailableError."""
         taps = [served.tap for served in self.models.all.values()]
         baselines = [tap.baseline for tap in taps if tap is not None]
-        found = await asyncio.to_thread(lambda: [self._compared(own) for own in baselines])
-        names = [own.model for own in baselines]
-        self.metrics.show({name: exported(one) for name, one in zip(names, found, strict=True)})
+        return [((own.model, own.version), self._compared(own)) for own in baselines]
 
     def _compared(self, baseline: Baseline) -> Comparison:
         now = datetime.now(UTC)

@@ -16,6 +16,7 @@ from prometheus_client import (
 )
 
 from service.drift_metrics import DriftMetrics
+from service.performance_metrics import PerformanceMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
 
@@ -126,7 +127,9 @@ class Metrics:
     privacy_scans: Counter = field(init=False)
     privacy_findings: Counter = field(init=False)
     feedback_rating: Histogram = field(init=False)
+    labels: Counter = field(init=False)
     drift: DriftMetrics = field(init=False)
+    performance: PerformanceMetrics = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
     tried: Counter = field(init=False)
@@ -142,6 +145,7 @@ class Metrics:
         self._make_people()
         self._make_rollouts()
         self.drift = DriftMetrics(self.registry)
+        self.performance = PerformanceMetrics(self.registry)
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -317,6 +321,9 @@ class Metrics:
         self.feedback_rating = self._histogram(
             "explain_feedback_rating", "Ratings of explanations", RATINGS, "model"
         )
+        self.labels = self._counter(
+            "explain_labels", "Instances whose outcome was told; once more if told again", "model"
+        )
 
     def _make_rollouts(self) -> None:
         self.tried = self._counter(
@@ -349,6 +356,7 @@ class Metrics:
         self.purged.labels(model)
         self._begin_rollouts(model)
         self.feedback_rating.labels(model)
+        self.labels.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, role, lane) for lane in LANES},

@@ -23,6 +23,9 @@ noise and of that whose quality is measured, which must be independent.
 LOG_KEYS = "log"
 """Purpose of the key that signs the logs' checkpoints, of no tenant."""
 
+WEBHOOK_KEYS = "webhook"
+"""Purpose of the key that signs webhook calls, of no tenant. The receiver has it too."""
+
 
 class Keyring:
     """HKDF-SHA256 keys of 32 bytes; the same secret file gives the same keys on every replica."""

@@ -160,6 +160,22 @@ class Settings(BaseModel):
         "predictions, attributions).",
     )
     drift_retention_days: int = Field(35, gt=0, description="How long drift windows are kept.")
+    performance_window_days: float = Field(
+        7.0,
+        ge=1,
+        le=366,
+        description="How far back, by the time of the prediction, labelled predictions are "
+        "measured (docs/drift.md); longer than labels take to come.",
+    )
+    performance_min_labels: int = Field(
+        200, ge=50, description="Fewer labelled instances in that time say nothing."
+    )
+    retrain_webhook_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/]",
+        description="Told by HTTP POST that a model should be trained again, and that a person "
+        "approved it (docs/drift.md).",
+    )
     quality_share: float = Field(
         0.01,
         ge=0,

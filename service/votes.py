@@ -65,6 +65,8 @@ class VoteBox:
         if violations:
             raise InvalidRequestError("see errors", errors=violations)
         await self._store(LabelEvent, record.decision, caller, {"labels": labels.labels})
+        told = sum(label is not None for label in labels.labels)
+        self.metrics.labels.labels(record.decision.model).inc(told)
 
     async def shown_to(self, caller: Caller, request_id: str) -> dict[str, object]:
         """Everybody's last votes on a record the caller may read; masked as it is for him.

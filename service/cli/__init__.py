@@ -17,6 +17,7 @@ from service.cli import (
     records,
     register,
     replay,
+    retrain,
     review,
     rollout,
     serve,
@@ -51,6 +52,7 @@ app.command("purge")(disposal.purge)
 app.command("cost")(cost.cost)
 app.command("accesses")(accesses.accesses)
 app.command("checkpoint")(checkpoint.checkpoint)
+app.add_typer(retrain.app, name="retrain")
 app.add_typer(models.app, name="models")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")

@@ -63,6 +63,13 @@ DriftFalseAlarmRate = Annotated[
     float | None, typer.Option(help="How often chance may raise a drift alarm.")
 ]
 DriftRetentionDays = Annotated[int | None, typer.Option(help="How long drift windows are kept.")]
+PerformanceWindowDays = Annotated[
+    float | None, typer.Option(help="How far back labelled predictions are measured.")
+]
+PerformanceMinLabels = Annotated[int | None, typer.Option(help="Fewer labels say nothing.")]
+RetrainWebhookUrl = Annotated[
+    str | None, typer.Option(help="Told that a model should be trained again.")
+]
 KAnonymity = Annotated[
     int | None, typer.Option(help="People a day must have for its mean importances.")
 ]
@@ -108,6 +115,9 @@ def serve(
     drift_min_rows: DriftMinRows = None,
     drift_false_alarm_rate: DriftFalseAlarmRate = None,
     drift_retention_days: DriftRetentionDays = None,
+    performance_window_days: PerformanceWindowDays = None,
+    performance_min_labels: PerformanceMinLabels = None,
+    retrain_webhook_url: RetrainWebhookUrl = None,
 ) -> None:
     """Serve every registered model until SIGTERM or Ctrl-C."""
     flags = dict(locals())  # options are named as the settings are

@@ -72,6 +72,8 @@ IS_BESIDE = func.substr(
     events.c.idempotency_key, literal_column("1"), literal_column("7")
 ) == literal_column("'beside/'")
 
+IS_LABEL = events.c.event_type == literal_column("'label'")
+
 IS_ERASED = and_(events.c.event_type == literal_column("'decision'"), events.c.payload.is_(None))
 
 Index(
@@ -117,6 +119,17 @@ Index(
     events.c.event_id,
     sqlite_where=IS_ERASED,
     postgresql_where=IS_ERASED,
+)
+
+# Labels by the time of their decisions: which hours have new ones is read from the index alone.
+Index(
+    "events_labels",
+    events.c.received_us,
+    events.c.model,
+    events.c.version,
+    events.c.event_id,
+    sqlite_where=IS_LABEL,
+    postgresql_where=IS_LABEL,
 )
 
 INSERTED_COLUMNS = tuple(column.name for column in events.c)
@@ -252,6 +265,73 @@ drift_windows = Table(
 )
 
 Index("drift_windows_by_time", drift_windows.c.started_us)
+
+# How the labelled decisions of an hour turned out, counted by `service.performance`. label_events
+# and last_event: what was counted, by which a later look sees that there is more.
+performance_windows = Table(
+    "performance_windows",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("started_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("label_events", BigInteger, nullable=False),
+    Column("last_event", Text, nullable=False),
+    Column("counted_us", BigInteger, nullable=False),
+    Column("counts", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+Index("performance_windows_by_time", performance_windows.c.started_us)
+
+# The first complete window of a version, with which later ones are compared.
+performance_references = Table(
+    "performance_references",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("since_us", BigInteger, nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+    Column("counts", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Reasons to retrain. standing: model, version and cause as long as the episode lasts, then NULL:
+# unique, so that of all replicas one raises it.
+retrain_triggers = Table(
+    "retrain_triggers",
+    metadata,
+    Column("trigger_id", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("facts", Text, nullable=False),
+    Column("standing", Text, unique=True),
+    sqlite_with_rowid=False,
+)
+
+# What became of a trigger, each at most once: `raised`, `decided` (verdict: `approved` or
+# `dismissed`), `closed`. next_us: when its webhook call is due, NULL once it is done or never was.
+retrain_steps = Table(
+    "retrain_steps",
+    metadata,
+    Column("trigger_id", Text, primary_key=True),
+    Column("step", Text, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("verdict", Text),
+    Column("note", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("next_us", BigInteger),
+    Column("sent_us", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+Index(
+    "retrain_steps_due",
+    retrain_steps.c.next_us,
+    sqlite_where=retrain_steps.c.next_us.is_not(None),
+    postgresql_where=retrain_steps.c.next_us.is_not(None),
+)
 
 SEQUENCED = (events, accesses)
 """What is put into logs. On SQLite rowids say in which order rows were committed; on PostgreSQL a

@@ -24,6 +24,8 @@ from servers import JSON, Client
 
 from explainers.base import Explanation
 from service.drift_metrics import TEXTS, Measured, ModelDrift
+from service.performance_metrics import FAMILIES as GAUGES
+from service.performance_metrics import Number
 
 Instance = dict[str, Any]
 Change = Callable[[Explanation], Explanation] | None
@@ -89,6 +91,18 @@ FAMILIES = {
     "explain_drift_rows": ("gauge", "kind model"),
     "explain_drift_last_run_timestamp_seconds": ("gauge", "model"),
     "explain_drift_dropped_rows": ("counter", ""),
+    "explain_labels": ("counter", "model"),
+    "explain_performance_auc": ("gauge", "model version"),
+    "explain_performance_rmse": ("gauge", "model version"),
+    "explain_performance_mae": ("gauge", "model version"),
+    "explain_performance_brier": ("gauge", "model version"),
+    "explain_calibration_error": ("gauge", "model version"),
+    "explain_performance_standard_error": ("gauge", "measure model version"),
+    "explain_performance_reference": ("gauge", "measure model version"),
+    "explain_performance_rows": ("gauge", "model version"),
+    "explain_performance_last_run_timestamp_seconds": ("gauge", ""),
+    "explain_retrain_needed": ("gauge", "model"),
+    "explain_retrain_calls_waiting": ("gauge", ""),
     "explain_build_info": ("gauge", "python_version version"),
     "explain_model_info": ("gauge", "alias digest method model version"),
 }
@@ -109,6 +123,8 @@ def test_families_have_the_names_types_and_labels_of_the_contract(
     live.client().predict(rows[:1])
     looked = [Measured(name, "feature", "age", 0.5) for name in TEXTS]
     live.runtime.metrics.drift.show({MODEL: ModelDrift(1.0, {"feature": 1}, looked)})
+    numbers = [Number(name, ("x",) * len(labels), 1.0) for name, (_, labels) in GAUGES.items()]
+    live.runtime.metrics.performance.show(numbers)
     found = scrape(live)
     assert {name: (f.type, labels_of(f)) for name, f in found.items()} == FAMILIES
 
@@ -127,8 +143,8 @@ def test_histograms_have_the_buckets_of_the_contract(live: LiveApp, rows: list[I
 def test_every_family_exists_at_the_first_scrape(tmp_path: Path, demo_registry: Path) -> None:
     with live_app(tmp_path, registry=demo_registry) as app:
         families = scrape(app)
-        drift = {name for name in families if name.startswith("explain_drift_")}  # once looked for
-        empty = {name for name, family in families.items() if not family.samples} - drift
+        looked = {name for name in families if name.startswith("explain_drift_")} | set(GAUGES)
+        empty = {name for name, family in families.items() if not family.samples} - looked
         assert empty == {"http_server_request_duration_seconds"}
         zero = [s.value for s in families["explain_explanations"].samples]
         assert zero == [0.0] * 12

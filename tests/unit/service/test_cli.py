@@ -50,6 +50,10 @@ COMMANDS = (
     ("keys", "list"),
     ("keys", "revoke"),
     ("keys", "rewrap"),
+    ("retrain", "list"),
+    ("retrain", "approve"),
+    ("retrain", "dismiss"),
+    ("retrain", "webhook-key"),
 )
 
 

@@ -1,0 +1,130 @@
+"""Hours of labelled decisions: counted once each, anew when labels come, on both databases."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from decisions import START
+from disposals import ERASURE
+from labelling import label_of, predicted, scored, store_labelled, two_classes
+
+from service.disposal import erase
+from service.evidence import EvidenceStore
+from service.evidence.labelled import PAGE
+from service.keystore import Kek, KeyStore
+from service.performance import windows
+from service.performance.tally import HITS, ROWS, Shape, Tally
+
+SHAPE = Shape(("0", "1"))
+VERSION = ("credit", 3)
+NOW = START + timedelta(days=1)
+SINCE = START - timedelta(hours=1)
+
+
+@pytest.fixture
+def store(url: str, tmp_path: Path) -> Iterator[EvidenceStore]:
+    with (
+        KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys,
+        EvidenceStore.open(url, keys=keys) as store,
+    ):
+        yield store
+
+
+def looked(store: EvidenceStore, now: datetime = NOW) -> int:
+    """How many hours were counted."""
+    stale = windows.stale_hours(store, since=SINCE, now=now)
+    for hour in stale:
+        assert windows.recount(store, hour, SHAPE, rest=lambda: True)
+    return len(stale)
+
+
+def counted(store: EvidenceStore) -> Tally:
+    return windows.summed(store, VERSION, SHAPE, since=SINCE).tally
+
+
+def hits(tally: Tally) -> float:
+    return float(SHAPE.calibration(tally)[:, HITS].sum())
+
+
+def test_hours_are_counted_once_and_only_those_with_new_labels_again(store: EvidenceStore) -> None:
+    scores, labels = scored(200, strength=1.0)
+    for hours in (0, 3):
+        store_labelled(store, START + timedelta(hours=hours), scores, labels)
+    assert looked(store) == 2
+    assert looked(store) == 0
+    store_labelled(store, START + timedelta(hours=3, minutes=5), scores, labels)
+    assert looked(store) == 1
+    assert counted(store)[ROWS] == 600
+    assert windows.versions(store, since=SINCE) == [VERSION]
+
+
+def test_the_last_label_of_a_decision_counts_whoever_told_it(store: EvidenceStore) -> None:
+    about = predicted([two_classes(0.9), two_classes(0.9)], START)
+    store.append(about)
+    store.append(label_of(about, [0, 0]))
+    looked(store)
+    assert hits(counted(store)) == 0
+    store.append(label_of(about, [1, 1], actor="bob"))
+    assert looked(store) == 1
+    assert (counted(store)[ROWS], hits(counted(store))) == (2, 2)
+
+
+def test_all_pages_of_an_hour_are_counted_also_of_one_moment_and_several_tenants(
+    store: EvidenceStore,
+) -> None:
+    count = PAGE + PAGE // 2
+    for i in range(count):
+        about = predicted([two_classes(0.7)], START, tenant=f"tenant-{i % 3}")
+        store.append(about)
+        store.append(label_of(about, [1]))
+    looked(store)
+    assert counted(store)[ROWS] == count
+
+
+def test_what_was_erased_is_left_out(store: EvidenceStore) -> None:
+    kept, gone = (predicted([two_classes(0.9)], START + timedelta(seconds=i)) for i in (0, 1))
+    for about in (kept, gone):
+        store.append(about)
+        store.append(label_of(about, [1]))
+    assert erase(store, [("default", gone.request_id)], ERASURE).erased == 1
+    looked(store)
+    assert counted(store)[ROWS] == 1
+
+
+def test_an_end_of_the_service_stores_no_half_hour(store: EvidenceStore) -> None:
+    store_labelled(store, START, *scored(100, strength=1.0))
+    (hour,) = windows.stale_hours(store, since=SINCE, now=NOW)
+    assert not windows.recount(store, hour, SHAPE, rest=lambda: False)
+    assert counted(store)[ROWS] == 0
+    assert looked(store) == 1
+
+
+def test_large_hours_wait_until_they_have_grown_or_an_hour_has_passed(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.performance.windows.SMALL_HOUR", 10)
+    at = datetime.now(UTC)
+    store_labelled(store, START, *scored(20, strength=1.0), size=1)
+    assert looked(store, at) == 1
+    store_labelled(store, START + timedelta(minutes=5), *scored(1, strength=1.0), size=1)
+    assert looked(store, at) == 0
+    assert looked(store, at + timedelta(hours=2)) == 1
+
+
+def test_the_reference_is_frozen_once(store: EvidenceStore) -> None:
+    first, second = SHAPE.empty() + 1, SHAPE.empty() + 2
+    assert windows.keep_reference(store, VERSION, first, (SINCE, NOW))
+    assert not windows.keep_reference(store, VERSION, second, (SINCE, NOW))
+    kept = windows.reference(store, VERSION)
+    assert kept is not None
+    assert np.array_equal(kept, first)
+    assert windows.reference(store, ("credit", 4)) is None
+
+
+def test_old_hours_are_deleted(store: EvidenceStore) -> None:
+    store_labelled(store, START, *scored(10, strength=1.0))
+    looked(store)
+    assert windows.forget(store, before=START - timedelta(hours=2)) == 0
+    assert windows.forget(store, before=NOW) == 1
