@@ -4,6 +4,7 @@ A refusal costs a tenth of an answer: no task is started, no body read, no route
 what was admitted is answered in time however much comes.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,20 @@ from service.metrics import METHODS
 from service.uuid7 import uuid7
 
 MOST_AT_ONCE = 256
-ALWAYS_ANSWERED = (b"/livez", b"/readyz", b"/metrics")
+ALWAYS_ANSWERED = (b"/livez", b"/readyz", b"/metrics", b"/v2/health/")
 """Who asks these decides whether the service lives, gets traffic, or is looked after."""
+
+_ASKED_OFTEN = (
+    "/predict",
+    "/models/{name}/predict",
+    "/explanations",
+    "/explanations/{request_id}",
+    "/v1/models/{name}:predict",
+    "/v1/models/{name}:explain",
+    "/v2/models/{name}/infer",
+    "/v2/models/{name}/versions/{version}/infer",
+)
+_ROUTES = [(re.compile(re.sub(r"{\w+}", "[^/]+", name).encode()), name) for name in _ASKED_OFTEN]
 
 _PLACE = "0" * 36
 _ERROR = OverloadedError()
@@ -82,12 +95,4 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
 def _route(url: bytes) -> str:
     """Its name in metrics; of what is asked under load, the rest is unmatched."""
     path = url.partition(b"?")[0]
-    if path == b"/predict":
-        return "/predict"
-    if path.startswith(b"/models/") and path.endswith(b"/predict"):
-        return "/models/{name}/predict"
-    if path == b"/explanations":
-        return "/explanations"
-    if path.startswith(b"/explanations/") and path.count(b"/") == 2:
-        return "/explanations/{request_id}"
-    return UNMATCHED
+    return next((name for pattern, name in _ROUTES if pattern.fullmatch(path)), UNMATCHED)

@@ -2,18 +2,10 @@
 
 import re
 
-AWAITED = {
-    "explain_attribution_stability_ratio",
-    "explain_fidelity_ratio",
-    "explain_drift_alarm",
-    "explain_drift_psi",
-    "explain_drift_ks_statistic",
-    "explain_drift_ndcg",
-    "explain_drift_last_run_timestamp_seconds",
-}
+AWAITED: set[str] = set()
 """Named by the contract and not measured yet; a test refuses those that are."""
 
-AWAITED_COMMANDS = {"drift"}
+AWAITED_COMMANDS: set[str] = set()
 """Likewise, of the commands the runbook names."""
 
 _STRINGS = re.compile(r'"[^"]*"')

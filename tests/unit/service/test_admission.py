@@ -36,7 +36,7 @@ def test_one_more_than_the_most_is_refused(url: bytes) -> None:
     assert admission.refuses(url, 2)
 
 
-@pytest.mark.parametrize("url", [b"/livez", b"/readyz", b"/metrics"])
+@pytest.mark.parametrize("url", [b"/livez", b"/readyz", b"/metrics", b"/v2/health/ready"])
 def test_what_looks_after_the_service_is_always_answered(url: bytes) -> None:
     assert not Admission(1).refuses(url, 10_000)
 
@@ -84,6 +84,9 @@ def test_a_refused_head_request_has_no_body() -> None:
         ("POST", b"/models/a.b/predict", ("POST", "/models/{name}/predict")),
         ("GET", b"/explanations?limit=2", ("GET", "/explanations")),
         ("GET", b"/explanations/0123456789", ("GET", "/explanations/{request_id}")),
+        ("POST", b"/v1/models/a:explain", ("POST", "/v1/models/{name}:explain")),
+        ("POST", b"/v2/models/a/infer", ("POST", "/v2/models/{name}/infer")),
+        ("POST", b"/predicted", ("POST", "unmatched")),
         ("BREW", b"/made/up/by/clients", ("OTHER", "unmatched")),
     ],
 )
