@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from service.accesses import Access
 from service.auth import DEFAULT_TENANT
+from service.counting import FALLS_BACK
 from service.errors import CommandError, PredictionError
 from service.evidence import EvidenceError, EvidenceLog, ShadowEvent
 from service.keyed_hash import keyed_hash
@@ -19,7 +20,8 @@ from service.planning import INLINE, NOTHING
 from service.preparing import Ask, Prepared, run
 from service.registry.rollouts import end_rollout
 from service.secrets import Keyring
-from service.serving import ServedModel, ServedModels, Tried
+from service.served import ServedModel, Tried
+from service.serving import ServedModels
 
 ROLLOUT_KEYS = "rollout"
 """Purpose of the keys by which requests are drawn."""
@@ -72,13 +74,13 @@ class Rollouts:
         chosen: ServedModel,
         ask: Callable[[ServedModel], Awaitable[Reply]],
     ) -> Reply:
-        """The chosen version's answer; where a candidate cannot predict, the serving version's: its
-        failure is counted, and no client's.
+        """The chosen version's answer; where a candidate cannot predict, or not in time, the
+        serving version's: its failure is counted, and no client's.
         """
         tried = served.tried
         try:
             return await ask(chosen)
-        except PredictionError:
+        except FALLS_BACK:
             if tried is None:
                 raise
             self._failed(served, tried, is_candidate=chosen is not served)
@@ -100,10 +102,9 @@ class Rollouts:
             return
         is_candidate = tried.candidate.model is served.model
         arm = tried.trial.candidate if is_candidate else tried.trial.serving
-        is_failed = status == "failed"
-        arm.answered(seconds, is_explained=status == "complete", is_failed=is_failed)
+        arm.answered(seconds, status, is_wanted=prepared.plan.counted_in is not None)
         role = "canary" if is_candidate else "serving"
-        self._count(served, role, "failed" if is_failed else "ok")
+        self._count(served, role, "failed" if status == "failed" else "ok")
         if is_candidate:
             self._judge(served, tried)
         elif tried.rollout.mode == "shadow":
@@ -240,7 +241,7 @@ class Shadow:
             return None
         status = prepared.event.status
         is_failed = status == "failed"
-        arm.answered(seconds, is_explained=status == "complete", is_failed=is_failed)
+        arm.answered(seconds, status, is_wanted=prepared.plan.counted_in is not None)
         self._count("failed" if is_failed else "ok")
         if ask.explain:
             metrics.wanted["inline"].inc()

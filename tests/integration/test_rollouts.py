@@ -204,10 +204,21 @@ def test_a_canary_that_cannot_predict_is_given_up_and_no_client_notices(
     text = client.get("/metrics").body.decode()
     assert f'explain_rollbacks_total{{model="{NAME}"}} 1.0' in text
     assert f'explain_predictions_total{{model="{NAME}",outcome="error"}} 0.0' in text
+    wanted = _sum(text, "explain_explanations_wanted")
+    assert wanted == _sum(text, "explain_explanations", outcome="served") > 20
     store = live.runtime.evidence.store
     wait_until(lambda: any(e["event_type"] == "access/rollback" for e in _accesses(store)))
     (told,) = (e for e in _accesses(store) if e["event_type"] == "access/rollback")
     assert (told["model"], told["version"]) == (NAME, 2)
+
+
+def _sum(text: str, family: str, **labels: str) -> float:
+    """Of one model's counters, whatever their other labels."""
+    (found,) = (each for each in text_string_to_metric_families(text) if each.name == family)
+    wanted = {"model": NAME, **labels}.items()
+    return sum(
+        s.value for s in found.samples if s.name.endswith("_total") and wanted <= s.labels.items()
+    )
 
 
 def _accesses(store: Any) -> list[Any]:
@@ -217,11 +228,12 @@ def _accesses(store: Any) -> list[Any]:
 def test_a_stopped_rollout_leaves_the_serving_version_alone(
     live: LiveApp, rows: list[Instance]
 ) -> None:
-    begun(live, "canary", "100")
-    assert version_of(live.client(), rows) == 2
+    begun(live, "canary", "50")
+    client = live.client()
+    assert {version_of(client, rows) for _ in range(30)} == {1, 2}
     rollout(live, "stop", NAME)
     wait_until(lambda: live.runtime.models.all[NAME].tried is None)
-    assert version_of(live.client(), rows) == 1
+    assert {version_of(client, rows) for _ in range(30)} == {1}
     status = orjson.loads(rollout(live, "status", NAME, "--json"))
     assert status["reason"] == "stopped by command"
 
@@ -235,8 +247,9 @@ def test_a_stopped_rollout_leaves_the_serving_version_alone(
         (("canary", "none", "1"), 3, "no model"),
         (("stop", NAME), 3, "being tried"),
         (("canary", NAME, "2", "--share", "0"), 2, ""),
+        (("canary", NAME, "2", "--share", "51"), 2, ""),
     ],
-    ids=["serving", "schema", "version", "name", "stop", "share"],
+    ids=["serving", "schema", "version", "name", "stop", "share", "half"],
 )
 def test_what_cannot_be_tried_is_refused(
     versions: Path, words: tuple[str, ...], code: int, reason: str
