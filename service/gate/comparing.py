@@ -99,7 +99,9 @@ class Gate:
         least = self.bounds.explained_rows_min
         if not explain_both or explained >= least:
             return []
-        detail = f"only {explained} rows could be explained in --seconds {self.depth.seconds:g}"
+        most, seconds = self.depth.explained_rows, self.depth.seconds
+        limits = f"in --seconds {seconds:g} (--explained {most})"
+        detail = f"only {explained} rows could be explained {limits}"
         return [judged("explained_rows", explained, least, better="high", detail=detail)]
 
     def _check_enough(self, found: int, rows: Rows, who: str) -> None:

@@ -55,7 +55,9 @@ def test_each_sli_can_be_the_reason() -> None:
     ],
 )
 def test_an_explanation_that_is_wanted_and_not_made_went_wrong(
-    status: Status | None, is_wanted: bool, expected: tuple[int, int]  # noqa: FBT001
+    status: Status | None,
+    is_wanted: bool,  # noqa: FBT001
+    expected: tuple[int, int],
 ) -> None:
     arm = Arm()
     arm.answered(0.01, status, is_wanted=is_wanted)
