@@ -30,6 +30,9 @@ MOST_WAITING = 64
 """Requests that wait for a shadow; more are dropped."""
 
 SHADOWED_AT_ONCE = 32
+SHADOWED_ROWS = 512
+"""Of the requests of one batch together, unless one alone has more."""
+
 PAUSE_SECONDS = 0.2
 """Before each batch, which is one commit: a request that comes while one runs waits for its end."""
 
@@ -192,15 +195,22 @@ class Shadow:
         try:
             while self.waiting:
                 await asyncio.sleep(PAUSE_SECONDS)
-                asks = [self._own(self.waiting.popleft()) for _ in range(self._batch)]
+                asks = self._taken()
                 cpu_seconds = await self._compute(asks)
                 await asyncio.sleep(cpu_seconds * (1 / DUTY - 1))
         finally:
             self.is_working = False
 
-    @property
-    def _batch(self) -> int:
-        return min(len(self.waiting), SHADOWED_AT_ONCE)
+    def _taken(self) -> list[Ask]:
+        """The next to compute: one, and more as far as their rows are few."""
+        taken = [self._own(self.waiting.popleft())]
+        n_rows = len(taken[0].body.rows)
+        while self.waiting and len(taken) < SHADOWED_AT_ONCE:
+            n_rows += len(self.waiting[0].body.rows)
+            if n_rows > SHADOWED_ROWS:
+                break
+            taken.append(self._own(self.waiting.popleft()))
+        return taken
 
     def _own(self, ask: Ask) -> Ask:
         """What the candidate is asked: no worker is bothered for it."""
