@@ -45,7 +45,8 @@ from service.preparing import Ask, Prepared
 from service.quotas import Quotas
 from service.rollouts import Rollouts
 from service.secrets import Keyring
-from service.serving import ServedModel, ServedModels
+from service.served import ServedModel
+from service.serving import ServedModels
 from service.unstored import unstored_answer
 
 PHASES = ("parse", "predict", "explain", "evidence")
