@@ -47,7 +47,13 @@ Source = Annotated[
 
 def register(
     name: Annotated[str, typer.Argument(help="Name the model is called under.")],
-    data: Annotated[Path, typer.Option(help="CSV or Parquet the model was trained on.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="CSV or Parquet like what the model was trained on, best of rows it was not "
+            "fitted on: against others predictions alarm without drift."
+        ),
+    ],
     target: Annotated[str, typer.Option(help="Column of the data the model predicts.")],
     model: ModelFile = None,
     mlflow: Mlflow = None,
