@@ -256,7 +256,7 @@ class PerformanceWatch:
             for name in self.models.all
             for cause in CAUSES
         ]
-        waiting = 0 if self.webhook is None else telling.waiting(self._store)
+        waiting = 0 if self.webhook is None else telling.waiting(self._store, self.clock())
         return [*found, Number("explain_retrain_calls_waiting", (), waiting)]
 
     def _serving(self) -> dict[str, int]:
