@@ -98,9 +98,8 @@ def signature(key: bytes, stamp: str, body: bytes) -> str:
 def claim(store: EvidenceStore, now: datetime) -> Due | None:
     """The next call that is due, put off so that no other replica makes it meanwhile.
 
-    Not of what is over or older than a week: who turns the webhook on is told what stands, not all
-    that ever was. An approval is told even so when the trigger is closed meanwhile.
-    Raises StoreUnavailableError.
+    Not of what is over (but for approvals) or older than a week: who turns the webhook on is told
+    what stands. Raises StoreUnavailableError.
     """
     now_us = microseconds(now)
     until_us = now_us + int(LEASE_SECONDS * 1e6)

@@ -143,7 +143,7 @@ def test_another_model_of_the_same_number_is_counted_and_compared_on_its_own(
     store_labelled(store, START, *scored(10, strength=1.0))
     looked(store)
     assert windows.keep_reference(store, OWN, SHAPE.empty(), (SINCE, NOW))
-    other = replace(OWN, digest="sha256:2", shape=Shape(("0", "1", "2")))
+    other = replace(OWN, digest="sha256:2")
     assert windows.summed(store, other, since=SINCE).tally[ROWS] == 0
     assert windows.reference(store, other) is None
     assert len(windows.stale_hours(store, lambda _: other, since=SINCE, now=NOW)) == 1
