@@ -8,6 +8,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from typing import Protocol, cast
 
 from service.logs import log
 
@@ -18,6 +19,13 @@ PAUSE_SECONDS = 1.0
 """Without a free descriptor the listener is ready all the time, and nothing can be taken."""
 
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Closable(Protocol):
+    """What uvicorn's protocols can beside an asyncio.Protocol."""
+
+    def shutdown(self) -> None:
+        """Close the connection, at once or after the answer that is under way."""
 
 
 class Acceptor:
@@ -68,6 +76,9 @@ class Acceptor:
 
     async def _open(self, connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+            _, protocol = await self._loop.connect_accepted_socket(self._make_protocol, connection)
         except OSError:  # it has gone already
             connection.close()
+            return
+        if self._is_closed:  # too late to be told with the others
+            cast("Closable", protocol).shutdown()

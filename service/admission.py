@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from service.errors import OverloadedError
 from service.guards import guarded
-from service.http import REQUEST_ID, UNMATCHED, problem_response
+from service.http import (
+    REQUEST_ID,
+    SERVER_METADATA_PATH,
+    UNMATCHED,
+    is_of_protocol,
+    refusal_response,
+)
 from service.metrics import METHODS
 from service.uuid7 import uuid7
 
@@ -32,15 +38,23 @@ _ASKED_OFTEN = (
 _ROUTES = [(re.compile(re.sub(r"{\w+}", "[^/]+", name).encode()), name) for name in _ASKED_OFTEN]
 
 _PLACE = "0" * 36
-_ERROR = OverloadedError()
-_RESPONSE = problem_response(_ERROR, _PLACE)
-_BODY = bytes(_RESPONSE.body).split(_PLACE.encode())
-_LINES = b"".join(
-    b"%s: %s\r\n" % (name, value)
-    for name, value in _RESPONSE.raw_headers
-    if name != b"content-length"
-)
-_HEAD = guarded(b"HTTP/1.1 %d \r\n%s\r\n" % (_ERROR.status, _LINES)).removesuffix(b"\r\n")
+
+
+def _ready_made(path: str) -> tuple[bytes, list[bytes]]:
+    """Head, but for what differs, and body, split where the request ID belongs."""
+    error = OverloadedError()
+    response = refusal_response(error, _PLACE, path)
+    lines = b"".join(
+        b"%s: %s\r\n" % (name, value)
+        for name, value in response.raw_headers
+        if name != b"content-length"
+    )
+    head = guarded(b"HTTP/1.1 %d \r\n%s\r\n" % (error.status, lines)).removesuffix(b"\r\n")
+    return head, bytes(response.body).split(_PLACE.encode())
+
+
+_PROBLEM = _ready_made("/")
+_OF_PROTOCOL = _ready_made(SERVER_METADATA_PATH)
 _CLOSE = b"connection: close\r\n"
 
 
@@ -72,11 +86,13 @@ class Admission:
         self, method: str, url: bytes, headers: list[tuple[bytes, bytes]], *, closes: bool
     ) -> bytes:
         """The whole answer to a request that is not admitted, counted. Cost: 4 us."""
-        self.on_refusal(method if method in METHODS else "OTHER", _route(url))
+        path = url.partition(b"?")[0]
+        self.on_refusal(method if method in METHODS else "OTHER", _route(path))
         request_id = _request_id(headers)
-        body = request_id.join(_BODY)
+        head, parts = _OF_PROTOCOL if is_of_protocol(path.decode("latin-1")) else _PROBLEM
+        body = request_id.join(parts)
         return b"%scontent-length: %d\r\nx-request-id: %s\r\n%s\r\n%s" % (
-            _HEAD,
+            head,
             len(body),
             request_id,
             _CLOSE if closes else b"",
@@ -92,7 +108,6 @@ def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
     return uuid7().encode()
 
 
-def _route(url: bytes) -> str:
+def _route(path: bytes) -> str:
     """Its name in metrics; of what is asked under load, the rest is unmatched."""
-    path = url.partition(b"?")[0]
     return next((name for pattern, name in _ROUTES if pattern.fullmatch(path)), UNMATCHED)

@@ -28,10 +28,10 @@ from service.errors import (
     UnavailableError,
     UsageError,
 )
-from service.guards import CONTINUE, START, guarded
 from service.http import problem_response
 from service.logs import configure_logs, log
 from service.runtime import Runtime
+from service.sending import WholeAnswers
 from service.settings import Settings
 from service.uuid7 import uuid7
 
@@ -42,6 +42,9 @@ BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 """Longer than load balancers keep an idle connection, so that they never use a closed one."""
 MOST_HEAD_BYTES = 64 * 1024
+LEAST_READ_BYTES = 64 * 1024
+"""Of an answer that is ready, in the time that a request may take to arrive."""
+
 CLOSE = (b"connection", b"close")
 
 
@@ -51,51 +54,6 @@ class Ready:
 
     url: str
     stop: Callable[[], None]
-
-
-class _WholeAnswers:
-    """A transport that sends an answer's head together with its body, which uvicorn writes one
-    after the other: a system call less, and the client wakes once. Heads get their guards here.
-    """
-
-    __slots__ = ("_head", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        """Hold the first bytes of this turn of the loop until the next ones or its end."""
-        if self._head:
-            data, self._head = self._head + data, b""
-            self._transport.write(data)
-        elif data.startswith(START) and not data.startswith(CONTINUE):
-            self._head = guarded(data)
-            self._loop.call_soon(self._flush)
-        else:
-            self._head = data
-            self._loop.call_soon(self._flush)
-
-    def write_whole(self, data: bytes) -> None:
-        """Send an answer that needs no more, guards included."""
-        self._flush()
-        if not self._transport.is_closing():
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Close once everything is sent."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        data, self._head = self._head, b""
-        # The peer may have gone since; uvloop raises then.
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._transport, name)
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -111,6 +69,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """How long it still may take once the service is stopping."""
 
     _clock: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
     _is_partial = False
     _is_refused = False
     _has_refused = False
@@ -123,13 +82,22 @@ class GuardedProtocol(HttpToolsProtocol):
         return getattr(getattr(self.config.app, "state", None), "admission", None) or Admission()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
         self._start_clock(self.request_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
+        self._end_stall()
         self._end_rest()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look_again(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._end_stall()
+        super().resume_writing()
 
     def eof_received(self) -> None:
         if self._is_partial:
@@ -160,8 +128,8 @@ class GuardedProtocol(HttpToolsProtocol):
             if self.expect_100_continue:  # its body is not on its way
                 self._send_refusal(closes=True)
             return
-        self._is_at_rest = True
-        self._admission.resting += 1
+        if is_idle:
+            self._begin_rest()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -176,14 +144,17 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._is_refused:
             self._is_refused = False
             keeps = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-            self._send_refusal(closes=not keeps or self._is_stopping)
+            self._send_refusal(closes=not keeps or self._is_leaving())
             return
         self._end_rest()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._end_rest()
+        has_next = bool(self.pipeline)
         super().on_response_complete()
+        if has_next and not self.pipeline and self.cycle.more_body:
+            self._begin_rest()
 
     def shutdown(self) -> None:
         self._is_stopping = True
@@ -195,6 +166,31 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
         self._refuse(MalformedRequestError())
 
+    def _is_leaving(self) -> bool:
+        return self._is_stopping or CLOSE in self.server_state.default_headers
+
+    def _look_again(self, unread: int) -> None:
+        self._end_stall()
+        self._stall = self.loop.call_later(self.request_seconds, self._end_unread, unread)
+
+    def _end_unread(self, before: int) -> None:
+        """Give up a peer that hardly reads: the task that answers it would keep its place."""
+        unread = self.transport.get_write_buffer_size()
+        if before - unread < LEAST_READ_BYTES:
+            self.transport.abort()
+        else:
+            self._look_again(unread)
+
+    def _end_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _begin_rest(self) -> None:
+        """The request has a task, which waits for its body."""
+        self._is_at_rest = True
+        self._admission.resting += 1
+
     def _end_rest(self) -> None:
         """The request is here, or over."""
         if self._is_at_rest:
@@ -204,10 +200,13 @@ class GuardedProtocol(HttpToolsProtocol):
     def _send_refusal(self, *, closes: bool) -> None:
         if self.transport.is_closing():
             return
+        if self.flow.write_paused:  # nobody reads the ones before
+            self.transport.abort()
+            return
         self._has_refused = True
         method = self.parser.get_method().decode("ascii")
         answer = self._admission.refusal(method, self.url, self.headers, closes=closes)
-        cast("_WholeAnswers", self.transport).write_whole(answer)
+        cast("WholeAnswers", self.transport).write_whole(answer)
         if closes:
             self.transport.close()
         else:

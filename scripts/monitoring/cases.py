@@ -17,7 +17,7 @@ STEP = "2m"
 """Between samples: two in the shortest window."""
 
 PER_STEP = 200_000
-ALIVE = {'explain_build_info{version="0"}': "1"}
+ALIVE = {'explain_queue_jobs{queue="low", state="dead"}': "0"}
 SAFETY = 1.5
 HOURS = {"page": "12h", "ticket": "72h"}
 """For how long a promise's counters go on: past the longest window of that severity."""

@@ -16,7 +16,8 @@ from live_app import LiveApp, live_app, read_reply, read_to_end
 from problems import MARKER, assert_problem
 from servers import JSON, wait_until
 
-from service.server import GuardedProtocol, _WholeAnswers
+from service.sending import WholeAnswers
+from service.server import GuardedProtocol
 
 Instance = dict[str, Any]
 HOST = b"Host: localhost\r\n"
@@ -296,7 +297,7 @@ def test_a_head_that_waits_for_a_client_that_left_is_no_error() -> None:
         with theirs:
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
             transport.abort()
-            _WholeAnswers(transport, loop).write(b"HTTP/1.1 200 OK\r\n\r\n")
+            WholeAnswers(transport, loop).write(b"HTTP/1.1 200 OK\r\n\r\n")
             await asyncio.sleep(0)
             await asyncio.sleep(0)
 

@@ -1,5 +1,6 @@
 """More requests at a time than the service admits."""
 
+import asyncio
 import json
 import socket
 import threading
@@ -15,7 +16,7 @@ from live_app import LiveApp, live_app, read_reply
 from problems import assert_problem
 from servers import JSON, Reply, wait_until
 
-from service.server import GuardedProtocol
+from service.server import CLOSE, GuardedProtocol
 
 Instance = dict[str, Any]
 MOST = 2
@@ -23,12 +24,16 @@ MOST = 2
 
 @contextmanager
 def full_app(
-    folder: Path, registry: Path, rows: list[Instance]
+    folder: Path,
+    registry: Path,
+    rows: list[Instance],
+    protocol: type[GuardedProtocol] = GuardedProtocol,
 ) -> Iterator[tuple[LiveApp, Gate, list[Future[Reply]]]]:
     """A service whose places are all taken by requests that wait for the store."""
     gate = Gate()
+    options: dict[str, Any] = {"registry": registry, "max_at_once": MOST, "protocol": protocol}
     with (
-        live_app(folder, customise=gate.before_append, registry=registry, max_at_once=MOST) as app,
+        live_app(folder, customise=gate.before_append, **options) as app,
         ThreadPoolExecutor(MOST) as pool,
     ):
         sent = [pool.submit(app.client().predict, rows[:1]) for _ in range(MOST)]
@@ -128,6 +133,107 @@ def test_a_connection_that_is_to_end_does(full: Full) -> None:
             connection.sendall(sent.encode())
             assert_refused(read_reply(connection, method="GET"))
             assert connection.recv(1) == b""
+
+
+class Draining(GuardedProtocol):
+    """As on a server that goes on for a while after SIGTERM."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self.server_state.default_headers = [CLOSE]
+        super().connection_made(transport)
+
+
+def test_a_refusal_while_draining_ends_its_connection(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    with (
+        full_app(tmp_path, demo_registry, rows, Draining) as (app, _, _),
+        app.connect() as connection,
+    ):
+        connection.sendall(b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        reply = read_reply(connection, method="GET")
+        assert_refused(reply)
+        assert reply.headers["connection"] == "close"
+        assert connection.recv(1) == b""
+
+
+def test_a_protocols_path_is_refused_in_its_own_words(full: Full) -> None:
+    app, _, _ = full
+    reply = app.client().request("POST", "/v2/models/credit/infer", b"{}", JSON)
+    assert reply.status == 503
+    assert list(reply.json()) == ["error"]
+    assert int(reply.headers["retry-after"]) >= 1
+
+
+def deaf(app: LiveApp) -> socket.socket:
+    """A connection whose peer reads nothing."""
+    connection = app.connect()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    return connection
+
+
+def test_refusals_nobody_reads_are_not_kept(full: Full) -> None:
+    app, _, _ = full
+    asked = b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n" * 500
+    with deaf(app) as connection:
+
+        def is_cut_off() -> bool:
+            try:
+                connection.sendall(asked)
+            except ConnectionError:
+                return True
+            return False
+
+        wait_until(is_cut_off)
+
+
+def test_a_request_behind_another_one_makes_no_place(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    """It has no task yet, so it does not rest either."""
+    gate = Gate()
+    body = json.dumps({"instances": rows[:1]}).encode()
+    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    whole = head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    options: dict[str, Any] = {"registry": demo_registry, "max_at_once": MOST}
+    with live_app(tmp_path, customise=gate.before_append, **options) as app:
+        taking = [app.connect() for _ in range(MOST)]
+        try:
+            for connection in taking:
+                connection.sendall(whole + head + b"Content-Length: 100\r\n\r\n")
+            wait_until(lambda: app.runtime.metrics.http_active_now["POST"] == MOST)
+            assert_refused(app.client().get("/models"))
+            gate.open()
+            admission = app.runtime.delivery.admission
+            wait_until(lambda: admission.resting == MOST)  # their turn: bodies are waited for
+            assert app.client().get("/models").status == 200
+        finally:
+            gate.open()
+            for connection in taking:
+                connection.close()
+        wait_until(lambda: admission.resting == 0)
+
+
+class Hasty(GuardedProtocol):
+    request_seconds = 0.5
+
+
+def test_who_reads_no_answers_gives_its_place_back(tmp_path: Path, demo_registry: Path) -> None:
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200
+    with live_app(tmp_path, protocol=Hasty, registry=demo_registry, max_at_once=MOST) as app:
+        taking = [deaf(app) for _ in range(MOST)]
+        try:
+            for connection in taking:
+                connection.sendall(asked)
+
+            def status() -> int:
+                return app.client().get("/models").status
+
+            wait_until(lambda: status() == 503)
+            wait_until(lambda: status() == 200, seconds=20)
+        finally:
+            for connection in taking:
+                connection.close()
 
 
 class Impatient(GuardedProtocol):

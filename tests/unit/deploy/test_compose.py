@@ -155,9 +155,12 @@ def test_rules_and_dashboards_are_where_they_are_looked_for() -> None:
     assert len(list(folder.glob("*.json"))) >= 3
 
 
-def make_secrets(directory: Path) -> None:
+EXPLAIND = f"{sys.executable} -m service"
+
+
+def make_secrets(directory: Path, explaind: str = EXPLAIND) -> None:
     command = [DEPLOY / "make-secrets"]
-    env = {**os.environ, "EXPLAIND": f"{sys.executable} -m service", "DIRECTORY": str(directory)}
+    env = {**os.environ, "EXPLAIND": explaind, "DIRECTORY": str(directory)}
     subprocess.run(command, check=True, env=env, capture_output=True, timeout=60)
 
 
@@ -178,3 +181,15 @@ def test_the_secrets_it_names_are_made_once_and_open_what_they_should(tmp_path: 
     assert found[tmp_path / "secrets" / "metrics-key"].decode().startswith(f"exd_{key.prefix}")
     make_secrets(tmp_path)
     assert {path: path.read_bytes() for path in (tmp_path / "secrets").iterdir()} == found
+
+
+def test_a_key_that_could_not_be_made_is_made_the_next_time(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        make_secrets(tmp_path, "false")
+    secrets = tmp_path / "secrets"
+    assert not (secrets / "metrics-key").exists()
+    for _ in range(2):  # the second time the name is there and its key is lost
+        make_secrets(tmp_path)
+        entry = KeyFile.read(secrets / "api-keys.json").keys[-1]
+        assert (secrets / "metrics-key").read_text().startswith(f"exd_{entry.prefix}")
+        (secrets / "metrics-key").unlink()

@@ -75,6 +75,36 @@ class Telling(asyncio.Protocol):
         self._made.set()
         transport.close()
 
+    def shutdown(self) -> None:
+        """It has closed."""
+
+
+class Staying(asyncio.Protocol):
+    is_told = False
+
+    def shutdown(self) -> None:
+        self.is_told = True
+
+
+def test_a_connection_that_was_being_opened_when_it_closed_is_told_too() -> None:
+    """Those that are open by then uvicorn tells itself."""
+    made: list[Staying] = []
+
+    def make() -> Staying:
+        made.append(Staying())
+        return made[-1]
+
+    async def serve() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            acceptor = Acceptor(listener, make)
+            with socket.create_connection(listener.getsockname()):
+                acceptor._accept()
+                acceptor.close()
+                await acceptor.wait_closed()
+
+    uvloop.run(serve())
+    assert [one.is_told for one in made] == [True]
+
 
 class Exhausted(socket.socket):
     """A listener of a process that has no descriptor left, the first few times."""

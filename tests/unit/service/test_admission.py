@@ -7,7 +7,7 @@ import pytest
 from service import errors
 from service.admission import Admission
 from service.errors import OverloadedError, QuotaExceededError, ServiceError
-from service.http import problem_response
+from service.http import problem_response, refusal_response
 
 RETRIED = frozenset({429, 503})
 
@@ -61,6 +61,17 @@ def test_a_refusal_is_the_problem_the_application_would_send() -> None:
     assert lines[b"x-request-id"] == b"chosen-by-client"
     assert lines[b"x-content-type-options"] == b"nosniff"
     assert b"connection" not in lines
+
+
+@pytest.mark.parametrize("path", ["/v1/models/a:predict", "/v2/models/a/infer", "/v2"])
+def test_a_refusal_on_a_protocols_path_is_what_that_path_answers(path: str) -> None:
+    answer = Admission().refusal("POST", path.encode() + b"?x=1", [], closes=False)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    expected = refusal_response(OverloadedError(), "", path)
+    assert json.loads(body) == json.loads(bytes(expected.body))
+    lines = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+    assert dict(expected.raw_headers).items() <= lines.items()
+    assert b"x-request-id" in lines
 
 
 def test_an_id_that_could_not_be_used_is_not_sent_back() -> None:
