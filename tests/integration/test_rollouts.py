@@ -12,7 +12,6 @@ from faulty_parts import FailingModel, break_candidate
 from live_app import LiveApp, live_app
 from prometheus_client.parser import text_string_to_metric_families
 from servers import Client, explaind, wait_until
-from spools import Lock
 from sqlalchemy import select
 from tables import breast_cancer
 
@@ -300,24 +299,3 @@ def test_erasing_one_subject_takes_his_part_of_a_shadow_too(
     (after,) = stored(live, "shadow")
     assert 0 < len(after.payload) < len(before.payload)
     assert _report(live)["candidate"] == {"version": 2, "requests": 0}
-
-
-def test_no_shadow_is_stored_of_a_decision_that_is_not(
-    tmp_path: Path, versions: Path, rows: list[Instance]
-) -> None:
-    shutil.copytree(versions, tmp_path / "registry")
-    (tmp_path / "spool").write_text("in the way")
-    policy = tmp_path / "policy.toml"
-    policy.write_text(f'[models.{NAME}]\nevidence = "best_effort"\n')
-    with live_app(tmp_path, policy_file=policy) as live:
-        client = live.client()
-        begun(live, "shadow", "100")
-        lock = Lock(tmp_path)
-        nowhere = client.predict(rows[:1])
-        assert nowhere.headers["evidence"] == "none"
-        lock.release()
-        wait_until(lambda: client.get("/readyz").json() == {"status": "ready"})
-        wait_until(lambda: client.predict(rows[:1]).headers["evidence"] == "stored")
-        wait_until(lambda: stored(live, "shadow"))
-        shadowed = {event.request_id for event in stored(live, "shadow")}
-        assert nowhere.headers["x-request-id"] not in shadowed
