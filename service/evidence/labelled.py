@@ -71,7 +71,8 @@ def labelled_hours(store: EvidenceStore, *, since_us: int) -> list[LabelledHour]
 def outcomes(store: EvidenceStore, hour: LabelledHour) -> Iterator[list[Outcome]]:
     """Pages of that hour's labelled decisions, each once, with whoever's labels came last.
 
-    Only these payloads are opened. What was erased, is in quarantine or cannot be opened is left out.
+    Only these payloads are opened. What was erased, is in quarantine or cannot be opened is left
+    out.
     Raises StoreUnavailableError.
     """
     after: tuple[int, str, str] | None = None
