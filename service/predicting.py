@@ -241,7 +241,7 @@ class PredictService:
         assert prepared is not None
         exemplar = exemplar_of(ask) if waiting.leads else None
         count_success(served, ask, prepared, now - started, exemplar)
-        self.rollouts.answered(served, ask, prepared, now - started)
+        self.rollouts.answered(served, ask, prepared, now - started, outcome)
         explaining = prepared.explained.duration_seconds if prepared.explained else 0.0
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
         if prepared.unasked is not None:

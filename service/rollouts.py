@@ -12,7 +12,7 @@ from service.accesses import Access
 from service.auth import DEFAULT_TENANT
 from service.counting import FALLS_BACK
 from service.errors import CommandError, PredictionError
-from service.evidence import EvidenceError, EvidenceLog, ShadowEvent
+from service.evidence import AppendOutcome, EvidenceError, EvidenceLog, ShadowEvent
 from service.keyed_hash import keyed_hash
 from service.logs import log, place_of
 from service.metrics import TRIED_OUTCOMES, Metrics
@@ -98,8 +98,17 @@ class Rollouts:
             self._count(served, "serving", "error")
         self._judge(served, tried)
 
-    def answered(self, served: ServedModel, ask: Ask, prepared: Prepared, seconds: float) -> None:
-        """Count a stored answer of either version during a rollout; offer it to a shadow."""
+    def answered(
+        self,
+        served: ServedModel,
+        ask: Ask,
+        prepared: Prepared,
+        seconds: float,
+        outcome: AppendOutcome,
+    ) -> None:
+        """Count an answer of either version during a rollout; offer it to a shadow if it is stored:
+        what was computed beside a decision that is kept nowhere would be about no record.
+        """
         tried, status = served.tried, prepared.event.status
         if tried is None:
             return
@@ -110,7 +119,7 @@ class Rollouts:
         self._count(served, role, "failed" if status == "failed" else "ok")
         if is_candidate:
             self._judge(served, tried)
-        elif tried.rollout.mode == "shadow":
+        elif tried.rollout.mode == "shadow" and outcome is AppendOutcome.STORED:
             self._offer(tried, ask)
 
     def _count(self, served: ServedModel, role: str, outcome: str) -> None:

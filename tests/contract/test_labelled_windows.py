@@ -11,7 +11,7 @@ from decisions import START
 from disposals import ERASURE
 from labelling import label_of, predicted, scored, store_labelled, two_classes
 
-from service.disposal import erase
+from service.disposal import erase, hold
 from service.evidence import EvidenceStore
 from service.evidence.labelled import PAGE
 from service.keystore import Kek, KeyStore
@@ -98,6 +98,17 @@ def test_what_was_erased_is_left_out(store: EvidenceStore) -> None:
     assert erase(store, [("default", gone.request_id)], ERASURE).erased == 1
     looked(store)
     assert counted(store)[ROWS] == 1
+
+
+def test_what_is_in_quarantine_is_left_out(store: EvidenceStore) -> None:
+    scores, labels = scored(20, strength=1.0)
+    store_labelled(store, START, scores, labels)
+    about = predicted([two_classes(0.9)], START)
+    store.append(about)
+    store.append(label_of(about, [1]))
+    hold(store, [("default", about.request_id)], ERASURE.order, kind="quarantine")
+    looked(store)
+    assert counted(store)[ROWS] == 20
 
 
 def test_an_end_of_the_service_stores_no_half_hour(store: EvidenceStore) -> None:
