@@ -275,6 +275,9 @@ class Provenance(Document):
     queue_seconds: Annotated[
         float | None, Field(description="Of a worker's: how long its job had been queued.")
     ] = None
+    cpu_seconds: Annotated[
+        float | None, Field(description="Of the processor, for the explanation.")
+    ] = None
     received_at: AwareDatetime
     completed_at: AwareDatetime | None
     principal: str

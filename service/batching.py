@@ -9,7 +9,7 @@ from time import perf_counter
 from service.errors import OverloadedError, PredictionError
 from service.evidence import Answer, EvidenceLog
 from service.preparing import Ask, Prepared, run
-from service.serving import ServedModel
+from service.served import ServedModel
 
 LOOP_BUDGET_SECONDS = 0.002
 """Work above this leaves the event loop for a thread; the kernels release the GIL."""

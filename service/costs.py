@@ -16,7 +16,8 @@ from service.bundles.entries import distinct
 from service.evidence import DecisionFilter, EvidenceStore, Record
 from service.evidence.tables import events
 
-PAGE = 500
+PAGE = 20
+"""Records opened at once: one may have megabytes."""
 ENDED = frozenset({"complete", "failed"})
 
 

@@ -1,11 +1,14 @@
 """What is counted of a request to predict, once its record is durable or it has failed."""
 
-from service.errors import ServiceError, StoreAwayError
+from service.errors import OverloadedError, PredictionError, ServiceError, StoreAwayError
 from service.explaining import count
 from service.logs import log
 from service.planning import Plan
 from service.preparing import Ask, Prepared
-from service.serving import ServedModel
+from service.served import ServedModel
+
+FALLS_BACK = (PredictionError, OverloadedError)
+"""Failures of a canary after which the serving version answers."""
 
 
 def _count_wanted(served: ServedModel, plan: Plan) -> None:
@@ -15,9 +18,13 @@ def _count_wanted(served: ServedModel, plan: Plan) -> None:
 
 
 def count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:
-    """Count a request that failed; what its transport is to say."""
+    """Count a request that failed; what its transport is to say. Where the serving version is to
+    answer instead of a canary, it counts what was wanted.
+    """
     metrics = served.metrics
     metrics.predictions["error"].inc()
+    if served.is_candidate and isinstance(error, FALLS_BACK):
+        return error
     _count_wanted(served, ask.plan)
     if ask.plan.counted_in is not None:
         metrics.explanations[ask.plan.counted_in, "failed"].inc()

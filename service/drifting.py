@@ -75,7 +75,8 @@ class DriftWatch:
         now = datetime.now(UTC)
         since = windows.look_since(now, self.hours)
         tally = windows.summed(self.evidence.store, baseline, since, now + SOON)
-        return compare(baseline.bins, baseline.names, baseline.reference, tally, self.limits)
+        before = baseline.reference
+        return compare(baseline.bins, baseline.names, before, tally, self.limits, is_baseline=True)
 
     def _tidy(self) -> None:
         windows.forget(self.evidence.store, before=datetime.now(UTC) - self.keep)

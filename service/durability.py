@@ -15,16 +15,21 @@ def sync(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make it, for its owner only, with those above it, unless it is there. Raises OSError."""
-    if not path.is_dir():
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync(path.parent)
+    """Make it, and those above it, each for its owner only and durably, unless it is there. Raises
+    OSError.
+    """
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    sync(path.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:
     """Put a file that only its owner reads in the place of what is there: at once, and durably.
 
-    Raises OSError, and then leaves what is there.
+    Raises OSError, and then leaves what is there; unless it is the directory that cannot be synced,
+    when the new file is in its place, and a power cut may bring the old one back.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)

@@ -4,25 +4,27 @@ or closes triggers to retrain.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Event
 
-from service.drift.comparing import Comparison
+from service.drift.baseline import Baseline
+from service.drift.episodes import facts_of, is_over
 from service.drifting import DriftWatch
-from service.errors import ServiceError
+from service.errors import CommandError
 from service.evidence import EvidenceError, EvidenceLog, EvidenceStore
 from service.logs import log, place_of
 from service.performance import windows
 from service.performance.measures import Change, change, figures
 from service.performance.tally import ROWS, Shape, Tally
+from service.performance.windows import Measured
 from service.performance_metrics import Number, PerformanceMetrics
 from service.registry.described import describe_version
-from service.registry.errors import DamagedVersionError
 from service.registry.layout import Layout
 from service.retraining import telling, triggers
-from service.retraining.triggers import Cause, Reason, standing_of
+from service.retraining.triggers import CAUSES, Cause, Reason, standing_of
 from service.serving import ServedModels
 from service.settings import Settings
 
@@ -41,9 +43,6 @@ KEPT_WINDOWS = 2
 BEGINS_WITHIN = 0.1
 """A window is complete whose first label is about its first tenth."""
 
-PSI_RECOVERED = 0.8
-"""Drift is over when no index beyond chance is above this part of the alarm's."""
-
 Version = tuple[str, int]
 
 
@@ -58,35 +57,57 @@ class PerformanceWatch:
     settings: Settings
     webhook: telling.Webhook | None = None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    _shapes: dict[Version, Shape | None] = field(default_factory=dict)
+    _missing: set[Version] = field(default_factory=set)
     _is_over: Event = field(default_factory=Event)
 
     async def run(self) -> None:
         """Until cancelled; what fails is tried again at the next look."""
-        next_look = time.monotonic() + FIRST_LOOK_SECONDS
         try:
-            while True:
-                await asyncio.sleep(TELL_SECONDS)
+            async with asyncio.TaskGroup() as tasks:
                 if self.webhook is not None:
-                    await self._guarded(self._tell)
-                if time.monotonic() >= next_look:
-                    await self._guarded(self.look)
-                    next_look = time.monotonic() + LOOK_SECONDS
+                    tasks.create_task(self._telling(self.webhook))
+                tasks.create_task(self._looking())
         finally:
             self._is_over.set()
 
+    async def _telling(self, webhook: telling.Webhook) -> None:
+        while True:
+            await asyncio.sleep(TELL_SECONDS)
+            await self._guarded(lambda: webhook.tell(self._store))
+
+    async def _looking(self) -> None:
+        await asyncio.sleep(FIRST_LOOK_SECONDS)
+        while True:
+            await self._guarded(self.look)
+            await asyncio.sleep(LOOK_SECONDS)
+
     def look(self) -> None:
-        """Count, judge and export. For a thread. Raises StoreUnavailableError."""
+        """Judge drift, count, judge labels and export. For a thread: counting may take a minute.
+
+        Raises StoreUnavailableError.
+        """
         now = self.clock()
         since = self._since(now)
-        is_complete = self._count(since, now)
+        with self._apart("drift"):
+            self._judge_drift(now)
+        with self._apart("superseded"):
+            self._close_superseded(now)
+        uncounted = self._count(since, now)
         windows.forget(self.evidence.store, before=now - KEPT_WINDOWS * self._window)
-        numbers = self._measured(since, now, may_freeze=is_complete)
-        self._judge_drift(now)
-        self._close_superseded(now)
+        numbers = self._measured(since, now, uncounted)
         self.metrics.show([*numbers, *self._retraining()])
 
-    async def _guarded(self, work: Callable[[], None]) -> None:
+    @contextmanager
+    def _apart(self, *what: object) -> Iterator[None]:
+        """What fails here does not stop the rest of a look; an absent store does."""
+        try:
+            yield
+        except EvidenceError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one version would stop those of all others
+            log.error("performance_failed", what=what, place=place_of(error))
+
+    async def _guarded(self, work: Callable[[], object]) -> None:
         try:
             await asyncio.to_thread(work)
         except EvidenceError as error:
@@ -105,75 +126,84 @@ class PerformanceWatch:
     def _since(self, now: datetime) -> datetime:
         return (now - self._window).replace(minute=0, second=0, microsecond=0)
 
-    def _tell(self) -> None:
-        assert self.webhook is not None
-        self.webhook.tell(self._store)
-
-    def _count(self, since: datetime, now: datetime) -> bool:
-        """Whether all there is was counted, or left for the next look."""
+    def _count(self, since: datetime, now: datetime) -> set[Version]:
+        """Versions with hours of which nothing is counted yet."""
         pace = _Pace(self._is_over, time.monotonic() + SECONDS_A_LOOK)
-        for hour in windows.stale_hours(self._store, since=since, now=now):
-            shape = self._shape(hour[:2])
-            if shape is None:
-                continue
-            windows.recount(self._store, hour, shape, rest=pace.rest)
-            if not pace.has_time:
-                return False
-        return True
+        hours = windows.stale_hours(self._store, self._known, since=since, now=now)
+        uncounted: set[Version] = set()
+        for stale in hours:
+            version = stale.hour[:2]
+            is_counted = stale.is_counted
+            with self._apart(*version):
+                if pace.has_time:
+                    is_counted |= windows.recount(self._store, stale, rest=pace.rest)
+            if not is_counted:
+                uncounted.add(version)
+        return uncounted
 
-    def _shape(self, version: Version) -> Shape | None:
-        """None for a version whose manifest is gone: its labels cannot be read."""
-        if version not in self._shapes:
-            try:
-                known = describe_version(Layout(self.settings.registry), *version)
-                self._shapes[version] = Shape.of(known.manifest)
-            except (DamagedVersionError, ServiceError) as error:
+    def _known(self, version: Version) -> Measured | None:
+        """None for a version whose files are gone: its labels cannot be read."""
+        layout = Layout(self.settings.registry)
+        try:
+            known = describe_version(layout, *version)
+            edges = None
+            if known.manifest.classes is None:
+                edges = Baseline.read(layout, *version).bins.scores[0].edges
+        except CommandError as error:
+            if version not in self._missing:
                 log.warning("performance_without_version", version=version, reason=str(error))
-                self._shapes[version] = None
-        return self._shapes[version]
+            self._missing.add(version)
+            return None
+        self._missing.discard(version)
+        shape = Shape.of(known.manifest, () if edges is None else edges.tolist())
+        return Measured(*version, known.digest, shape)
 
-    def _measured(self, since: datetime, now: datetime, *, may_freeze: bool) -> list[Number]:
+    def _measured(self, since: datetime, now: datetime, uncounted: set[Version]) -> list[Number]:
         numbers = [Number("explain_performance_last_run_timestamp_seconds", (), time.time())]
         for version in windows.versions(self._store, since=since):
-            shape = self._shape(version)
-            if shape is None:
-                continue
-            labels = (version[0], str(version[1]))
-            summed = windows.summed(self._store, version, shape, since=since)
-            rows = summed.tally[ROWS]
-            numbers.append(Number("explain_performance_rows", labels, rows))
-            if rows < self.settings.performance_min_labels:
-                continue
-            numbers += _numbers(labels, shape, summed.tally)
-            before = windows.reference(self._store, version)
-            if before is None and may_freeze:
-                before = self._frozen(version, shape, summed, (since, now))
-            if before is not None:
-                numbers += _reference_numbers(labels, shape, before)
-                self._judge(version, change(shape, before, summed.tally), now)
+            with self._apart(*version):
+                own = self._known(version)
+                if own is not None:
+                    may_freeze = version not in uncounted
+                    numbers += self._measured_of(own, (since, now), may_freeze=may_freeze)
+        return numbers
+
+    def _measured_of(
+        self, own: Measured, period: tuple[datetime, datetime], *, may_freeze: bool
+    ) -> list[Number]:
+        labels, shape = (own.model, str(own.version)), own.shape
+        summed = windows.summed(self._store, own, since=period[0])
+        rows = summed.tally[ROWS]
+        numbers = [Number("explain_performance_rows", labels, rows)]
+        if rows < self.settings.performance_min_labels:
+            return numbers
+        numbers += _numbers(labels, shape, summed.tally)
+        before = windows.reference(self._store, own)
+        if before is None and may_freeze:
+            before = self._frozen(own, summed, period)
+        if before is not None:
+            numbers += _reference_numbers(labels, shape, before)
+            found = change(shape, before, summed.tally)
+            self._judge((own.model, own.version), found, period[1])
         return numbers
 
     def _frozen(
-        self,
-        version: Version,
-        shape: Shape,
-        summed: windows.Summed,
-        period: tuple[datetime, datetime],
+        self, own: Measured, summed: windows.Summed, period: tuple[datetime, datetime]
     ) -> Tally | None:
         """The reference that the first complete window becomes."""
         if summed.first_us is None:
             return None
         begins_by = period[0] + BEGINS_WITHIN * self._window
         is_complete = summed.first_us <= begins_by.timestamp() * 1e6
-        is_judged = change(shape, summed.tally, summed.tally) is not None
+        is_judged = change(own.shape, summed.tally, summed.tally) is not None
         if not (is_complete and is_judged):
             return None
-        if windows.keep_reference(self._store, version, summed.tally, period):
-            log.info("performance_reference", model=version[0], version=version[1])
-        return windows.reference(self._store, version)
+        if windows.keep_reference(self._store, own, summed.tally, period):
+            log.info("performance_reference", model=own.model, version=own.version)
+        return windows.reference(self._store, own)
 
     def _judge(self, version: Version, found: Change | None, now: datetime) -> None:
-        if found is None or version not in self._serving():
+        if found is None or self._serving().get(version[0]) != version[1]:
             return
         facts = {
             "measure": found.measure,
@@ -188,10 +218,15 @@ class PerformanceWatch:
             self._close(version, "performance", now, "it is good enough again")
 
     def _judge_drift(self, now: datetime) -> None:
+        serving = self._serving()
+        told = {one.reason.standing: one.reason.facts for one in triggers.standing(self._store)}
         for version, found in self.drift.compared():
+            if serving.get(version[0]) != version[1]:
+                continue
+            facts = told.get(standing_of(*version, "drift"))
             if found.is_alarm:
-                self._raise(Reason(*version, "drift", _facts_of(found)), now)
-            elif _is_over(found):
+                self._raise(Reason(*version, "drift", facts_of(found)), now)
+            elif facts is not None and is_over(found, facts):
                 self._close(version, "drift", now, "nothing drifts any more")
 
     def _close_superseded(self, now: datetime) -> None:
@@ -199,7 +234,7 @@ class PerformanceWatch:
         serving = self._serving()
         for one in triggers.standing(self._store):
             version = one.reason.model, one.reason.version
-            if version not in serving and one.reason.model in self.models.all:
+            if serving.get(version[0], version[1]) != version[1]:
                 self._close(version, one.reason.cause, now, "another version serves")
 
     def _raise(self, reason: Reason, now: datetime) -> None:
@@ -214,16 +249,27 @@ class PerformanceWatch:
             log.info("retrain_closed", **named, reason=note)
 
     def _retraining(self) -> list[Number]:
-        needed = {one.reason.model for one in triggers.standing(self._store) if one.is_needed}
+        standing = [one for one in triggers.standing(self._store) if one.is_needed]
+        needed = {(one.reason.model, one.reason.cause) for one in standing}
         found = [
-            Number("explain_retrain_needed", (name,), float(name in needed))
+            Number("explain_retrain_needed", (name, cause), float((name, cause) in needed))
             for name in self.models.all
+            for cause in CAUSES
         ]
-        waiting = 0 if self.webhook is None else telling.waiting(self._store)
+        waiting = 0 if self.webhook is None else telling.waiting(self._store, self.clock())
         return [*found, Number("explain_retrain_calls_waiting", (), waiting)]
 
-    def _serving(self) -> set[Version]:
-        return {(name, served.model.manifest.version) for name, served in self.models.all.items()}
+    def _serving(self) -> dict[str, int]:
+        """As the registry says: replicas that have not followed it yet agree all the same. Without
+        models whose pointer cannot be read.
+        """
+        layout, found = Layout(self.settings.registry), {}
+        for name in self.models.all:
+            with suppress(CommandError):
+                version = layout.serving(name)
+                if version is not None:
+                    found[name] = version
+        return found
 
 
 @dataclass(slots=True)
@@ -266,16 +312,3 @@ def _reference_numbers(labels: tuple[str, str], shape: Shape, before: Tally) -> 
         Number("explain_performance_reference", (*labels, measure), estimate.value)
         for measure, estimate in figures(shape, before).items()
     ]
-
-
-def _facts_of(found: Comparison) -> dict[str, object]:
-    worst = found.findings[0]
-    facts = {"kind": worst.kind, "feature": worst.feature, "psi": worst.psi}
-    return {**facts, "psi_expected": worst.psi_expected, "order_lost": found.is_order_lost}
-
-
-def _is_over(found: Comparison) -> bool:
-    if found.is_alarm or not found.has_enough("feature"):
-        return False
-    most = PSI_RECOVERED * found.limits.psi_alarm
-    return all(one.psi < most for one in found.findings if one.is_notice)

@@ -16,7 +16,8 @@ from service.facades import Call, documented_calls
 from service.http import PROBLEM_TYPE, REQUEST_ID, is_of_protocol
 from service.registry import RegisteredModel
 from service.registry.personal import shown_schema
-from service.serving import ServedModel, ServedModels
+from service.served import ServedModel
+from service.serving import ServedModels
 
 KEY = "api_key"
 PROBLEMS = {

@@ -29,8 +29,8 @@ FAMILIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "explain_performance_rows": ("Labelled instances in the window", OF_VERSION),
     "explain_performance_last_run_timestamp_seconds": ("When labels were last looked at", ()),
     "explain_retrain_needed": (
-        "1 while a trigger to retrain stands that nobody dismissed",
-        ("model",),
+        "1 while a trigger to retrain of that cause stands that nobody dismissed",
+        ("model", "cause"),
     ),
     "explain_retrain_calls_waiting": ("Webhook calls not yet taken by the receiver", ()),
 }

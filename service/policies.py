@@ -22,12 +22,16 @@ class Policies:
         self.misfits: set[str] = set()
         """Models that the rules in force do not fit, and that keep older ones."""
 
-    def of(self, model: RegisteredModel) -> ModelPolicy:
-        """The rules for a model. Raises InvalidInputError where they do not fit it."""
+    def of(self, model: RegisteredModel, *, is_tried: bool = False) -> ModelPolicy:
+        """The rules for a model. Raises InvalidInputError where they do not fit it.
+
+        is_tried: beside the serving version, whose own misfit this does not end.
+        """
         classes = model.manifest.classes
         names = None if classes is None else tuple(map(class_text, classes))
         policy = self._follower.bind(model.name, Vocabulary(model.schema, classes, names))
-        self.misfits.discard(model.name)
+        if not is_tried:
+            self.misfits.discard(model.name)
         return policy
 
     def hidden(self, model: str, roles: Sequence[str], columns: Collection[str]) -> frozenset[str]:

@@ -45,7 +45,8 @@ from service.preparing import Ask, Prepared
 from service.quotas import Quotas
 from service.rollouts import Rollouts
 from service.secrets import Keyring
-from service.serving import ServedModel, ServedModels
+from service.served import ServedModel
+from service.serving import ServedModels
 from service.unstored import unstored_answer
 
 PHASES = ("parse", "predict", "explain", "evidence")
@@ -240,7 +241,7 @@ class PredictService:
         assert prepared is not None
         exemplar = exemplar_of(ask) if waiting.leads else None
         count_success(served, ask, prepared, now - started, exemplar)
-        self.rollouts.answered(served, ask, prepared, now - started)
+        self.rollouts.answered(served, ask, prepared, now - started, outcome)
         explaining = prepared.explained.duration_seconds if prepared.explained else 0.0
         timings = (parsed, waiting.computed - computing, explaining, now - waiting.computed)
         if prepared.unasked is not None:

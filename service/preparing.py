@@ -20,7 +20,7 @@ from service.logs import log, place_of
 from service.models.base import Served
 from service.planning import LEFT_OUT, NOTHING, QUEUED, SHED, Plan
 from service.policy import PolicyDecision
-from service.serving import ServedModel
+from service.served import ServedModel
 
 
 class Ask(NamedTuple):

@@ -14,8 +14,8 @@ ROUNDING = 1e-6
 """Of an instance: what floats may lose, so that who comes when he was told to is let in."""
 
 
-MOST_SHOWN = 10_000
-"""Explanations remembered as counted when they were shown first."""
+MOST_SHOWN = 1000
+"""Explanations remembered of each principal as counted when they were shown first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +39,7 @@ class Quotas:
     clock: Callable[[], float] = monotonic
     _predicted: dict[str, _Bucket] = field(default_factory=dict)
     _explained: dict[str, _Bucket] = field(default_factory=dict)
-    _shown: OrderedDict[tuple[str, str, str], None] = field(default_factory=OrderedDict)
+    _shown: dict[str, OrderedDict[tuple[str, str], None]] = field(default_factory=dict)
 
     def take(self, caller: Caller, instances: int, *, predict: bool, explain: bool) -> None:
         """Count a request before it is computed. QuotaExceededError refuses it as a whole, takes
@@ -69,13 +69,21 @@ class Quotas:
         """Count an explanation that was made unasked as explained, when it is shown first to who
         chose the inputs. Raises as `take`.
         """
-        shown = (caller.principal, caller.tenant, request_id)
-        if shown in self._shown:
+        if self.was_shown(caller, request_id):
             return
         self.take(caller, instances, predict=False, explain=True)
-        self._shown[shown] = None
-        if len(self._shown) > MOST_SHOWN:
-            self._shown.popitem(last=False)
+        shown = self._shown.setdefault(caller.principal, OrderedDict())
+        shown[caller.tenant, request_id] = None
+        if len(shown) > MOST_SHOWN:
+            shown.popitem(last=False)
+
+    def was_shown(self, caller: Caller, request_id: str) -> bool:
+        """It has been counted, and is remembered longer now."""
+        shown = self._shown.get(caller.principal)
+        if shown is None or (caller.tenant, request_id) not in shown:
+            return False
+        shown.move_to_end((caller.tenant, request_id))
+        return True
 
     def _filled(self, buckets: dict[str, _Bucket], principal: str, limit: int) -> _Bucket | None:
         """The principal's bucket as full as it is now; None where nothing is limited."""

@@ -31,7 +31,7 @@ from service.registry.libraries import software
 from service.registry.naming import class_text
 from service.registry.registered import naming_of
 from service.secrets import POLICY_KEYS, Keyring
-from service.serving import ServedModel
+from service.served import ServedModel
 from service.settings import Settings
 from service.tasks import Task, asked_of
 

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from service.accesses import Access
 from service.auth import DEFAULT_TENANT
+from service.counting import FALLS_BACK
 from service.errors import CommandError, PredictionError
-from service.evidence import EvidenceError, EvidenceLog, ShadowEvent
+from service.evidence import AppendOutcome, EvidenceError, EvidenceLog, ShadowEvent
 from service.keyed_hash import keyed_hash
 from service.logs import log, place_of
 from service.metrics import TRIED_OUTCOMES, Metrics
@@ -19,7 +20,8 @@ from service.planning import INLINE, NOTHING
 from service.preparing import Ask, Prepared, run
 from service.registry.rollouts import end_rollout
 from service.secrets import Keyring
-from service.serving import ServedModel, ServedModels, Tried
+from service.served import ServedModel, Tried
+from service.serving import ServedModels
 
 ROLLOUT_KEYS = "rollout"
 """Purpose of the keys by which requests are drawn."""
@@ -28,6 +30,9 @@ MOST_WAITING = 64
 """Requests that wait for a shadow; more are dropped."""
 
 SHADOWED_AT_ONCE = 32
+SHADOWED_ROWS = 512
+"""Of the requests of one batch together, unless one alone has more."""
+
 PAUSE_SECONDS = 0.2
 """Before each batch, which is one commit: a request that comes while one runs waits for its end."""
 
@@ -72,13 +77,13 @@ class Rollouts:
         chosen: ServedModel,
         ask: Callable[[ServedModel], Awaitable[Reply]],
     ) -> Reply:
-        """The chosen version's answer; where a candidate cannot predict, the serving version's: its
-        failure is counted, and no client's.
+        """The chosen version's answer; where a candidate cannot predict, or not in time, the
+        serving version's: its failure is counted, and no client's.
         """
         tried = served.tried
         try:
             return await ask(chosen)
-        except PredictionError:
+        except FALLS_BACK:
             if tried is None:
                 raise
             self._failed(served, tried, is_candidate=chosen is not served)
@@ -93,20 +98,28 @@ class Rollouts:
             self._count(served, "serving", "error")
         self._judge(served, tried)
 
-    def answered(self, served: ServedModel, ask: Ask, prepared: Prepared, seconds: float) -> None:
-        """Count a stored answer of either version during a rollout; offer it to a shadow."""
+    def answered(
+        self,
+        served: ServedModel,
+        ask: Ask,
+        prepared: Prepared,
+        seconds: float,
+        outcome: AppendOutcome,
+    ) -> None:
+        """Count an answer of either version during a rollout; offer it to a shadow if it is stored:
+        what was computed beside a decision that is kept nowhere would be about no record.
+        """
         tried, status = served.tried, prepared.event.status
         if tried is None:
             return
         is_candidate = tried.candidate.model is served.model
         arm = tried.trial.candidate if is_candidate else tried.trial.serving
-        is_failed = status == "failed"
-        arm.answered(seconds, is_explained=status == "complete", is_failed=is_failed)
+        arm.answered(seconds, status, is_wanted=prepared.plan.counted_in is not None)
         role = "canary" if is_candidate else "serving"
-        self._count(served, role, "failed" if is_failed else "ok")
+        self._count(served, role, "failed" if status == "failed" else "ok")
         if is_candidate:
             self._judge(served, tried)
-        elif tried.rollout.mode == "shadow":
+        elif tried.rollout.mode == "shadow" and outcome is AppendOutcome.STORED:
             self._offer(tried, ask)
 
     def _count(self, served: ServedModel, role: str, outcome: str) -> None:
@@ -191,15 +204,22 @@ class Shadow:
         try:
             while self.waiting:
                 await asyncio.sleep(PAUSE_SECONDS)
-                asks = [self._own(self.waiting.popleft()) for _ in range(self._batch)]
+                asks = self._taken()
                 cpu_seconds = await self._compute(asks)
                 await asyncio.sleep(cpu_seconds * (1 / DUTY - 1))
         finally:
             self.is_working = False
 
-    @property
-    def _batch(self) -> int:
-        return min(len(self.waiting), SHADOWED_AT_ONCE)
+    def _taken(self) -> list[Ask]:
+        """The next to compute: one, and more as far as their rows are few."""
+        taken = [self._own(self.waiting.popleft())]
+        n_rows = len(taken[0].body.rows)
+        while self.waiting and len(taken) < SHADOWED_AT_ONCE:
+            n_rows += len(self.waiting[0].body.rows)
+            if n_rows > SHADOWED_ROWS:
+                break
+            taken.append(self._own(self.waiting.popleft()))
+        return taken
 
     def _own(self, ask: Ask) -> Ask:
         """What the candidate is asked: no worker is bothered for it."""
@@ -240,7 +260,7 @@ class Shadow:
             return None
         status = prepared.event.status
         is_failed = status == "failed"
-        arm.answered(seconds, is_explained=status == "complete", is_failed=is_failed)
+        arm.answered(seconds, status, is_wanted=prepared.plan.counted_in is not None)
         self._count("failed" if is_failed else "ok")
         if ask.explain:
             metrics.wanted["inline"].inc()

@@ -1,6 +1,7 @@
 """Files of random bytes that only their owner reads."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from service.durability import make_directory, sync
@@ -13,6 +14,8 @@ def read_or_create(path: Path, size: int) -> bytes:
     """
     make_directory(path.parent)
     if path.exists():
+        with suppress(OSError):  # its maker may have been stopped before; others' cannot be synced
+            sync(path.parent)
         return path.read_bytes()
     draft = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,116 +1,29 @@
 """The models being served: loaded, bound to metrics, and following the registry."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
-from typing import Literal, Self
 
-from schemas import DecodedBody
-from service.answers import AnswerTemplates
 from service.drift.baseline import Baseline
 from service.drift.tallying import Tallies, Tap
 from service.errors import CommandError, ModelDisabledError, NotFoundError
-from service.evidence import HeaderTemplate
 from service.logs import log
-from service.metrics import ROLE, Metrics, ModelMetrics
+from service.metrics import ROLE, Metrics
 from service.policies import Policies
-from service.policy import DEFAULT_REVIEW, ModelPolicy, Retention, hidden_columns
-from service.privacy import Screening
-from service.provenance import header_constants
+from service.policy import DEFAULT_REVIEW, ModelPolicy, hidden_columns
 from service.registry import RegisteredModel, Registry
 from service.registry.errors import GoldenMismatchError
 from service.registry.rollouts import Rollout, check_same_input, read_rollout
-from service.trials import Trial, canary_metrics, shadow_metrics
+from service.served import ServedModel, Tried
+from service.trials import Trial
 
 RETRY_SECONDS = 30.0
 """A refused version is tried again after this long: its files may have been repaired."""
 
 NOT_SERVED = "no model of this name is served"
 
-Role = Literal["serving", "shadow", "canary"]
-
 UNREADABLE = 0
 """Stands for the version of a name whose `serving` file names none."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ServedModel:
-    """One version with everything a request to it touches, swapped as a whole."""
-
-    model: RegisteredModel
-    templates: AnswerTemplates
-    header: HeaderTemplate
-    metrics: ModelMetrics
-    policy: ModelPolicy | None = None
-    screening: Screening | None = None
-    """None where no request can hold a text that is not a level of the model's."""
-    tap: Tap | None = None
-    """Where requests are seen for drift; None where nobody looks."""
-
-    tried: "Tried | None" = None
-    """The candidate that is tried beside it, if one is."""
-
-    @property
-    def is_best_effort(self) -> bool:
-        """Its predictions are answered whether or not the evidence store takes their record."""
-        return self.policy is not None and self.policy.is_best_effort
-
-    @classmethod
-    def of(
-        cls,
-        model: RegisteredModel,
-        metrics: Metrics,
-        *,
-        retention_days: int,
-        policy: ModelPolicy | None = None,
-        role: Role = ROLE,
-        tap: Tap | None = None,
-    ) -> Self:
-        """Bind a loaded version."""
-        method = model.manifest.explainer.method or "none"
-        counted = _BOUND[role](metrics, model.name, method)
-        said = None if policy is None else policy.retention
-        retention = said or Retention.default(retention_days)
-        constants = header_constants(
-            model,
-            method=model.manifest.explainer.method,
-            engine=model.engine,
-            is_exact=model.is_exact,
-            policy_version=None if policy is None else policy.version,
-            retention_class=retention.name,
-        )
-        header = HeaderTemplate.of(constants, retention=retention.period)
-        return cls(
-            *(model, AnswerTemplates.of(model), header, counted),
-            policy=policy,
-            screening=Screening.of(model.schema, model.personal_levels, metrics),
-            tap=tap,
-        )
-
-    def kept(self, body: DecodedBody, instances: bytes) -> tuple[DecodedBody, bytes]:
-        """A body and its rows as JSON, as they are stored and shown: without personal data."""
-        if self.screening is None:
-            return body, instances
-        kept = self.screening.kept(body)
-        if kept is body:
-            return body, instances
-        return kept, self.model.codec.instances_json(kept.rows)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tried:
-    """A candidate as it is tried: bound for its role, with the counts of both versions."""
-
-    rollout: Rollout
-    candidate: ServedModel
-    trial: Trial = field(default_factory=Trial)
-
-
-_BOUND: Mapping[Role, Callable[[Metrics, str, str], ModelMetrics]] = {
-    "serving": Metrics.bind,
-    "shadow": shadow_metrics,
-    "canary": canary_metrics,
-}
 
 
 class ServedModels:
@@ -273,7 +186,21 @@ class ServedModels:
             else served
             for name, served in self._served.items()
         }
+        for name, served in self._served.items():
+            if served.tried is not None:
+                self._bind_again(name, served, served.tried)
         self._retry_at.clear()  # what was refused for the old rules may fit these
+
+    def _bind_again(self, name: str, served: ServedModel, tried: Tried) -> None:
+        """The candidate by the rules in force, its counts kept; where it misfits them, none."""
+        try:
+            bound = self._bound_candidate(tried.candidate.model, tried.rollout, tried.trial)
+        except (CommandError, ValueError) as error:
+            version = tried.rollout.version
+            log.error("candidate_refused", model=name, version=version, error=str(error))
+            self.abandon(name, tried.rollout)
+            return
+        self._served = {**self._served, name: replace(served, tried=bound)}
 
     def _bound(self, model: RegisteredModel, policy: ModelPolicy | None) -> ServedModel:
         return ServedModel.of(
@@ -310,8 +237,9 @@ class ServedModels:
         if served is None:
             return
         found = read_rollout(self.registry.layout, name)
-        is_wanted = found is not None and found.is_active and found != self._untried.get(name)
-        wanted = found if is_wanted else None
+        wanted = None
+        if found is not None and found.is_tried_beside(served.model.version):
+            wanted = None if found == self._untried.get(name) else found
         present = None if served.tried is None else served.tried.rollout
         if wanted != present:
             self.try_out(name, served, wanted)
@@ -345,14 +273,19 @@ class ServedModels:
     def _tried(self, served: ServedModel, rollout: Rollout) -> Tried:
         candidate = self.registry.load(served.model.name, rollout.version)
         check_same_input(served.model.manifest.schema_digest, candidate.manifest.schema_digest)
-        policy = None if self._policies is None else self._policies.of(candidate)
+        return self._bound_candidate(candidate, rollout, Trial())
+
+    def _bound_candidate(self, candidate: RegisteredModel, rollout: Rollout, trial: Trial) -> Tried:
+        policy = None
+        if self._policies is not None:
+            policy = self._policies.of(candidate, is_tried=True)
         bound = ServedModel.of(
             *(candidate, self._metrics),
             retention_days=self._retention_days,
             policy=policy,
             role=rollout.mode,
         )
-        tried = Tried(rollout, bound)
+        tried = Tried(rollout, bound, trial)
         object.__setattr__(bound, "tried", tried)  # both are made for each other
         return tried
 

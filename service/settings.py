@@ -4,9 +4,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from service.errors import UsageError
 
@@ -35,6 +43,15 @@ def sqlite_url(file: Path) -> str:
 
 Seconds = Annotated[float, Field(le=366 * 86_400, allow_inf_nan=False)]
 """No longer than a year, so that it can be added to any time."""
+
+
+def _callable_url(url: str) -> str:
+    """Raises ValueError for a host or port that cannot be connected to."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0:
+        raise ValueError("names no host, or port 0")
+    parts.hostname.encode("idna")
+    return url
 
 
 class Settings(BaseModel):
@@ -159,7 +176,12 @@ class Settings(BaseModel):
         description="How often chance may raise a drift alarm, a look and kind (inputs, "
         "predictions, attributions).",
     )
-    drift_retention_days: int = Field(35, gt=0, description="How long drift windows are kept.")
+    drift_retention_days: int = Field(
+        35,
+        gt=0,
+        validate_default=True,
+        description="How long drift windows are kept, at least EXPLAIND_DRIFT_WINDOW_HOURS.",
+    )
     performance_window_days: float = Field(
         7.0,
         ge=1,
@@ -170,7 +192,7 @@ class Settings(BaseModel):
     performance_min_labels: int = Field(
         200, ge=50, description="Fewer labelled instances in that time say nothing."
     )
-    retrain_webhook_url: str | None = Field(
+    retrain_webhook_url: Annotated[str, AfterValidator(_callable_url)] | None = Field(
         None,
         pattern=r"^https?://[^\s/]",
         description="Told by HTTP POST that a model should be trained again, and that a person "
@@ -228,6 +250,14 @@ class Settings(BaseModel):
         if self.keeps_keys_beside_evidence:
             return self.database_url
         return sqlite_url(self.data_dir.absolute() / "keys.db")
+
+    @field_validator("drift_retention_days")
+    @classmethod
+    def _keeps_the_drift_window(cls, days: int, info: ValidationInfo) -> int:
+        hours = info.data.get("drift_window_hours", 0.0)
+        if hours > 24 * days:
+            raise ValueError(f"is shorter than EXPLAIND_DRIFT_WINDOW_HOURS, {hours:g} hours")
+        return days
 
     @property
     def keeps_keys_beside_evidence(self) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import exp, lgamma
 from typing import Literal
 
+from service.evidence import Status
 from service.metrics import Metrics, ModelMetrics
 
 SLOW_SECONDS = 0.2
@@ -30,13 +31,18 @@ class Arm:
 
     requests: int = 0
     explained: int = 0
+    """Explanations that were wanted and have ended, well or not."""
+
     wrong: dict[Sli, int] = field(default_factory=lambda: dict.fromkeys(SLIS, 0))
 
-    def answered(self, seconds: float, *, is_explained: bool, is_failed: bool) -> None:
-        """A stored answer; is_failed: its explanation, where there should be one."""
+    def answered(self, seconds: float, status: Status | None, *, is_wanted: bool) -> None:
+        """A stored answer. An explanation that is wanted and not made, for whatever reason, went
+        wrong; one that a worker has yet to make says nothing.
+        """
         self.requests += 1
-        self.explained += is_explained or is_failed
-        self.wrong["failed_explanations"] += is_failed
+        if is_wanted and status != "pending":
+            self.explained += 1
+            self.wrong["failed_explanations"] += status != "complete"
         self.wrong["slow"] += seconds > SLOW_SECONDS
 
     def failed(self) -> None:

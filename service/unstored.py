@@ -4,7 +4,7 @@ from service import answers
 from service.answers import Fragments
 from service.evidence import AppendOutcome, Event
 from service.preparing import Prepared
-from service.serving import ServedModel
+from service.served import ServedModel
 
 NOT_KEPT = "its record could not be kept"
 

@@ -34,6 +34,8 @@ HIDING = ("erasure", "purge", "quarantine")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 _FORMS = ({"seq", "header", "proof", "payload", "key"}, {"seq", "header", "proof", "sections"})
 _TWICE = "SELECT name, max(seq) FROM notes WHERE kind = 'name' GROUP BY name HAVING count(*) > 1"
+_ALONE = """SELECT name, seq FROM notes WHERE kind = 'beside' AND name NOT IN (
+  SELECT name FROM notes WHERE kind = 'name')"""
 _MANIFEST = {"format", "vkey", "checkpoint", "selection", "seqs", "count", "consistency"}
 _PROOF = {"request_id", "log", "vkey", "checkpoint", "entries", "consistency"}
 _TABLES = """CREATE TABLE notes (kind TEXT, name TEXT, seq INTEGER);
@@ -260,8 +262,10 @@ class Verification:
         self.headers_seen(header)
         request, event = request_of(header), str(header["event_id"])
         notes = [("name", f"event {event}", seq)]
-        if header.get("event_type") == "decision" and header.get("beside") is not True:
+        if is_decision(header):
             notes.append(("name", f"decision of {request}", seq))
+        elif header.get("event_type") == "decision":
+            notes.append(("beside", f"decision of {request}", seq))
         self._notes.executemany("INSERT INTO notes VALUES (?, ?, ?)", notes)
         self.note_fact(seq, header)
         if not is_shown(header.get("payload"), entry):
@@ -307,14 +311,17 @@ class Verification:
         for name, seq in self._notes.execute(_TWICE):
             self.report(seq, f"a second {name}")
         if self.is_whole:
+            for name, seq in self._notes.execute(_ALONE):
+                self.report(seq, f"beside nothing: there is no {name} of its own")
             for (seq,) in self.unexplained():
                 self.report(seq, f"payload missing, and no later {' or '.join(HIDING)} says why")
             if self._root() != self.checkpoint.root and not self.findings:
                 self.report(None, "the root over all entries is not the checkpoint's")
         if self._witness is not None:
             self._compare(self._witness, self.checkpoint)
+        (beside,) = self._notes.execute("SELECT count(*) FROM notes WHERE kind = 'beside'")
         self._notes.close()
-        return self._verdict()
+        return self._verdict(*beside)
 
     def _compare(self, old: Checkpoint, new: Checkpoint) -> None:
         is_between, given = 0 < old.size < new.size, self._consistency
@@ -330,13 +337,13 @@ class Verification:
             if not is_extended(old, new, proof):
                 self.report(None, f"forked: not the history of the witness of size {old.size}")
 
-    def _verdict(self) -> Json:
+    def _verdict(self, beside: int) -> Json:
         found = sorted(self.findings, key=lambda one: (one[0] is None, one[0] or 0))
         agrees = "witness not compared" if self._lacks else "consistent with the witness"
         source = "as given" if self._is_given else "taken from the evidence itself: compare it"
         size, root = self.checkpoint.size, self.checkpoint.root.hex()
         about = {"log": self.key.name, "size": size, "root": root, "checked": self.count}
-        about |= {"whole_log": self.is_whole, "not_shown": self._hidden}
+        about |= {"whole_log": self.is_whole, "not_shown": self._hidden, "beside": beside}
         return {
             "verdict": "failed" if found else agrees if self._witness else CONSISTENT,
             "findings": [{"seq": seq, "problem": problem} for seq, problem in found],
@@ -349,6 +356,11 @@ class Verification:
 def request_of(header: Json) -> str:
     """Tenant and request ID; neither holds a slash."""
     return f"{header.get('tenant')}/{header.get('request_id')}"
+
+
+def is_decision(header: Json) -> bool:
+    """Of the answer a request is known by, not of a second one that says it stands beside it."""
+    return header.get("event_type") == "decision" and header.get("beside") is not True
 
 
 def is_shown(sealed: Json | None, entry: Json) -> bool:
@@ -426,7 +438,7 @@ class Proof(Verification):
         """As Verification."""
         if header.get("request_id") != self._request_id:
             raise ProblemError("the entry is about another request than the proof")
-        self._has_decision |= header.get("event_type") == "decision"
+        self._has_decision |= is_decision(header)
 
 
 def verify_file(path: Path, **asked: Text) -> Json:

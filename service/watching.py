@@ -117,7 +117,10 @@ class Watch:
         Raises QuotaExceededError too.
         """
         record = await self.find(caller, request_id, what=what)
-        if record.was_unasked and record.decision.actor == caller.principal:
+        is_own = record.was_unasked and record.decision.actor == caller.principal
+        # A pending one may be complete by the time this answer ends, which waits for it.
+        may_be_shown = record.is_pending or record.status == "complete"
+        if is_own and may_be_shown and not self.quotas.was_shown(caller, request_id):
             n_rows = len(orjson.loads(record.decision.part("outputs")))
             try:
                 self.quotas.take_shown(caller, request_id, n_rows)

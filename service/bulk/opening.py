@@ -15,7 +15,7 @@ from service.queue import JobQueue
 from service.queue.embedded import Embedded, running_url
 from service.registry import RegisteredModel, Registry
 from service.secrets import Keyring
-from service.serving import ServedModel
+from service.served import ServedModel
 from service.settings import Settings
 from service.storing import evidence_log
 

@@ -24,7 +24,7 @@ from service.planning import QUEUED
 from service.preparing import Ask, Prepared, run
 from service.queue import JobQueue, QueueError
 from service.secrets import Keyring
-from service.serving import ServedModel
+from service.served import ServedModel
 
 IN_FLIGHT = 8
 """Chunks: enough for some workers to be busy, little enough for others' jobs to pass."""

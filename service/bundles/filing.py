@@ -22,6 +22,9 @@ _TIMES = {
 }
 _ONE_EACH = {"decision", "explanation", "outcome", "answer", "shadow", "erasure", "purge"}
 _ANY_NUMBER = {"feedback", "label", "hold", "release", "quarantine"}
+_SPOOLED = {"decision"}
+"""What may stand beside another: only what is stored with best effort waits in a spool."""
+
 _EXPIRY_STEP_US = 1000
 """A database taken over from schema version 1 knows when records expire to a millisecond."""
 
@@ -48,10 +51,10 @@ def _filed_forms(header: Json) -> list[str]:
     """
     key = idempotency_key(header["tenant"], header["request_id"], header["event_type"])
     several = f"{key}/{header['event_id']}"
-    if header.get("beside") is True:
+    if header.get("beside") is True and header["event_type"] in _SPOOLED:
         return [f"{BESIDE}{header['event_id']}"]
-    of_part = header.get("scope") == "subject" or header.get("apart")
-    if header["event_type"] in _ANY_NUMBER or of_part:
+    is_apart = header["event_type"] == "purge" and header.get("apart")
+    if header["event_type"] in _ANY_NUMBER or header.get("scope") == "subject" or is_apart:
         return [several]
     if header["event_type"] in _ONE_EACH:
         return [key]

@@ -44,8 +44,8 @@ def cost(
     settings = Settings.load(data_dir=data_dir, database_url=database_url)
     start, end = utc(since), utc(until)
     with evidence_store(settings) as store:
-        report = cost_report(store, tenant=tenant, since=start, until=end)
         note(store, at_the_machine("cost", tenant or ALL_TENANTS, since=start, until=end))
+        report = cost_report(store, tenant=tenant, since=start, until=end)
     if as_json:
         print_json(report.document())
     else:

@@ -103,8 +103,10 @@ def _moments(against: str) -> tuple[datetime, datetime]:
         first, second = map(datetime.fromisoformat, against.split("/"))
     except ValueError:
         raise UsageError(f"--against {against!r} is neither `baseline` nor FROM/TO") from None
-    if first.tzinfo is None or second.tzinfo is None:
-        first, second = first.replace(tzinfo=UTC), second.replace(tzinfo=UTC)
+    first, second = (
+        moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        for moment in (first, second)
+    )
     if first >= second:
         raise UsageError("--against must be FROM/TO, FROM before TO")
     return first, second
@@ -130,5 +132,8 @@ def _compared(
             if against is None
             else summed(store, baseline, against.since, against.until)
         )
-    comparison = compare(baseline.bins, baseline.names, before, after, limits)
+    is_baseline = against is None
+    comparison = compare(
+        baseline.bins, baseline.names, before, after, limits, is_baseline=is_baseline
+    )
     return Report(baseline, comparison, period, against)

@@ -9,6 +9,7 @@ from service.cli.output import AsJson, DatabaseUrl, DataDir, print_json, print_t
 
 if TYPE_CHECKING:
     from service.auth import KeyEntry
+    from service.keystore import KekSource
 
 app = typer.Typer(
     help="API keys; without a keys file only loopback is served.", no_args_is_help=True
@@ -155,14 +156,22 @@ def rewrap(
         raise UnavailableError(f"key store: {error}") from None
     if as_json:
         print_json({"wrapped": done.wrapped, "damaged": done.damaged})
-    said = f"{done.wrapped} keys wrapped anew"
-    say(f"{said}; now put {new_key_file} in the place of the {source.name}")
+    step = _next_step(new_key_file, source, is_finished=done.is_forgotten)
+    say(f"{done.wrapped} keys wrapped anew; {step}")
     if done.damaged or not done.is_forgotten:
         told = [f"{done.damaged} keys open under neither key"] * bool(done.damaged)
-        told += ["files still hold what was wrapped before: call it again"] * (
-            not done.is_forgotten
-        )
+        told += ["files still hold what was wrapped before"] * (not done.is_forgotten)
         raise CheckFailedError("; ".join(told))
+
+
+def _next_step(new_key_file: Path, source: "KekSource", *, is_finished: bool) -> str:
+    from service.settings import KEY_ENCRYPTION_KEY
+
+    if not is_finished:
+        return "call it again before you move the file"
+    if source.text is None:
+        return f"now put {new_key_file} in the place of the {source.name}"
+    return f"now set {KEY_ENCRYPTION_KEY} to the output of: base64 -w0 {new_key_file}"
 
 
 def _say_progress(done: int, total: int) -> None:

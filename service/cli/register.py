@@ -43,11 +43,18 @@ Source = Annotated[
     list[str] | None,
     typer.Option(help="COLUMN=WHERE IT COMES FROM, which reports of drift name; repeatable."),
 ]
+Table = Annotated[
+    Path,
+    typer.Option(
+        help="CSV or Parquet like what the model was trained on, best of rows it was not "
+        "fitted on: against others predictions alarm without drift."
+    ),
+]
 
 
 def register(
     name: Annotated[str, typer.Argument(help="Name the model is called under.")],
-    data: Annotated[Path, typer.Option(help="CSV or Parquet the model was trained on.")],
+    data: Table,
     target: Annotated[str, typer.Option(help="Column of the data the model predicts.")],
     model: ModelFile = None,
     mlflow: Mlflow = None,

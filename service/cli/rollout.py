@@ -60,7 +60,9 @@ def shadow(
 def canary(
     name: Name,
     version: Version,
-    share: Share = 5.0,
+    share: Annotated[
+        float, typer.Option(min=0.001, max=50, help="Percent of the requests, at most half.")
+    ] = 5.0,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
 ) -> None:

@@ -17,12 +17,15 @@ BATCH = 100
 """Records in one transaction, for which answers wait: about 10 ms."""
 
 _PAGE = 1000
+_LEFT_BEHIND = ("shadow", "explanation")
+"""What is filed once for a request, and has content."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A record's decision, without what is secret in it. is_gone: no content is left of it, nor of
-    another decision that stands beside it.
+    """A record's decision, without what is secret in it; where that is kept nowhere, the event that
+    came of it, with no status. is_gone: no content is left of it, nor of another decision that
+    stands beside it.
     """
 
     tenant: str
@@ -60,21 +63,40 @@ def in_batches(keys: Iterable[RequestKey]) -> Iterator[list[RequestKey]]:
 
 
 def load(connection: Connection, keys: Iterable[RequestKey]) -> list[Target]:
-    """The decisions of these requests, without unknown ones."""
+    """The decisions of these requests, or what is there without one; without unknown ones."""
     wanted = list(keys)
+    rows = _found(connection, [idempotency_key(*key) for key in wanted])
+    left = {(row.tenant, row.request_id) for row in _beside(connection, wanted) if not row.is_empty}
+    known = {(row.tenant, row.request_id) for row in rows}
+    return [
+        *(_target(row, is_gone=(row.tenant, row.request_id) not in left) for row in rows),
+        *_without_decision(connection, [key for key in wanted if key not in known]),
+    ]
+
+
+def _found(connection: Connection, filed: Sequence[str]) -> Sequence[Row[tuple[object, ...]]]:
     names = [column for column in events.c if column.name in _LOADED]
     query: Select[tuple[object, ...]] = select(
-        *names, events.c.payload.is_(None).label("is_gone")
-    ).where(events.c.idempotency_key.in_([idempotency_key(*key) for key in wanted]))
-    rows = connection.execute(query).all()
-    left = {(row.tenant, row.request_id) for row in _beside(connection, wanted) if not row.is_empty}
-    return [
-        Target(
-            **{name: getattr(row, name) for name in _LOADED},
-            is_gone=bool(row.is_gone) and (row.tenant, row.request_id) not in left,
-        )
-        for row in rows
-    ]
+        *names, events.c.payload.is_(None).label("is_empty")
+    ).where(events.c.idempotency_key.in_(filed))
+    return connection.execute(query).all()
+
+
+def _target(row: Row[tuple[object, ...]], *, is_gone: bool, **changes: None) -> Target:
+    loaded = {name: getattr(row, name) for name in _LOADED} | changes
+    return Target(**loaded, is_gone=bool(row.is_empty) and is_gone)
+
+
+def _without_decision(connection: Connection, keys: Sequence[RequestKey]) -> list[Target]:
+    """What an answer of best effort left that was itself kept nowhere: it can be erased too."""
+    filed = [idempotency_key(*key, name) for name in _LEFT_BEHIND for key in keys]
+    rows = _found(connection, filed) if filed else ()
+    found: dict[RequestKey, Target] = {}
+    for row in rows:
+        target = _target(row, is_gone=True, status=None)
+        if target.key not in found or found[target.key].is_gone:
+            found[target.key] = target
+    return list(found.values())
 
 
 def _beside(

@@ -12,6 +12,10 @@ from service.drift.bins import FIXED, Attributed, Bins, Cells, Tally
 
 Kind = Literal["feature", "prediction", "attribution"]
 KINDS: tuple[Kind, ...] = ("feature", "prediction", "attribution")
+ALL_EXPLAINED = 0.9
+"""Share of a window's rows from which on the explained ones are like all of them, as the
+baseline's are. Fewer are a selection (of refused applications, say), different without any drift.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Comparison:
     """Everything found, what moved most first. rows and explained: of both sides.
 
     A kind without enough rows on either side has no findings; ndcg: by output, likewise.
+    is_selection: too few of the rows were explained to compare them with a baseline's.
     """
 
     rows: tuple[int, int]
@@ -82,6 +87,7 @@ class Comparison:
     findings: tuple[Finding, ...]
     ndcg: dict[str, float]
     limits: Limits
+    is_selection: bool = False
 
     def of(self, kind: Kind) -> list[Finding]:
         """Those of one kind."""
@@ -99,7 +105,9 @@ class Comparison:
 
     def has_enough(self, kind: Kind) -> bool:
         """There were enough rows to say anything of this kind."""
-        return self.limits.are_enough(*(self.explained if kind == "attribution" else self.rows))
+        if kind == "attribution":
+            return not self.is_selection and self.limits.are_enough(*self.explained)
+        return self.limits.are_enough(*self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +121,32 @@ class Names:
 
 
 def compare(
-    bins: Bins, names: Names, before: Tally, after: Tally, limits: Limits | None = None
+    bins: Bins,
+    names: Names,
+    before: Tally,
+    after: Tally,
+    limits: Limits | None = None,
+    *,
+    is_baseline: bool = False,
 ) -> Comparison:
-    """What changed from one tally to the other."""
+    """What changed from one tally to the other. is_baseline: `before` is of all rows of a table,
+    so attributions are compared only where about all rows of `after` were explained.
+    """
     limits = limits or Limits()
     rows = int(before[Bins.ROWS]), int(after[Bins.ROWS])
     explained = int(before[Bins.EXPLAINED]), int(after[Bins.EXPLAINED])
+    is_selection = is_baseline and explained[1] < ALL_EXPLAINED * rows[1]
     both = _Both(before, after, limits)
     findings: list[Finding] = []
     ndcg: dict[str, float] = {}
     if limits.are_enough(*rows):
         findings += _features(bins, names, both)
         findings += _predictions(bins, names, both)
-    if limits.are_enough(*explained) and bins.attributed:
+    if limits.are_enough(*explained) and bins.attributed and not is_selection:
         findings += _attributions(bins, names, both, explained)
         ndcg = _ndcg(bins, names, both)
     ranked = sorted(findings, key=_strength, reverse=True)
-    return Comparison(rows, explained, tuple(ranked), ndcg, limits)
+    return Comparison(rows, explained, tuple(ranked), ndcg, limits, is_selection)
 
 
 def _strength(finding: Finding) -> tuple[bool, bool, float]:
@@ -262,13 +279,15 @@ def _share(sums: Tally, rows: int) -> tuple[float, float]:
 
 
 def _ndcg(bins: Bins, names: Names, both: _Both) -> dict[str, float]:
-    sizes = [_sizes(bins, tally, len(names.outputs)) for tally in (both.before, both.after)]
-    return {name: statistics.ndcg(sizes[0][c], sizes[1][c]) for c, name in enumerate(names.outputs)}
+    parts = [_shares(bins, tally, len(names.outputs)) for tally in (both.before, both.after)]
+    return {name: statistics.ndcg(parts[0][c], parts[1][c]) for c, name in enumerate(names.outputs)}
 
 
-def _sizes(bins: Bins, tally: Tally, outputs: int) -> FloatArray:
-    """(C, F) sums of |value|, comparable within an output."""
-    sizes = np.zeros((outputs, len(bins.columns)))
+def _shares(bins: Bins, tally: Tally, outputs: int) -> FloatArray:
+    """(C, F) sums of shares: a row weighs at most 1, so no single one turns the order over, as it
+    can among sums of |value|.
+    """
+    shares = np.zeros((outputs, len(bins.columns)))
     for one in bins.attributed:
-        sizes[one.output, one.column] = tally[one.sums][0]
-    return sizes
+        shares[one.output, one.column] = tally[one.sums][1]
+    return shares

@@ -87,6 +87,11 @@ class Report:
         reason = self.baseline.without_attributions
         if reason is not None:
             notes.append(f"attributions are not compared: {reason}")
+        elif found.is_selection:
+            notes.append(
+                f"attributions are not compared: explained rows are a selection "
+                f"({found.explained[1]} of {found.rows[1]}); compare two windows"
+            )
         elif not found.has_enough("attribution"):
             notes.append(
                 f"too few explained rows to compare attributions: {found.explained[1]} against "

@@ -4,19 +4,24 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import orjson
-from sqlalchemy import Row, func, literal_column, select, tuple_
+from sqlalchemy import Row, exists, func, literal_column, select, tuple_
 
 from service.evidence.errors import ErasedError, UnreadablePayloadError
 from service.evidence.events import idempotency_key
 from service.evidence.reading import erased_in, stored_decision, stored_vote
 from service.evidence.sealing import Unsealed
 from service.evidence.store import EvidenceStore
-from service.evidence.tables import IS_LABEL, SOMETHING_ERASED, events
+from service.evidence.tables import IS_LABEL, SOMETHING_ERASED, events, holds
 
 PAGE = 100
 """Decisions opened at once: of 1,000 instances each they are some 10 MB."""
 
 HOUR_US = 3_600_000_000
+_IN_QUARANTINE = exists().where(
+    holds.c.tenant == events.c.tenant,
+    holds.c.request_id == events.c.request_id,
+    holds.c.kind == "quarantine",
+)
 OpenedRow = tuple[Row[tuple[object, ...]], Unsealed | UnreadablePayloadError | None]
 
 
@@ -66,7 +71,8 @@ def labelled_hours(store: EvidenceStore, *, since_us: int) -> list[LabelledHour]
 def outcomes(store: EvidenceStore, hour: LabelledHour) -> Iterator[list[Outcome]]:
     """Pages of that hour's labelled decisions, each once, with whoever's labels came last.
 
-    Only these payloads are opened. What was erased or cannot be opened is left out.
+    Only these payloads are opened. What was erased, is in quarantine or cannot be opened is left
+    out.
     Raises StoreUnavailableError.
     """
     after: tuple[int, str, str] | None = None
@@ -89,6 +95,7 @@ def _last_labels(
         events.c.received_us < hour.started_us + HOUR_US,
         events.c.model == hour.model,
         events.c.version == hour.version,
+        ~_IN_QUARANTINE,
     )
     if after is not None:
         query = query.where(tuple_(*place) > tuple_(*after))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Self, TypeVar
 
-from service.evidence.errors import StoreUnavailableError
+from service.evidence.errors import StoreBusyError, StoreUnavailableError
 from service.evidence.events import (
     Answered,
     AnswerEvent,
@@ -30,6 +30,7 @@ from service.evidence.reading import (
     UnreadableRecord,
 )
 from service.evidence.sampling import Rank
+from service.evidence.sealing import ROOM_BYTES
 from service.evidence.spooling import Spooling, SpoolState
 from service.evidence.store import AppendOutcome, EvidenceStore, FinalOutcome
 from service.evidence.votes import votes_of
@@ -142,9 +143,7 @@ class EvidenceLog:
         """
         loop = asyncio.get_running_loop()
         answers: list[Answer] = [loop.create_future(), loop.create_future()]
-        seal = self._store.sealer.seal
-        sealed = seal(event), seal(event.counted())
-        self._writer.submit(list(zip(sealed, answers, strict=True)))
+        self.submit(list(zip((event, event.counted()), answers, strict=True)))
         stored, counted = await asyncio.gather(*answers)
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
 
@@ -170,8 +169,16 @@ class EvidenceLog:
 
         Raises StoreBusyError or StoreUnavailableError at once, for all of them.
         """
-        seal = self._store.sealer.seal
-        self._writer.submit([(seal(event), answer) for event, answer in events])
+        sealer, room = self._store.sealer, ROOM_BYTES
+        sealed = []
+        try:
+            for event, answer in events:
+                sealed.append((sealer.seal(event, room=room), answer))
+                room -= len(event.payload)
+            self._writer.submit(sealed)
+        except (StoreBusyError, StoreUnavailableError):
+            sealer.give_back(one for one, _ in sealed)
+            raise
 
     async def append_access(self, row: Row) -> None:
         """Return once an entry of the access log is durable; those of the same moment share a

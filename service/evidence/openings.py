@@ -53,7 +53,9 @@ _IN_QUARANTINE = (
 
 
 def select_request(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
-    """The query for all events about one request."""
+    """The query for the events that there is one of about a request; a second answer that stands
+    beside its record, and a shadow, are not among them: only an export has those.
+    """
     keys = [idempotency_key(tenant, request_id, kind) for kind in REQUEST_EVENTS]
     return select(*_COLUMNS, SOMETHING_ERASED, _IN_QUARANTINE).where(
         events.c.idempotency_key.in_(keys)

@@ -41,6 +41,9 @@ the writer is idle. In the writer each compression gives up the interpreter's lo
 loop returns late. Larger ones are left to the writer, so that the loop goes on.
 """
 
+ROOM_BYTES = 4 * AT_ONCE_BYTES
+"""So many bytes of all payloads of one batch are sealed so; the rest by the writer."""
+
 KEYS_SECONDS = 0.2
 """All events of a batch together wait so long for keys: those behind them have theirs already."""
 
@@ -162,9 +165,11 @@ class Sealer:
             with _translated_errors():
                 self._sealing.fill()
 
-    def seal(self, event: Event, *, may_be_spooled: bool = False) -> Sealed:
+    def seal(
+        self, event: Event, *, may_be_spooled: bool = False, room: int = AT_ONCE_BYTES
+    ) -> Sealed:
         """The event bound to its keys. Cost: about 25 us, of a large payload that of hashing it;
-        what is to be cut is only looked at.
+        what is to be cut is only looked at. room: a payload of more bytes is left to the writer.
 
         Raises StoreUnavailableError when no key is left.
         """
@@ -177,7 +182,7 @@ class Sealer:
             key = self._sealing.take()
         except KeysUnavailableError as error:
             raise StoreUnavailableError(f"key store: {error}") from error
-        if len(event.payload) > AT_ONCE_BYTES:
+        if len(event.payload) > min(room, AT_ONCE_BYTES):
             return _whole(event, key, may_be_spooled=may_be_spooled)
         header = header_about(event, whole_payload(event, key.key))
         row = _row(event, header, (key,), (event.payload,))

@@ -11,7 +11,7 @@ from service.evidence.draining import Drain
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import Event
 from service.evidence.reading import StoredDecision, as_queried, stored_decision
-from service.evidence.sealing import Sealer
+from service.evidence.sealing import ROOM_BYTES, Sealer
 from service.evidence.spool import Spool, SpoolLimits
 from service.evidence.writer import Answer, EventWriter, GroupWriter
 
@@ -72,10 +72,12 @@ class Spooling:
 
     def submit(self, events: Sequence[tuple[Event, Answer]]) -> None:
         """As `BestEffort.submit`, of events to be sealed."""
-        sealed = []
+        sealed, room = [], ROOM_BYTES
         for event, answer in events:
             try:
-                sealed.append((self._sealer.seal(event, may_be_spooled=True), answer))
+                one = self._sealer.seal(event, may_be_spooled=True, room=room)
+                sealed.append((one, answer))
+                room -= len(event.payload)
             except StoreUnavailableError as error:  # without a key nothing may be written
                 self._best_effort.lose(event, answer, error)
         self._best_effort.submit(sealed)

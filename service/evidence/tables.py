@@ -251,7 +251,8 @@ Index(
 )
 
 # What the requests of an hour were like, counted in the bins of a version's baseline: each process
-# that counts has rows of its own, written anew as they grow. Neither evidence nor anybody's data.
+# that counts has rows of its own, written anew as they grow. No evidence; of an hour with few rows
+# the counts tell about those rows.
 drift_windows = Table(
     "drift_windows",
     metadata,
@@ -267,12 +268,14 @@ drift_windows = Table(
 Index("drift_windows_by_time", drift_windows.c.started_us)
 
 # How the labelled decisions of an hour turned out, counted by `service.performance`. label_events
-# and last_event: what was counted, by which a later look sees that there is more.
+# and last_event: what was counted, by which a later look sees that there is more. digest: of the
+# version's manifest, as another registry may hold another model under the same number.
 performance_windows = Table(
     "performance_windows",
     metadata,
     Column("model", Text, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("digest", Text, primary_key=True),
     Column("started_us", BigInteger, primary_key=True, autoincrement=False),
     Column("label_events", BigInteger, nullable=False),
     Column("last_event", Text, nullable=False),
@@ -289,6 +292,7 @@ performance_references = Table(
     metadata,
     Column("model", Text, primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("digest", Text, primary_key=True),
     Column("since_us", BigInteger, nullable=False),
     Column("until_us", BigInteger, nullable=False),
     Column("counts", LargeBinary, nullable=False),

@@ -125,6 +125,9 @@ class GroupWriter(Generic[Item]):
         self._resolve(
             left, _unavailable("the evidence log was closed before this was stored", left)
         )
+        while self._submitted:  # the insert that did not end in time
+            *_, rows = self._submitted.popleft()
+            _refuse(rows, "the evidence log was closed, and the store has not answered")
 
     def _take_all(self) -> list[Pending[Item]]:
         taken: list[Pending[Item]] = []
@@ -177,14 +180,16 @@ class GroupWriter(Generic[Item]):
             self._loop.call_soon_threadsafe(self._resolve, batch, outcomes)
 
     def _resolve(self, batch: Sequence[Pending[Item]], outcomes: Sequence[Outcome]) -> None:
-        for (_, answer), outcome in zip(batch, outcomes, strict=True):
-            if answer.done():
-                continue
-            if isinstance(outcome, StoreUnavailableError):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
-        self._n_resolved += len(batch)
+        try:
+            for (_, answer), outcome in zip(batch, outcomes, strict=True):
+                if answer.done():
+                    continue
+                if isinstance(outcome, StoreUnavailableError):
+                    answer.set_exception(outcome)
+                else:
+                    answer.set_result(outcome)
+        finally:
+            self._n_resolved += len(batch)
         if not self.backlog():
             for callback in self._on_idle:
                 callback()
@@ -218,7 +223,10 @@ class GroupWriter(Generic[Item]):
         return self._clock_seconds - self._submitted[0][0] if self._submitted else 0.0
 
     def _forget_answered(self) -> None:
+        """By their count, which is cheap; what `close` refuses is counted before what hangs."""
         while self._submitted and self._submitted[0][1] <= self._n_resolved:
+            if not all(answer.done() for _, answer in self._submitted[0][2]):
+                break
             self._submitted.popleft()
 
     def _report(self, outcomes: Sequence[Outcome], seconds: float) -> None:

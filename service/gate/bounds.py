@@ -29,11 +29,13 @@ class Bounds:
     cosine with perturbed neighbours. slice_gap: mean difference of scores that a slice of at least
     `slice_rows_min` rows has beyond doubt. auc_drop, rmse_rise (relative): that the labels show
     beyond doubt. auc_gain, rmse_fall: above which it is a leak rather than progress. refused_rows:
-    share of the rows that only the new version refuses.
+    share of the rows that only the new version refuses. explained_rows_min: explained rows below
+    which attributions are not compared, which blocks where both versions explain.
     same_background, same_schema, same_explainer: whether those must not change at all.
     """
 
     rows_min: int = 100
+    explained_rows_min: int = 50
     label_flips: float = 0.15
     score_gap: float = 0.15
     score_psi: float = 0.25

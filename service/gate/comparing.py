@@ -65,7 +65,8 @@ class Gate:
         self._check_enough(len(before.numbers), rows, "the old version takes")
         after, reason = _read_if_possible(rows, new)
         refused = self._refused(before, after, reason)
-        both = [number for number in before.numbers if number in set(after.numbers)]
+        readable = {*after.numbers}
+        both = [number for number in before.numbers if number in readable]
         if len(both) < self.bounds.rows_min:
             left = skipped("comparison", f"only {len(both)} rows can be read by both versions")
             return self._report(old, new, rows, (len(both), 0), [*identity, refused, left])
@@ -75,7 +76,8 @@ class Gate:
             Side.of(old, before.only(both), explained=explained, seed=seed),
             Side.of(new, after.only(both), explained=explained, seed=seed),
         )
-        findings = [*identity, refused, *self._measured(pair)]
+        findings = [*identity, refused, *self._enough_explained(old, new, explained)]
+        findings += self._measured(pair)
         labels = rows.labels(both)
         if labels is not None:
             findings += label_findings(pair, labels, self.bounds, seed=seed)
@@ -89,6 +91,19 @@ class Gate:
             *stability_findings(pair, self.bounds),
         ]
 
+    def _enough_explained(
+        self, old: RegisteredModel, new: RegisteredModel, explained: int
+    ) -> list[Finding]:
+        """Blocks where both versions explain, too slowly for their attributions to be compared."""
+        explain_both = old.explainer is not None and new.explainer is not None
+        least = self.bounds.explained_rows_min
+        if not explain_both or explained >= least:
+            return []
+        most, seconds = self.depth.explained_rows, self.depth.seconds
+        limits = f"in --seconds {seconds:g} (--explained {most})"
+        detail = f"only {explained} rows could be explained {limits}"
+        return [judged("explained_rows", explained, least, better="high", detail=detail)]
+
     def _check_enough(self, found: int, rows: Rows, who: str) -> None:
         if found < self.bounds.rows_min:
             raise InvalidInputError(
@@ -98,7 +113,8 @@ class Gate:
 
     def _refused(self, before: Read, after: Read, reason: str) -> Finding:
         """Rows only the new version refuses are requests it would break."""
-        lost = [number for number in before.numbers if number not in set(after.numbers)]
+        readable = {*after.numbers}
+        lost = [number for number in before.numbers if number not in readable]
         share = len(lost) / len(before.numbers)
         if lost and not reason:
             reason = after.refused.get(lost[0], "")

@@ -19,8 +19,8 @@ Labels = Sequence[object]
 
 
 def label_findings(pair: Pair, labels: Labels, bounds: Bounds, *, seed: int) -> list[Finding]:
-    """AUC (mean of each class against the others) or RMSE. Raises InvalidInputError for labels
-    that are none of the model's.
+    """AUC (mean of each class against the others, of classes that some rows are of and some are
+    not) or RMSE. Raises InvalidInputError for labels that are none of the model's.
     """
     if not pair.is_comparable:
         return [skipped("labels", "the versions predict different things")]
@@ -62,11 +62,17 @@ def _text(label: object) -> str:
 
 def _auc(pair: Pair, codes: IntArray, draws: IntArray, bounds: Bounds) -> list[Finding]:
     old, new = pair.old.scores, pair.new.scores
-    before, after = _mean_auc(codes, old), _mean_auc(codes, new)
-    if not np.isfinite(before + after):
+    first = 1 if old.shape[1] == 2 else 0
+    missing = [k for k in range(first, old.shape[1]) if not _is_both(codes, k)]
+    if len(missing) == old.shape[1] - first:
         return [skipped("auc_drop", "the labels are all of one class")]
+    before, after = _mean_auc(codes, old), _mean_auc(codes, new)
     drops = np.array([_mean_auc(codes[d], old[d]) - _mean_auc(codes[d], new[d]) for d in draws])
     detail = f"AUC {before:.4f} -> {after:.4f}"
+    if missing:
+        classes = pair.old.model.manifest.classes or ()
+        names = ", ".join(class_text(classes[k]) for k in missing)
+        detail = f"{detail}; no row is labelled {names}"
     return [
         judged("auc_drop", _at_least(drops), bounds.auc_drop, detail=f"at least; {detail}"),
         judged(
@@ -76,8 +82,15 @@ def _auc(pair: Pair, codes: IntArray, draws: IntArray, bounds: Bounds) -> list[F
 
 
 def _mean_auc(codes: IntArray, scores: FloatArray) -> float:
+    """Over the classes that are there: of the same rows the same ones for every version."""
     first = 1 if scores.shape[1] == 2 else 0
-    return float(np.mean([auc(_is(codes, k), scores[:, k]) for k in range(first, scores.shape[1])]))
+    known = [k for k in range(first, scores.shape[1]) if _is_both(codes, k)]
+    return float(np.mean([auc(_is(codes, k), scores[:, k]) for k in known])) if known else np.nan
+
+
+def _is_both(codes: IntArray, k: int) -> bool:
+    """Some rows are of the class, and some are not."""
+    return bool(0 < _is(codes, k).sum() < len(codes))
 
 
 def _is(codes: IntArray, k: int) -> BoolArray:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import islice, pairwise
+from math import comb
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from schemas import Column
 from service.gate.bounds import Bounds
 from service.gate.findings import Finding, judged, skipped
 from service.gate.sides import Pair
-from service.gate.statistics import psi, z_of
+from service.gate.statistics import psi, shares_of, z_of
 
 LEVEL = 0.01
 """Chance that any of the slices, or any of the pairs, is found by chance alone."""
@@ -21,9 +22,13 @@ SLICES = 4
 
 SWAPPED_ROWS = 1000
 LEAST_SWAPPED = 0.9
-"""Share of the rows on which both columns can hold each other's values."""
+"""Share of the rows with both columns present on which they can hold each other's values."""
+
+LEAST_PRESENT = 30
+"""Rows with both columns present, fewer of which say nothing about a swap."""
 
 MOST_PAIRS = 500
+"""Those of the columns that matter most to the old version."""
 
 
 def prediction_findings(pair: Pair, bounds: Bounds) -> list[Finding]:
@@ -146,14 +151,11 @@ def _swapped_columns(pair: Pair, bounds: Bounds) -> Finding:
     X = pair.old.X[:SWAPPED_ROWS]
     old, new = pair.old.outputs[: len(X)], pair.new.outputs[: len(X)]
     before = np.square(new - old).sum(axis=1)
-    pairs = list(combinations(range(X.shape[1]), 2))[:MOST_PAIRS]
-    if not before.any() or not pairs:
+    tried = list(islice(_swappable_pairs(pair, X), MOST_PAIRS)) if before.any() else []
+    if not tried:
         return judged("swapped_columns", 0.0, bounds.swapped_columns)
-    z, found = z_of(LEVEL, len(pairs)), (0.0, "")
-    for a, b in pairs:
-        rows = _swappable(pair, X, a, b)
-        if len(rows) < LEAST_SWAPPED * len(X):
-            continue
+    z, found = z_of(LEVEL, len(tried)), (0.0, "")
+    for a, b, rows in tried:
         swapped = X[rows]
         swapped[:, [a, b]] = swapped[:, [b, a]]
         after = np.square(new[rows] - pair.old.model.evaluate(swapped)).sum(axis=1)
@@ -161,8 +163,26 @@ def _swapped_columns(pair: Pair, bounds: Bounds) -> Finding:
         if gone > found[0]:
             names = pair.old.model.schema.names
             found = gone, f"{names[a]}, {names[b]}"
-    detail = "of the difference goes when the old version's are swapped" if found[1] else ""
+    detail = f"{len(tried)} of {comb(X.shape[1], 2)} pairs tried"
+    if found[1]:
+        detail = f"of the difference goes when the old version's are swapped; {detail}"
     return judged("swapped_columns", found[0], bounds.swapped_columns, at=found[1], detail=detail)
+
+
+def _swappable_pairs(pair: Pair, X: FloatArray) -> Iterator[tuple[int, int, IntArray]]:
+    """Pairs of columns and the rows on which they can be swapped; those first whose lesser column
+    has more of the old version's attribution or, without any, stands earlier.
+    """
+    values = pair.old.values
+    weights = np.zeros(X.shape[1]) if values is None else shares_of(values)
+    order = np.argsort(-weights, kind="stable").tolist()
+    for place, lesser in enumerate(order):
+        for greater in order[:place]:
+            a, b = sorted((greater, lesser))
+            is_present = np.isfinite(X[:, a]) & np.isfinite(X[:, b])
+            rows = _swappable(pair, X, a, b)
+            if len(rows) >= max(LEAST_PRESENT, LEAST_SWAPPED * is_present.sum()):
+                yield a, b, rows
 
 
 def _share_gone(before: FloatArray, after: FloatArray, z: float) -> float:

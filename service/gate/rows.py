@@ -205,7 +205,7 @@ def _instances(
         page = store.list(tenant, matching=matching, limit=PAGE, cursor=cursor)
         records = store.records([(tenant, item.request_id) for item in page.items])
         for record in records:
-            if isinstance(record, Record) and _may_be_used(record, now):
+            if isinstance(record, Record) and may_be_used(record, now):
                 rows = orjson.loads(record.decision.part("instances"))
                 found += [row for row in rows if row is not None]
         cursor = page.next_cursor
@@ -214,5 +214,9 @@ def _instances(
     return found[:most]
 
 
-def _may_be_used(record: Record, now: datetime) -> bool:
-    return record.hold != "quarantine" and not record.is_expired(now)
+def may_be_used(record: Record, now: datetime) -> bool:
+    """It stands for a request of its own (what explains another again repeats its rows), is not in
+    quarantine and has not expired.
+    """
+    is_own = record.decision.parent_request_id is None
+    return is_own and record.hold != "quarantine" and not record.is_expired(now)

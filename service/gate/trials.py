@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import orjson
-from sqlalchemy import Row, select
+from sqlalchemy import Row, literal, select, tuple_
 
 from explainers.base import FloatArray
 from service.accesses import at_the_machine, note
@@ -25,7 +25,8 @@ from service.evidence import (
 from service.evidence.events import microseconds
 from service.evidence.reading import erased_in
 from service.evidence.tables import SOMETHING_ERASED, events
-from service.gate.statistics import correlation, psi, shares_of, spearman
+from service.gate.rows import may_be_used
+from service.gate.statistics import PSI_BINS, correlation, psi, shares_of, spearman
 from service.registry.rollouts import Rollout
 from service.trials import fisher_greater
 
@@ -79,11 +80,11 @@ def _decisions(
     since, until = period
     matching = DecisionFilter(model=model, since=since, until=until)
     found: list[Answered] = []
-    cursor = None
+    cursor, now = None, datetime.now(UTC)
     while len(found) < most:
         page = store.list(tenant, matching=matching, limit=PAGE, cursor=cursor)
         for record in store.records([(tenant, item.request_id) for item in page.items]):
-            if isinstance(record, Record) and record.hold != "quarantine":
+            if isinstance(record, Record) and may_be_used(record, now):
                 explained = record.part("explanation") if record.status else b"null"
                 scores = record.decision.part("scores")
                 found += _answered(record.decision, record.status, scores, explained)
@@ -97,6 +98,7 @@ def _shadows(
     store: EvidenceStore, tenant: str, model: str, period: tuple[datetime, datetime], most: int
 ) -> list[Answered]:
     since, until = map(microseconds, period)
+    place = tuple_(events.c.received_us, events.c.event_id)
     wanted = select(events, SOMETHING_ERASED).where(
         events.c.tenant == tenant,
         events.c.event_type == "shadow",
@@ -104,11 +106,33 @@ def _shadows(
         events.c.received_us < until,
         events.c.model == model,
     )
-    with store.reading() as connection:
-        rows = connection.execute(wanted.order_by(events.c.received_us.desc()).limit(most)).all()
+    wanted = wanted.order_by(events.c.received_us.desc(), events.c.event_id.desc()).limit(PAGE)
     found: list[Answered] = []
+    page = wanted
+    while len(found) < most:
+        with store.reading() as connection:
+            rows = connection.execute(page).all()
+        found += _opened(store, tenant, rows)
+        if len(rows) < PAGE:
+            break
+        last = literal(rows[-1].received_us), literal(rows[-1].event_id)
+        page = wanted.where(place < tuple_(*last))
+    return found[:most]
+
+
+def _opened(
+    store: EvidenceStore, tenant: str, rows: Sequence[Row[tuple[object, ...]]]
+) -> list[Answered]:
+    """What shadows answered to requests whose own records may be used."""
+    found: list[Answered] = []
+    now = datetime.now(UTC)
+    usable = {
+        record.decision.request_id
+        for record in store.records([(tenant, row.request_id) for row in rows])
+        if isinstance(record, Record) and may_be_used(record, now)
+    }
     for row, unsealed in zip(rows, store.sealer.open(rows, erased=erased_in(rows)), strict=True):
-        if unsealed is not None:
+        if unsealed is not None and row.request_id in usable:
             parts = {name: unsealed.payload[a:b] for name, (a, b) in unsealed.parts.items()}
             found += _answered(row, row.status, parts["scores"], parts["explanation"])
     return found
@@ -165,7 +189,11 @@ def _compared(
 ) -> dict[str, object]:
     if not serving or not tried:
         return {}
-    found: dict[str, object] = {"score_psi": _psi(serving, tried), "p_failed": _p(serving, tried)}
+    found: dict[str, object] = {
+        "score_psi": _psi(serving, tried),
+        "score_psi_null": _psi_null(serving, tried),
+        "p_failed": _p(serving, tried),
+    }
     old, new = _values(serving), _values(tried)
     if old is not None and new is not None:
         before, after = shares_of(old), shares_of(new)
@@ -177,6 +205,11 @@ def _compared(
 def _psi(serving: Sequence[Answered], tried: Sequence[Answered]) -> float:
     old, new = _scores(serving), _scores(tried)
     return max(psi(old[:, k], new[:, k]) for k in range(old.shape[1]))
+
+
+def _psi_null(serving: Sequence[Answered], tried: Sequence[Answered]) -> float:
+    """What the index is on average of so many scores where nothing differs (Yurdakul 2018)."""
+    return (PSI_BINS - 1) * (1 / len(_scores(serving)) + 1 / len(_scores(tried)))
 
 
 def _p(serving: Sequence[Answered], tried: Sequence[Answered]) -> float:

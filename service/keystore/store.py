@@ -40,6 +40,7 @@ SCHEMA = "explaind_keys"
 AT_ONCE = 4000
 FORGET_SECONDS = 5.0
 _AGAIN_SECONDS = 0.05
+_REWRAPPED = "its keys are wrapped under another key-encryption key now: start again with that"
 _LOCK = 0x65787065
 
 
@@ -160,7 +161,8 @@ class KeyStore:
         was damaged: it does not open under the key-encryption key, which the store's others do.
 
         Read anew each time, so that a key destroyed by any process is gone at once. Cost: one query
-        for some thousands. Raises KeysUnavailableError.
+        for some thousands. Raises KeysUnavailableError, also where the store's keys are being, or
+        have been, wrapped under another key since this was opened.
         """
         found: dict[bytes, bytes | None] = {}
         wanted = [*dict.fromkeys(refs)]
@@ -170,7 +172,14 @@ class KeyStore:
                 query = select(self._keys.c.ref, cast(self._keys.c.wrapped, LargeBinary))
                 rows = connection.execute(query.where(self._keys.c.ref.in_(some))).all()
                 found |= self._kek.unwrapped([(ref, wrapped) for ref, wrapped in rows])
+            if None in found.values() and self._is_rewrapped(connection):
+                raise KeysUnavailableError(_REWRAPPED)
         return found
+
+    def _is_rewrapped(self, connection: Connection) -> bool:
+        query = select(self._facts.c.name, self._facts.c.value)
+        facts = {row.name: row.value for row in connection.execute(query)}
+        return "rewrap" in facts or facts.get("check") != self._kek.check
 
     def destroy(self, refs: Iterable[bytes]) -> None:
         """Delete these keys for good: when this returns, no file of a SQLite store holds them,
@@ -232,9 +241,7 @@ class KeyStore:
         with translated_errors(), self._engine.connect() as connection:
             n_made = connection.exec_driver_sql(statement, (*values, self._kek.check)).rowcount
         if n_made != count:
-            raise KeysUnavailableError(
-                "its keys are wrapped under another key-encryption key now: start again with that"
-            )
+            raise KeysUnavailableError(_REWRAPPED)
         self._delete_unused()
         return [key for key, _ in made]
 

@@ -1,5 +1,6 @@
 """Labelled instances counted so that counts of any times add up: scores in bins, sums of errors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -28,6 +29,10 @@ ROWS, LOSS, LOSS_SQUARED, ABSOLUTE, ERROR = range(5)
 the absolute error and of the error.
 """
 
+MOST_SPREADS = 10
+DECILE_RANGE = 2.563
+"""From the first decile to the ninth in standard deviations, of a normal distribution."""
+
 SUMS = 5
 COUNT, FORECAST, HITS, SPREAD = range(4)
 """Of a calibration bin: instances, the sum of what was forecast, how many came true, and the sum
@@ -37,14 +42,21 @@ of the squared difference.
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a version predicts. classes: as their names in JSON; empty for a regression."""
+    """What a version predicts. classes: as their names in JSON; empty for a regression.
+
+    most_error: of a regression, the largest error that counts as it is; larger ones, of mistyped
+    labels mostly, count as this much, else one of them hides every change in noise.
+    """
 
     classes: tuple[str, ...]
+    most_error: float = math.inf
 
     @classmethod
-    def of(cls, manifest: Manifest) -> Self:
-        """Of a registered version."""
-        return cls(tuple(map(class_text, manifest.classes or ())))
+    def of(cls, manifest: Manifest, score_deciles: Sequence[float] = ()) -> Self:
+        """Of a registered version, whose scores had those deciles at registration."""
+        spread = (max(score_deciles) - min(score_deciles)) / DECILE_RANGE if score_deciles else 0.0
+        most_error = MOST_SPREADS * spread or math.inf
+        return cls(tuple(map(class_text, manifest.classes or ())), most_error)
 
     @property
     def ranked(self) -> tuple[str, ...]:
@@ -84,6 +96,7 @@ class Shape:
             self._count_classes(pairs, tally)
         else:
             errors = np.array([float(p["value"]) - float(y) for p, y in pairs])  # type: ignore[arg-type]
+            errors = np.clip(errors, -self.most_error, self.most_error)
             _add_errors(tally, errors, errors**2)
 
     def _count_classes(

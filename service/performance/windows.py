@@ -5,6 +5,7 @@ came: a later label replaces an earlier one because the whole hour is counted ag
 import random
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -25,38 +26,69 @@ GROWN = 1.1
 after an hour: else labels that trickle in would have everything opened at each look.
 """
 
-_KEY = ("model", "version", "started_us")
+_KEY = ("model", "version", "digest", "started_us")
 _own = performance_windows.c
 
 
-def stale_hours(store: EvidenceStore, *, since: datetime, now: datetime) -> list[LabelledHour]:
-    """Hours from `since` on whose labels are not all counted, in random order, so that replicas
-    begin with different ones. Raises StoreUnavailableError.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A version whose labels are counted. digest: of its manifest."""
+
+    model: str
+    version: int
+    digest: str
+    shape: Shape
+
+
+class StaleHour(NamedTuple):
+    """Whose labels are not all counted. is_counted: some are."""
+
+    hour: LabelledHour
+    own: Measured
+    is_counted: bool
+
+
+def stale_hours(
+    store: EvidenceStore,
+    find: Callable[[tuple[str, int]], Measured | None],
+    *,
+    since: datetime,
+    now: datetime,
+) -> list[StaleHour]:
+    """Hours from `since` on of the versions that `find` knows: first those that were never counted,
+    each in random order, so that replicas begin with different ones. Raises StoreUnavailableError.
     """
     since_us = microseconds(since)
     hours = labelled_hours(store, since_us=since_us)
+    known = {version: find(version) for version in {hour[:2] for hour in hours}}
     query = select(*(_own[name] for name in (*_KEY, "label_events", "last_event", "counted_us")))
     with store.reading() as connection:
         rows = connection.execute(query.where(_own.started_us >= since_us)).all()
-    counted = {row[:3]: _Counted(*row[3:]) for row in rows}
-    stale = [hour for hour in hours if _is_stale(hour, counted.get(hour[:3]), now)]
+    counted = {row[:4]: _Counted(*row[4:]) for row in rows}
+    stale = []
+    for hour in hours:
+        own = known[hour[:2]]
+        if own is None:
+            continue
+        before = counted.get((*hour[:2], own.digest, hour.started_us))
+        if _is_stale(hour, before, now):
+            stale.append(StaleHour(hour, own, before is not None))
     random.shuffle(stale)
-    return stale
+    return sorted(stale, key=lambda one: one.is_counted)
 
 
-def recount(
-    store: EvidenceStore, hour: LabelledHour, shape: Shape, *, rest: Callable[[], bool]
-) -> bool:
+def recount(store: EvidenceStore, stale: StaleHour, *, rest: Callable[[], bool]) -> bool:
     """Count an hour and store that in place of what was. rest: called after each page of a hundred
     decisions; False ends it, and nothing is stored. Raises StoreUnavailableError.
     """
-    tally = shape.empty()
-    for page in outcomes(store, hour):
-        shape.count(page, tally)
+    tally = stale.own.shape.empty()
+    for page in outcomes(store, stale.hour):
+        stale.own.shape.count(page, tally)
         if not rest():
             return False
     values = {
-        **hour._asdict(),
+        **stale.hour._asdict(),
+        "digest": stale.own.digest,
         "counted_us": microseconds(datetime.now(UTC)),
         "counts": _packed(tally),
     }
@@ -83,45 +115,49 @@ class Summed(NamedTuple):
     first_us: int | None
 
 
-def summed(
-    store: EvidenceStore, version: tuple[str, int], shape: Shape, *, since: datetime
-) -> Summed:
+def summed(store: EvidenceStore, own: Measured, *, since: datetime) -> Summed:
     """All counted hours of a version from `since` on. Raises StoreUnavailableError."""
     query = (
         select(_own.started_us, _own.counts)
         .where(
-            _own.model == version[0],
-            _own.version == version[1],
+            _own.model == own.model,
+            _own.version == own.version,
+            _own.digest == own.digest,
             _own.started_us >= microseconds(since),
         )
         .order_by(_own.started_us)
     )
-    total, first = shape.empty(), None
+    total, first = own.shape.empty(), None
     with store.reading() as connection:
         for started_us, counts in connection.execute(query):
-            total += _unpacked(counts)
-            first = started_us if first is None else first
+            tally = _unpacked(counts, own.shape)
+            if tally is not None:
+                total += tally
+                first = started_us if first is None else first
     return Summed(total, first)
 
 
-def reference(store: EvidenceStore, version: tuple[str, int]) -> Tally | None:
+def reference(store: EvidenceStore, own: Measured) -> Tally | None:
     """What later windows are compared with, None as long as there is none."""
-    own = performance_references.c
-    query = select(own.counts).where(own.model == version[0], own.version == version[1])
+    kept = performance_references.c
+    query = select(kept.counts).where(
+        kept.model == own.model, kept.version == own.version, kept.digest == own.digest
+    )
     with store.reading() as connection:
         counts = connection.execute(query).scalar_one_or_none()
-    return None if counts is None else _unpacked(counts)
+    return None if counts is None else _unpacked(counts, own.shape)
 
 
 def keep_reference(
-    store: EvidenceStore, version: tuple[str, int], tally: Tally, period: tuple[datetime, datetime]
+    store: EvidenceStore, own: Measured, tally: Tally, period: tuple[datetime, datetime]
 ) -> bool:
     """Freeze the reference of a version; False if there is one. Raises StoreUnavailableError."""
     since, until = map(microseconds, period)
     insert = sqlite.insert if store.is_sqlite else postgresql.insert
     values = {
-        "model": version[0],
-        "version": version[1],
+        "model": own.model,
+        "version": own.version,
+        "digest": own.digest,
         "since_us": since,
         "until_us": until,
         "counts": _packed(tally),
@@ -158,5 +194,7 @@ def _packed(tally: Tally) -> bytes:
     return zlib.compress(tally.astype("<f8").tobytes(), 1)
 
 
-def _unpacked(counts: bytes) -> Tally:
-    return np.frombuffer(zlib.decompress(counts), dtype="<f8").astype(np.float64)
+def _unpacked(counts: bytes, shape: Shape) -> Tally | None:
+    """None for a tally of another length, which another release wrote."""
+    tally = np.frombuffer(zlib.decompress(counts), dtype="<f8").astype(np.float64)
+    return tally if len(tally) == shape.size else None

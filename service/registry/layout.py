@@ -83,19 +83,21 @@ class Layout:
         return served[-2] if len(served) > 1 else None
 
     def set_serving(self, name: str, version: int) -> None:
-        """Point the name at a version, remembering the order in which versions served."""
+        """Point the name at a version, remembering the order in which versions served. The caller
+        holds the lock.
+        """
         self.folder(name, version)
-        with self.lock():
-            served = self._numbers(name, HISTORY) or []
-            self._point(name, served if served[-1:] == [version] else [*served, version])
+        served = self._numbers(name, HISTORY) or []
+        self._point(name, served if served[-1:] == [version] else [*served, version])
 
     def step_back(self, name: str, version: int) -> None:
-        """Point the name at `previous` again, so that the next step goes further back."""
-        with self.lock():
-            served = self._numbers(name, HISTORY) or []
-            if served[-2:-1] != [version]:
-                raise UnavailableError("another version was promoted meanwhile; roll back again")
-            self._point(name, served[:-1])
+        """Point the name at `previous` again, so that the next step goes further back. The caller
+        holds the lock.
+        """
+        served = self._numbers(name, HISTORY) or []
+        if served[-2:-1] != [version]:
+            raise UnavailableError("another version was promoted meanwhile; roll back again")
+        self._point(name, served[:-1])
 
     def is_disabled(self, name: str) -> bool:
         """Nobody may call the model for now."""

@@ -15,6 +15,7 @@ from service.registry.classes import survives_reading
 from service.registry.layout import Layout, check_name
 from service.registry.registered import RegisteredModel, load_version
 from service.registry.registering import register_version
+from service.registry.rollouts import end_held
 from service.registry.tables import check_unique, column_names, read_frame, split_target
 from service.registry.work import Options, Report, Source
 
@@ -138,20 +139,28 @@ class Registry:
         return self.load(name, version)
 
     def promote(self, name: str, version: int) -> RegisteredModel:
-        """Let a version serve, after loading and checking it; on failure the old one stays."""
+        """Let a version serve, after loading and checking it; on failure the old one stays. What
+        was tried beside the old one is tried no more.
+        """
         model = self.load(name, version, for_worker=True)
-        self.layout.set_serving(name, version)
+        with self.layout.lock():
+            is_change = self.layout.serving(name) != version
+            self.layout.set_serving(name, version)
+            if is_change:
+                end_held(self.layout, name, f"version {version} was promoted")
         return model
 
     def rollback(self, name: str) -> RegisteredModel:
-        """Let the version that served before serve again."""
+        """Let the version that served before serve again, and nothing be tried beside it."""
         if self.layout.serving(name) is None:
             raise UnknownError(f"no model {name!r} is registered in {self.layout.root}")
         version = self.layout.previous(name)
         if version is None:
             raise UnknownError(f"no other version of {name!r} has served before")
         model = self.load(name, version, for_worker=True)
-        self.layout.step_back(name, version)
+        with self.layout.lock():
+            self.layout.step_back(name, version)
+            end_held(self.layout, name, "rolled back")
         return model
 
 

@@ -1,5 +1,6 @@
 """A version that is tried beside the serving one: a small file beside the pointer to that."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal, Self
 
@@ -11,13 +12,15 @@ from service.registry.errors import DamagedVersionError
 from service.registry.layout import Layout, check_name, write_atomically
 
 ROLLOUT = "rollout"
+MOST_OF_A_CANARY = 0.5
 Mode = Literal["shadow", "canary"]
 
 
 class Rollout(BaseModel):
     """What is tried, how, and since when; ended_at and reason once it is not any more.
 
-    share: of the requests that the candidate answers (canary) or also answers (shadow).
+    share: of the requests that the candidate answers (canary) or also answers (shadow). beside:
+    the version that served when it began.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -26,6 +29,7 @@ class Rollout(BaseModel):
     version: int = Field(ge=1)
     share: float = Field(gt=0, le=1)
     started_at: datetime
+    beside: int | None = None
     ended_at: datetime | None = None
     reason: str | None = None
 
@@ -33,6 +37,10 @@ class Rollout(BaseModel):
     def is_active(self) -> bool:
         """It has not been ended."""
         return self.ended_at is None
+
+    def is_tried_beside(self, serving: int) -> bool:
+        """Not beside any other version than the one it was begun beside."""
+        return self.is_active and self.beside == serving
 
     @classmethod
     def begun(cls, mode: Mode, version: int, share: float) -> Self:
@@ -54,19 +62,32 @@ def read_rollout(layout: Layout, name: str) -> Rollout | None:
 def start_rollout(layout: Layout, name: str, rollout: Rollout) -> None:
     """Have running services try a version; the one before it ends.
 
-    Raises UnknownError, InvalidInputError for a version that serves already or reads other input.
+    Raises UnknownError, InvalidInputError for a version that serves already or cannot be tried.
     """
-    serving = layout.serving(check_name(name))
-    if serving is None:
-        raise UnknownError(f"no model {name!r} is registered in {layout.root}")
-    candidate = describe_version(layout, name, rollout.version)
+    check_name(name)
+    with layout.lock():
+        serving = layout.serving(name)
+        if serving is None:
+            raise UnknownError(f"no model {name!r} is registered in {layout.root}")
+        _check_candidate(layout, name, serving, rollout)
+        _write(layout, name, rollout.model_copy(update={"beside": serving}))
+
+
+def _check_candidate(layout: Layout, name: str, serving: int, rollout: Rollout) -> None:
+    candidate = describe_version(layout, name, rollout.version).manifest
     if rollout.version == serving:
         raise InvalidInputError(f"version {serving} of {name!r} serves already")
-    check_same_input(
-        describe_version(layout, name, serving).manifest.schema_digest,
-        candidate.manifest.schema_digest,
-    )
-    _write(layout, name, rollout)
+    present = describe_version(layout, name, serving).manifest
+    check_same_input(present.schema_digest, candidate.schema_digest)
+    if present.explainer.method is not None and candidate.explainer.method is None:
+        raise InvalidInputError(
+            f"version {rollout.version} explains nothing, and version {serving}, which serves, does"
+        )
+    if rollout.mode == "canary" and rollout.share > MOST_OF_A_CANARY:
+        raise InvalidInputError(
+            f"a canary answers at most {100 * MOST_OF_A_CANARY:g} % of the requests: it is judged "
+            "by the serving version's answers to the others"
+        )
 
 
 def check_same_input(serving: str, candidate: str) -> None:
@@ -82,16 +103,31 @@ def end_rollout(
     layout: Layout, name: str, reason: str, *, begun_at: datetime | None = None
 ) -> bool:
     """End what is tried; begun_at: only that one. False where there was none."""
-    rollout = read_rollout(layout, name)
-    if rollout is None or not rollout.is_active:
-        return False
-    if begun_at is not None and rollout.started_at != begun_at:
-        return False
+    with layout.lock():
+        rollout = read_rollout(layout, name)
+        if rollout is None or not rollout.is_active:
+            return False
+        if begun_at is not None and rollout.started_at != begun_at:
+            return False
+        _end(layout, name, rollout, reason)
+        return True
+
+
+def end_held(layout: Layout, name: str, reason: str) -> None:
+    """End what is tried, if anything is, for the caller who holds the lock. A damaged file keeps
+    nobody from promoting.
+    """
+    with suppress(DamagedVersionError):
+        rollout = read_rollout(layout, name)
+        if rollout is not None and rollout.is_active:
+            _end(layout, name, rollout, reason)
+
+
+def _end(layout: Layout, name: str, rollout: Rollout, reason: str) -> None:
     ended = {"ended_at": datetime.now(UTC), "reason": reason}
     _write(layout, name, rollout.model_copy(update=ended))
-    return True
 
 
 def _write(layout: Layout, name: str, rollout: Rollout) -> None:
-    with layout.lock():
-        write_atomically(layout.root / name / ROLLOUT, rollout.model_dump_json().encode())
+    """The caller holds the lock."""
+    write_atomically(layout.root / name / ROLLOUT, rollout.model_dump_json().encode())

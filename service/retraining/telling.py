@@ -7,6 +7,7 @@ by its `Explaind-Delivery`.
 
 import hmac
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import orjson
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, and_, func, or_, select, update
 
 from service.evidence import EvidenceStore
 from service.evidence.events import microseconds
@@ -30,6 +31,8 @@ LEASE_SECONDS = 60.0
 FIRST_RETRY_SECONDS = 10.0
 LONGEST_RETRY_SECONDS = 3600.0
 GIVEN_UP_AFTER = timedelta(days=7)
+FORGOTTEN_AFTER = GIVEN_UP_AFTER + timedelta(hours=2)
+"""Later than the last try of a call, which is made so that its end is noted."""
 
 _trigger, _step = retrain_triggers.c, retrain_steps.c
 
@@ -67,8 +70,6 @@ class Webhook:
 
     def _call(self, due: Due) -> str | None:
         """Why it was not taken, None if it was. A redirection is a refusal: it is not followed."""
-        parts = urlsplit(self.url)
-        connection = _connection(parts)
         stamp = str(int(self.clock().timestamp()))
         headers = {
             "Content-Type": "application/json",
@@ -77,14 +78,15 @@ class Webhook:
             "Explaind-Timestamp": stamp,
             "Explaind-Signature": f"sha256={signature(self.key, stamp, due.body)}",
         }
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request("POST", target, due.body, headers)
-            status = connection.getresponse().status
-        except (OSError, HTTPException) as error:
+            parts = urlsplit(self.url)
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            with closing(_connection(parts)) as connection:
+                connection.request("POST", target, due.body, headers)
+                status = connection.getresponse().status
+        except (OSError, HTTPException, ValueError) as error:
+            # ValueError: a host or path that cannot be encoded.
             return type(error).__name__
-        finally:
-            connection.close()
         return None if 200 <= status < 300 else f"HTTP {status}"
 
 
@@ -96,7 +98,8 @@ def signature(key: bytes, stamp: str, body: bytes) -> str:
 def claim(store: EvidenceStore, now: datetime) -> Due | None:
     """The next call that is due, put off so that no other replica makes it meanwhile.
 
-    Raises StoreUnavailableError.
+    Not of what is over (but for approvals) or older than a week: who turns the webhook on is told
+    what stands. Raises StoreUnavailableError.
     """
     now_us = microseconds(now)
     until_us = now_us + int(LEASE_SECONDS * 1e6)
@@ -105,7 +108,7 @@ def claim(store: EvidenceStore, now: datetime) -> Due | None:
         *(_step.trigger_id, _step.step, _step.verdict, _step.at_us, _step.attempts, _step.next_us),
         *(_trigger.model, _trigger.version, _trigger.cause, _trigger.facts),
     )
-    query = select(*columns).select_from(joined).where(_step.next_us <= now_us)
+    query = select(*columns).select_from(joined).where(_step.next_us <= now_us, _is_told(now))
     query = query.order_by(_step.next_us).limit(1)
     while True:
         with store.reading() as connection:
@@ -161,11 +164,18 @@ def note_call(store: EvidenceStore, due: Due, now: datetime, failure: str | None
         connection.execute(own.values(values))
 
 
-def waiting(store: EvidenceStore) -> int:
+def waiting(store: EvidenceStore, now: datetime) -> int:
     """How many calls are still to be taken. Raises StoreUnavailableError."""
-    query = select(func.count()).select_from(retrain_steps).where(_step.next_us.is_not(None))
+    joined = retrain_steps.join(retrain_triggers, _trigger.trigger_id == _step.trigger_id)
+    query = select(func.count()).select_from(joined)
+    query = query.where(_step.next_us.is_not(None), _is_told(now))
     with store.reading() as connection:
         return connection.execute(query).scalar_one()
+
+
+def _is_told(now: datetime) -> ColumnElement[bool]:
+    is_of_now = or_(_trigger.standing.is_not(None), _step.verdict == "approved")
+    return and_(is_of_now, _step.at_us > microseconds(now - FORGOTTEN_AFTER))
 
 
 def _connection(parts: SplitResult) -> HTTPConnection:

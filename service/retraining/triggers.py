@@ -19,6 +19,7 @@ from service.evidence.tables import retrain_steps, retrain_triggers
 from service.uuid7 import uuid7
 
 Cause = Literal["performance", "drift"]
+CAUSES: tuple[Cause, ...] = ("performance", "drift")
 Verdict = Literal["approved", "dismissed"]
 State = Literal["open", "approved", "dismissed", "closed"]
 WATCHER = "watch"

@@ -28,7 +28,7 @@ from service.routes.health import unready_reason
 from service.routes.models import ModelName
 from service.routes.predict import HEADERS, headers_of, seen_reply, send_body
 from service.runtime import Runtime
-from service.serving import ServedModel
+from service.served import ServedModel
 
 INFER_PATHS = ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer")
 JSON_LENGTH = b"inference-header-content-length"

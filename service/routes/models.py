@@ -19,7 +19,7 @@ from service.registry.personal import shown_schema
 from service.routes.explanations import Moment
 from service.runtime import Runtime
 from service.secrets import review_rank
-from service.serving import ServedModel
+from service.served import ServedModel
 
 router = APIRouter(prefix="/models", tags=["models"])
 ModelName = Annotated[str, Path(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]

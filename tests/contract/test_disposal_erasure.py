@@ -37,7 +37,7 @@ from service.evidence import (
     StoreUnavailableError,
 )
 from service.evidence.draining import _beside
-from service.evidence.events import NoteEvent, OutcomeEvent, seal
+from service.evidence.events import NoteEvent, OutcomeEvent, ShadowEvent, seal
 from service.evidence.exclusive import exclusively, forget_pages
 from service.evidence.tables import INSERTED_COLUMNS, events
 from service.uuid7 import uuid7
@@ -212,6 +212,18 @@ def test_what_came_beside_an_erased_record_past_all_guards_goes_without_a_second
     assert erase(store, keys, ERASURE).erased == 1
     assert types_of(store, "answered-twice") == ["decision", "erasure", "decision"]
     assert of_subject(store, "default", SUBJECT) == []
+
+
+def test_what_another_version_made_of_a_decision_that_was_kept_nowhere_can_be_erased(
+    store: EvidenceStore,
+) -> None:
+    store.append(ShadowEvent.of(about(SUBJECT, "kept-nowhere")))
+    keys = of_subject(store, "default", SUBJECT)
+    assert keys == of_requests(store, "default", ["kept-nowhere"])
+    assert survey(store, keys).erased == 1
+    assert erase(store, keys, ERASURE).erased == 1
+    assert contents(store, "kept-nowhere") == {("shadow", False), ("erasure", True)}
+    assert (erase(store, keys, ERASURE).erased, erase(store, keys, ERASURE).gone) == (0, 1)
 
 
 def test_a_final_that_was_refused_leaves_no_bytes(store: EvidenceStore) -> None:

@@ -24,7 +24,7 @@ from service.disposal import (
 from service.evidence import (
     EvidenceStore,
 )
-from service.evidence.events import OutcomeEvent, seal
+from service.evidence.events import OutcomeEvent, ShadowEvent, seal
 from service.evidence.tables import INSERTED_COLUMNS, erasures, events
 from service.uuid7 import uuid7
 
@@ -158,6 +158,15 @@ def test_an_answer_beside_a_record_goes_with_it_where_both_have_expired(
     (told,) = purges_of(store)
     assert len(told["destroys"]) == 3
     assert "apart" not in told
+
+
+def test_the_purge_of_what_has_no_decision_is_an_event_too(store: EvidenceStore) -> None:
+    shadow = ShadowEvent.of(decision("kept-nowhere"))
+    store.append(shadow)
+    purge(store, "purge", now=AGES["expired past grace"])
+    assert contents(store, "kept-nowhere") == {("shadow", False), ("purge", True)}
+    (told,) = purges_of(store)
+    assert (told["destroys"], told["apart"]) == ([shadow.event_id], True)
 
 
 def purges_of(store: EvidenceStore) -> list[dict[str, Any]]:

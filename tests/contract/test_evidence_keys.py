@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from decisions import CONFLICT, STORED, about_two, decision
+from decisions import CONFLICT, STORED, about_two, decision, final, pending
 from polling import until
 from spools import Lock, spooling_log
 from sqlalchemy import create_engine, insert
@@ -15,6 +15,7 @@ from service.evidence import (
     EvidenceLog,
     EvidenceStore,
     Record,
+    StoreBusyError,
     StoreUnavailableError,
     UnreadablePayloadError,
     UnreadableRecord,
@@ -69,6 +70,35 @@ async def test_keys_of_what_is_in_conflict_do_not_stay(url: str, tmp_path: Path)
         assert await log.record("default", "request-2") is not None
         await log.close()
     assert stored_keys(tmp_path) == 1 + N_SECTIONS
+
+
+async def test_keys_of_what_is_refused_do_not_stay(url: str, tmp_path: Path) -> None:
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        log = await EvidenceLog.open(url, keys=keys, queue_limit=0)
+        waiting = pending("request-1")
+        for _ in range(5):
+            with pytest.raises(StoreBusyError):
+                await log.append(waiting)
+            with pytest.raises(StoreBusyError):
+                await log.append_final(final(waiting))
+        await log.close()
+        with pytest.raises(StoreUnavailableError):
+            await log.append(waiting)
+    assert stored_keys(tmp_path) == 0
+
+
+def test_what_has_no_room_any_more_is_left_to_the_writer(url: str, tmp_path: Path) -> None:
+    with (
+        KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys,
+        EvidenceStore.open(url, keys=keys) as store,
+    ):
+        event = decision("request-1")
+        size = len(event.payload)
+        sealed = store.sealer.seal(event, room=size)
+        left = store.sealer.seal(decision("request-2"), room=size - 1)
+        assert (sealed.row is None, left.row is None) == (False, True)
+        assert store.store([sealed, left]) == [STORED, STORED]
+        assert store.get("default", "request-2") is not None
 
 
 async def test_keys_of_conflicts_go_with_the_next_block(url: str, tmp_path: Path) -> None:

@@ -115,10 +115,10 @@ def test_a_refused_call_is_made_again_later_by_whoever_is_there(
     assert at(receiver, 11).tell(replicas[1]) == 0
     assert at(receiver, 25).tell(replicas[1]) == 0  # the second pause is twice as long
     assert len(receiver.calls) == 2
-    assert telling.waiting(replicas[0]) == 1
+    assert telling.waiting(replicas[0], NOW) == 1
     assert at(receiver, 32).tell(replicas[0]) == 1
     assert at(receiver, 9999).tell(replicas[0]) == 0
-    assert (len(receiver.calls), telling.waiting(replicas[0])) == (3, 0)
+    assert (len(receiver.calls), telling.waiting(replicas[0], NOW)) == (3, 0)
 
 
 def test_a_receiver_that_is_away_for_a_week_is_given_up(
@@ -127,9 +127,9 @@ def test_a_receiver_that_is_away_for_a_week_is_given_up(
     raised(store)
     away = replace(at(receiver), url="http://127.0.0.1:9/")
     assert away.tell(store) == 0
-    assert telling.waiting(store) == 1
-    assert replace(away, clock=lambda: NOW + timedelta(days=8)).tell(store) == 0
-    assert telling.waiting(store) == 0
+    assert telling.waiting(store, NOW) == 1
+    assert replace(away, clock=lambda: NOW + timedelta(days=7, hours=1)).tell(store) == 0
+    assert telling.waiting(store, NOW) == 0
 
 
 def test_a_claimed_call_of_a_process_that_died_is_another_s_after_a_minute(
@@ -195,3 +195,33 @@ def test_causes_and_versions_have_episodes_of_their_own(store: EvidenceStore) ->
     for other in (replace(REASON, cause="drift"), replace(REASON, version=4)):
         assert triggers.raise_once(store, other, NOW) is not None
     assert len(triggers.standing(store)) == 3
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://127.0.0.1:99999/", "http://a..b/", "http://127.0.0.1:9/\u00e9", "http://[x/"],
+)
+def test_an_address_that_cannot_be_called_is_a_call_to_be_made_again(
+    store: EvidenceStore, receiver: Receiver, address: str
+) -> None:
+    raised(store)
+    assert replace(at(receiver), url=address).tell(store) == 0
+    assert telling.waiting(store, NOW) == 1
+
+
+def test_who_turns_the_webhook_on_is_told_what_stands_and_is_young(
+    store: EvidenceStore, receiver: Receiver
+) -> None:
+    old = triggers.raise_once(store, replace(REASON, version=1), NOW - timedelta(days=8))
+    triggers.raise_once(store, replace(REASON, version=2), NOW)
+    triggers.close(store, replace(REASON, version=2).standing, NOW, "better")
+    young = raised(store)
+    approved = triggers.raise_once(store, replace(REASON, version=4), NOW - timedelta(days=9))
+    assert old is not None
+    assert approved is not None
+    triggers.decide(store, approved, replace(said("approved"), at=NOW))
+    triggers.close(store, replace(REASON, version=4).standing, NOW, "better")
+    assert telling.waiting(store, NOW) == 2
+    at(receiver).tell(store)
+    told = {(one["trigger"], one["event"]) for one in receiver.documents}
+    assert told == {(young, "raised"), (approved, "approved")}

@@ -34,7 +34,7 @@ from service.models.base import NativeModel, Served
 from service.queue import JobQueue
 from service.registry import Registry
 from service.secrets import Keyring
-from service.serving import ServedModel
+from service.served import ServedModel
 from service.settings import Settings
 from service.storing import evidence_log, evidence_store
 

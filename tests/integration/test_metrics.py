@@ -101,7 +101,7 @@ FAMILIES = {
     "explain_performance_reference": ("gauge", "measure model version"),
     "explain_performance_rows": ("gauge", "model version"),
     "explain_performance_last_run_timestamp_seconds": ("gauge", ""),
-    "explain_retrain_needed": ("gauge", "model"),
+    "explain_retrain_needed": ("gauge", "cause model"),
     "explain_retrain_calls_waiting": ("gauge", ""),
     "explain_build_info": ("gauge", "python_version version"),
     "explain_model_info": ("gauge", "alias digest method model version"),

@@ -16,6 +16,7 @@ from servers import JSON, explaind, wait_until
 
 from service.drifting import DriftWatch
 from service.measuring import PerformanceWatch
+from service.registry.layout import Layout
 
 MODEL = "mixed"
 WEEK = timedelta(days=7)
@@ -91,12 +92,12 @@ def test_a_fall_raises_one_trigger_that_a_person_approves_and_better_labels_clos
     first = look(0)
     assert first["explain_performance_auc"][own] == pytest.approx(0.92, abs=0.03)
     assert first["explain_performance_rows"][own] == 1000
-    assert first["explain_retrain_needed"][MODEL,] == 0
+    assert first["explain_retrain_needed"]["performance", MODEL] == 0
     second = look(1)
     assert second["explain_performance_reference"]["auc", *own] == pytest.approx(
         first["explain_performance_auc"][own]
     )
-    assert second["explain_retrain_needed"][MODEL,] == 1
+    assert second["explain_retrain_needed"]["performance", MODEL] == 1
     look(1)
     wait_until(lambda: len(receiver.calls) == 1)
     (trigger,) = listed(mixed_data_dir)
@@ -108,8 +109,8 @@ def test_a_fall_raises_one_trigger_that_a_person_approves_and_better_labels_clos
     assert done.returncode == 0, done.stderr
     wait_until(lambda: len(receiver.calls) == 2)
     assert [call["event"] for call in receiver.documents] == ["raised", "approved"]
-    assert look(1)["explain_retrain_needed"][MODEL,] == 1
-    assert look(2)["explain_retrain_needed"][MODEL,] == 0
+    assert look(1)["explain_retrain_needed"]["performance", MODEL] == 1
+    assert look(2)["explain_retrain_needed"]["performance", MODEL] == 0
     (closed,) = listed(mixed_data_dir)
     assert (closed["state"], closed["decided"]["note"]) == ("closed", "case 7")
     again = explaind("retrain", "dismiss", trigger["trigger"], "--note", "late", *where)
@@ -120,14 +121,14 @@ def test_weeks_that_are_alike_raise_nothing_and_a_dismissed_one_is_not_needed(
     app: LiveApp, mixed_data_dir: Path
 ) -> None:
     look = weeks(app, 0.7, 0.7, 0.2)
-    assert look(0)["explain_retrain_needed"][MODEL,] == 0
-    assert look(1)["explain_retrain_needed"][MODEL,] == 0
+    assert look(0)["explain_retrain_needed"]["performance", MODEL] == 0
+    assert look(1)["explain_retrain_needed"]["performance", MODEL] == 0
     assert listed(mixed_data_dir) == []
-    assert look(2)["explain_retrain_needed"][MODEL,] == 1
+    assert look(2)["explain_retrain_needed"]["performance", MODEL] == 1
     (trigger,) = listed(mixed_data_dir)
     where = ("--note", "known", "--data-dir", str(mixed_data_dir))
     assert explaind("retrain", "dismiss", trigger["trigger"], *where).returncode == 0
-    assert look(2)["explain_retrain_needed"][MODEL,] == 0
+    assert look(2)["explain_retrain_needed"]["performance", MODEL] == 0
     assert len(listed(mixed_data_dir)) == 1
 
 
@@ -162,17 +163,50 @@ def test_labels_told_over_http_are_counted(app: LiveApp, mixed_rows: list[dict[s
     assert found["explain_labels"][MODEL,] - before == 4
 
 
-def test_a_trigger_of_a_version_that_no_longer_serves_is_closed(app: LiveApp) -> None:
+def test_a_trigger_is_closed_when_the_registry_says_that_another_version_serves(
+    app: LiveApp, mixed_data_dir: Path
+) -> None:
     look = weeks(app, 1.0, 0.3)
     look(0)
-    assert look(1)["explain_retrain_needed"][MODEL,] == 1
+    assert look(1)["explain_retrain_needed"]["performance", MODEL] == 1
     served = dict(app.runtime.models.all)
     manifest = served[MODEL].model.manifest.model_copy(update={"version": 2})
     served[MODEL] = replace(served[MODEL], model=replace(served[MODEL].model, manifest=manifest))
+    app.runtime.models._served = served  # a replica ahead of the others, or behind them
     watch = watch_of(app, datetime.now(UTC))
-    app.runtime.models._served = served
     watch.look()
-    assert gauges(app)["explain_retrain_needed"][MODEL,] == 0
+    assert gauges(app)["explain_retrain_needed"]["performance", MODEL] == 1
+    folder = mixed_data_dir / "registry" / MODEL
+    shutil.copytree(folder / "1", folder / "2")
+    Layout(folder.parent).set_serving(MODEL, 2)
+    watch.look()
+    assert gauges(app)["explain_retrain_needed"]["performance", MODEL] == 0
+
+
+def test_a_version_whose_files_are_gone_does_not_stop_the_others(app: LiveApp) -> None:
+    model = app.runtime.models.all[MODEL]
+    store, now = app.runtime.evidence.store, datetime.now(UTC)
+    gone = replace(model.header, version=9)
+    for template in (gone, model.header):
+        at = now - timedelta(days=1)
+        store_labelled(store, at, *scored(100, strength=1.0), template=template)
+    watch_of(app, now).look()
+    assert gauges(app)["explain_performance_rows"] == {(MODEL, "1"): 100}
+
+
+def test_a_stale_hour_that_was_counted_does_not_hold_up_the_reference(
+    app: LiveApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = weeks(app, 1.0)
+    monkeypatch.setattr("service.measuring.BEGINS_WITHIN", -1.0)
+    assert look(0)["explain_performance_reference"] == {}
+    monkeypatch.undo()
+    begin = datetime.now(UTC) - WEEK
+    model, store = app.runtime.models.all[MODEL], app.runtime.evidence.store
+    at = begin + timedelta(hours=1)
+    store_labelled(store, at, *scored(50, strength=1.0), template=model.header)
+    monkeypatch.setattr("service.measuring.SECONDS_A_LOOK", 0.0)
+    assert look(0)["explain_performance_reference"] != {}
 
 
 def test_the_receiver_is_given_its_key(app: LiveApp, mixed_data_dir: Path) -> None:

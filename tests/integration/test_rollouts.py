@@ -142,7 +142,7 @@ def test_what_a_shadow_cannot_keep_up_with_is_dropped_and_counted(
     dropped = tried(live)["shadow", "dropped"]
     held.set()
     assert dropped >= 150 - 64 - 32
-    wait_until(lambda: tried(live)["shadow", "ok"] == 150 - dropped, seconds=30)
+    wait_until(lambda: tried(live).get(("shadow", "ok")) == 150 - dropped, seconds=30)
 
 
 def test_a_canary_answers_its_share_and_the_same_request_in_the_same_way(
@@ -204,10 +204,21 @@ def test_a_canary_that_cannot_predict_is_given_up_and_no_client_notices(
     text = client.get("/metrics").body.decode()
     assert f'explain_rollbacks_total{{model="{NAME}"}} 1.0' in text
     assert f'explain_predictions_total{{model="{NAME}",outcome="error"}} 0.0' in text
+    wanted = _sum(text, "explain_explanations_wanted")
+    assert wanted == _sum(text, "explain_explanations", outcome="served") > 20
     store = live.runtime.evidence.store
     wait_until(lambda: any(e["event_type"] == "access/rollback" for e in _accesses(store)))
     (told,) = (e for e in _accesses(store) if e["event_type"] == "access/rollback")
     assert (told["model"], told["version"]) == (NAME, 2)
+
+
+def _sum(text: str, family: str, **labels: str) -> float:
+    """Of one model's counters, whatever their other labels."""
+    (found,) = (each for each in text_string_to_metric_families(text) if each.name == family)
+    wanted = {"model": NAME, **labels}.items()
+    return sum(
+        s.value for s in found.samples if s.name.endswith("_total") and wanted <= s.labels.items()
+    )
 
 
 def _accesses(store: Any) -> list[Any]:
@@ -217,11 +228,12 @@ def _accesses(store: Any) -> list[Any]:
 def test_a_stopped_rollout_leaves_the_serving_version_alone(
     live: LiveApp, rows: list[Instance]
 ) -> None:
-    begun(live, "canary", "100")
-    assert version_of(live.client(), rows) == 2
+    begun(live, "canary", "50")
+    client = live.client()
+    assert {version_of(client, rows) for _ in range(30)} == {1, 2}
     rollout(live, "stop", NAME)
     wait_until(lambda: live.runtime.models.all[NAME].tried is None)
-    assert version_of(live.client(), rows) == 1
+    assert {version_of(client, rows) for _ in range(30)} == {1}
     status = orjson.loads(rollout(live, "status", NAME, "--json"))
     assert status["reason"] == "stopped by command"
 
@@ -235,8 +247,9 @@ def test_a_stopped_rollout_leaves_the_serving_version_alone(
         (("canary", "none", "1"), 3, "no model"),
         (("stop", NAME), 3, "being tried"),
         (("canary", NAME, "2", "--share", "0"), 2, ""),
+        (("canary", NAME, "2", "--share", "51"), 2, ""),
     ],
-    ids=["serving", "schema", "version", "name", "stop", "share"],
+    ids=["serving", "schema", "version", "name", "stop", "share", "half"],
 )
 def test_what_cannot_be_tried_is_refused(
     versions: Path, words: tuple[str, ...], code: int, reason: str
@@ -257,7 +270,11 @@ def test_a_shadows_report_compares_answers_to_the_same_requests(
     client = live.client()
     for i in range(20):
         version_of(client, rows[i:])
-    wait_until(lambda: len(stored(live, "shadow")) == 20)
+    withheld = client.predict(rows[:1]).headers["x-request-id"]
+    wait_until(lambda: len(stored(live, "shadow")) == 21)
+    place = ("--data-dir", str(live.runtime.settings.data_dir))
+    put = explaind("quarantine", "--request-id", withheld, "--reason", "case-3", *place)
+    assert put.returncode == 0, put.stderr
     found = _report(live)
     assert (found["mode"], found["candidate"]["version"]) == ("shadow", 2)
     assert found["serving"]["requests"] == found["candidate"]["requests"] == 20
@@ -278,7 +295,10 @@ def test_a_canarys_report_has_both_versions_shares_of_the_requests(
     found = _report(live)
     assert found["serving"]["requests"] == by.count(1)
     assert found["candidate"]["requests"] == by.count(2)
-    assert set(found["comparison"]) == {"score_psi", "p_failed", "spearman", "share_shift"}
+    names = {"score_psi", "score_psi_null", "p_failed", "spearman", "share_shift"}
+    assert set(found["comparison"]) == names
+    expected = 9 / by.count(1) + 9 / by.count(2)
+    assert found["comparison"]["score_psi_null"] == pytest.approx(expected)
 
 
 def test_erasing_one_subject_takes_his_part_of_a_shadow_too(
@@ -299,3 +319,23 @@ def test_erasing_one_subject_takes_his_part_of_a_shadow_too(
     (after,) = stored(live, "shadow")
     assert 0 < len(after.payload) < len(before.payload)
     assert _report(live)["candidate"] == {"version": 2, "requests": 0}
+
+
+def test_a_shadows_report_goes_on_past_a_page(
+    live: LiveApp, rows: list[Instance], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service.gate import trials
+    from service.registry.rollouts import read_rollout
+
+    begun(live, "shadow", "100")
+    client = live.client()
+    for i in range(7):
+        version_of(client, rows[i:])
+    wait_until(lambda: len(stored(live, "shadow")) == 7)
+    monkeypatch.setattr(trials, "PAGE", 2)
+    registered = read_rollout(live.runtime.models.registry.layout, NAME)
+    assert registered is not None
+    store = live.runtime.evidence.store
+    for most in (7, 5):
+        found: Any = trials.trial_document(store, "default", NAME, registered, most=most)
+        assert found["candidate"]["requests"] == found["comparison"]["pairs"] == most

@@ -5,6 +5,23 @@ import re
 AWAITED: set[str] = set()
 """Named by the contract and not measured yet; a test refuses those that are."""
 
+SLOW_TO_COME = {
+    "explain_attribution_stability_ratio",
+    "explain_fidelity_ratio",
+    "explain_drift_alarm",
+    "explain_drift_psi",
+    "explain_drift_ks_statistic",
+    "explain_drift_ndcg",
+    "explain_drift_out_of_range_ratio",
+    "explain_drift_unseen_ratio",
+    "explain_drift_rows",
+    "explain_drift_last_run_timestamp_seconds",
+    "explain_performance_auc",
+    "explain_performance_rmse",
+    "explain_retrain_needed",
+}
+"""Sampled, or told of a thousand rows once a minute: no short run has numbers of them."""
+
 AWAITED_COMMANDS: set[str] = set()
 """Likewise, of the commands the runbook names."""
 

@@ -23,7 +23,7 @@ from service.models.base import Served
 from service.planning import INLINE, NOTHING
 from service.preparing import Ask, Prepared, run
 from service.registry import Registry
-from service.serving import ServedModel
+from service.served import ServedModel
 
 
 @dataclass

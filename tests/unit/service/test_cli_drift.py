@@ -9,6 +9,7 @@ from drifts import baseline_of_people, rows_of_people, tally_of
 from typer.testing import CliRunner
 
 from service.cli import app
+from service.cli.drift import _moments
 from service.drift.comparing import compare
 from service.drift.report import Period, Report
 from service.errors import CommandError, UnknownError, UsageError
@@ -71,3 +72,18 @@ def test_too_few_rows_are_said_and_nothing_else() -> None:
     assert len([*report.lines()]) == 3
     assert "at least 1000 against 100 are needed" in report.notes[0]
     assert report.document()["drift"] is False
+
+
+@pytest.mark.parametrize(
+    ("against", "since", "until"),
+    [
+        ("2026-03-01T02:00:00+02:00/2026-03-02", 1, 2),
+        ("2026-03-01/2026-03-02T02:00:00+02:00", 1, 2),
+        ("2026-03-01/2026-03-02", 1, 2),
+    ],
+)
+def test_each_end_of_another_window_keeps_its_own_offset(
+    against: str, since: int, until: int
+) -> None:
+    expected = (datetime(2026, 3, since, tzinfo=UTC), datetime(2026, 3, until, tzinfo=UTC))
+    assert _moments(against) == expected

@@ -22,7 +22,7 @@ from service.preparing import Ask, Prepared, run
 from service.provenance import Taken
 from service.registry import Registry
 from service.secrets import Keyring
-from service.serving import ServedModel
+from service.served import ServedModel
 from service.settings import sqlite_url
 from service.tasks import Finished, Task, count_finished, final_event, task_of
 

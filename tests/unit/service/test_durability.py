@@ -6,7 +6,7 @@ import pytest
 from syncs import Syncs
 
 from service.auth import KeyFile
-from service.durability import replace_file
+from service.durability import make_directory, replace_file
 from service.evidence import EvidenceStore
 from service.keystore import Kek, KeyStore
 from service.ledger.checkpoints import CheckpointFile
@@ -29,6 +29,19 @@ def test_the_one_key_that_all_payloads_need_is_durable_before_it_is_used(
     assert syncs.knows(folder, since=syncs.seen.index((drafts[0], 32)))
     read_or_create(folder / "key", 32)
     assert [path.name for path in folder.iterdir()] == ["key"]
+
+
+def test_all_directories_that_are_made_are_private_and_synced(tmp_path: Path, syncs: Syncs) -> None:
+    make_directory(tmp_path / "new" / "inner")
+    for made in (tmp_path / "new", tmp_path / "new" / "inner"):
+        assert made.stat().st_mode & 0o777 == 0o700
+        assert syncs.knows(made.parent)
+
+
+def test_a_key_that_is_found_is_durable_before_it_is_used(tmp_path: Path, syncs: Syncs) -> None:
+    (tmp_path / "key").write_bytes(bytes(32))
+    assert read_or_create(tmp_path / "key", 32) == bytes(32)
+    assert syncs.knows(tmp_path)
 
 
 def write_keys(path: Path) -> None:

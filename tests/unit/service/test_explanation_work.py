@@ -30,7 +30,7 @@ from service.registry import Registry
 from service.registry.layout import Layout
 from service.replaying import Recorded, replay
 from service.secrets import Keyring
-from service.serving import ServedModel
+from service.served import ServedModel
 from service.settings import sqlite_url
 from service.tasks import Task
 from service.worker.canaries import CanaryAssignment

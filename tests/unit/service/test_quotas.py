@@ -7,7 +7,7 @@ import pytest
 
 from service.auth import LOCAL, Caller
 from service.errors import QuotaExceededError
-from service.quotas import Quotas
+from service.quotas import MOST_SHOWN, Quotas
 
 ANN = Caller("ann", "default", frozenset({"predict", "explain"}), "api_key")
 
@@ -90,6 +90,19 @@ def test_a_renewed_key_does_not_fill_the_bucket(clock: Clock) -> None:
     quotas = Quotas(explain_per_minute=5, clock=clock)
     assert refused_for(quotas, ANN, 5) == 0
     assert refused_for(quotas, replace(ANN, explain_per_minute=5), 1) > 0
+
+
+def test_what_was_shown_is_remembered_whatever_others_are_shown(clock: Clock) -> None:
+    quotas = Quotas(explain_per_minute=MOST_SHOWN + 1, clock=clock)
+    bob = replace(ANN, principal="bob")
+    quotas.take_shown(ANN, "first", 1)
+    for n in range(MOST_SHOWN):
+        quotas.take_shown(bob, f"another-{n}", 1)
+    assert quotas.was_shown(ANN, "first")
+    for n in range(MOST_SHOWN):
+        assert quotas.was_shown(ANN, "first")
+        quotas.take_shown(ANN, f"later-{n}", 1)
+    assert [quotas.was_shown(ANN, name) for name in ("first", "later-0")] == [True, False]
 
 
 def test_without_keys_there_is_no_quota(clock: Clock) -> None:

@@ -24,7 +24,7 @@ from service.registry import Registry
 from service.registry.work import Options
 from service.replaying import Recorded, replay, with_engine
 from service.secrets import POLICY_KEYS, Keyring
-from service.serving import ServedModel
+from service.served import ServedModel
 from service.settings import sqlite_url
 from service.tasks import final_event, task_of
 

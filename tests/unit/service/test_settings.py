@@ -100,3 +100,21 @@ def test_what_was_given_is_handed_on_and_defaults_are_not() -> None:
         "EXPLAIND_PORT": "0",
     }
     assert Settings.load(environment) == given
+
+
+@pytest.mark.parametrize(
+    "address", ["http://:80/", "http://host:99999/", "http://host:0/", "http://a..b/", "http://[x/"]
+)
+def test_a_webhook_that_cannot_be_called_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="EXPLAIND_RETRAIN_WEBHOOK_URL"):
+        Settings.load({"EXPLAIND_RETRAIN_WEBHOOK_URL": address})
+    taken = "https://hooks.example:8443/retrain?team=risk"
+    assert Settings.load({"EXPLAIND_RETRAIN_WEBHOOK_URL": taken}).retrain_webhook_url == taken
+
+
+def test_a_drift_window_longer_than_windows_are_kept_is_refused() -> None:
+    with pytest.raises(UsageError, match="EXPLAIND_DRIFT_RETENTION_DAYS"):
+        Settings.load({"EXPLAIND_DRIFT_WINDOW_HOURS": "841"})
+    assert Settings.load({"EXPLAIND_DRIFT_WINDOW_HOURS": "840"}).drift_window_hours == 840
+    kept = {"EXPLAIND_DRIFT_WINDOW_HOURS": "841", "EXPLAIND_DRIFT_RETENTION_DAYS": "36"}
+    assert Settings.load(kept).drift_retention_days == 36

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact
 
+from service.evidence import Status
 from service.trials import FIRST_LOOK, LEVEL, Arm, Trial, fisher_greater
 
 
@@ -34,13 +35,33 @@ def test_each_sli_can_be_the_reason() -> None:
     for sli in ("failed_explanations", "slow"):
         found = Trial(Arm(), Arm())
         for _ in range(200):
-            found.serving.answered(0.01, is_explained=True, is_failed=False)
+            found.serving.answered(0.01, "complete", is_wanted=True)
         for _ in range(FIRST_LOOK):
-            is_failed = sli == "failed_explanations"
-            found.candidate.answered(
-                0.3 if sli == "slow" else 0.01, is_explained=not is_failed, is_failed=is_failed
-            )
+            seconds = 0.3 if sli == "slow" else 0.01
+            status: Status = "failed" if sli == "failed_explanations" else "complete"
+            found.candidate.answered(seconds, status, is_wanted=True)
         assert (found.breach() or "").startswith(sli)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_wanted", "expected"),
+    [
+        ("complete", True, (0, 1)),
+        ("failed", True, (1, 1)),
+        ("skipped", True, (1, 1)),
+        ("pending", True, (0, 0)),
+        ("skipped", False, (0, 0)),
+        (None, False, (0, 0)),
+    ],
+)
+def test_an_explanation_that_is_wanted_and_not_made_went_wrong(
+    status: Status | None,
+    is_wanted: bool,  # noqa: FBT001
+    expected: tuple[int, int],
+) -> None:
+    arm = Arm()
+    arm.answered(0.01, status, is_wanted=is_wanted)
+    assert arm.of("failed_explanations") == expected
 
 
 def test_what_is_as_bad_as_the_serving_version_stays() -> None:

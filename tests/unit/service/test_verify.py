@@ -223,6 +223,20 @@ def test_the_same_event_or_request_twice_is_found(tmp_path: Path) -> None:
     assert found == (4, "a second decision of default/request-1")
 
 
+def test_an_answer_beside_another_is_counted_and_never_stands_for_it(tmp_path: Path) -> None:
+    log = reference(4)
+    log.add(request_id="request-1", beside=True)
+    verdict = verdict_on(log.bundle().content(), tmp_path)
+    assert (verdict["verdict"], verdict["beside"]) == (CONSISTENT, 1), verdict
+    log.add(request_id="alone", beside=True)
+    found = first_problem(verdict_on(log.bundle().content(), tmp_path))
+    assert found == (5, "beside nothing: there is no decision of default/alone of its own")
+    assert verdict_on(log.bundle([5]).content(), tmp_path)["verdict"] == CONSISTENT
+    proof = proof_of(log, [5]) | {"request_id": "alone"}
+    _, problem = first_problem(verdict_on(json.dumps(proof).encode(), tmp_path))
+    assert problem == "there is no decision of the request among the entries"
+
+
 @pytest.mark.parametrize(
     "line",
     [

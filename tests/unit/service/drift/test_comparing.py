@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from drifts import baseline_of_people, rows_of_people, tally_of
+from drifts import baseline_of_people, rows_of_people, scores_of, tally_of, values_of
 
 from explainers.base import FloatArray
+from service.drift.bins import Bins
 from service.drift.comparing import Comparison, Limits, compare
 
 BASELINE = baseline_of_people()
@@ -67,11 +68,50 @@ def test_attributions_that_moved_alone_are_named() -> None:
 def test_an_order_that_is_lost_is_an_alarm_of_its_own() -> None:
     tally = tally_of(BASELINE, rows_of_people(2000, 2))
     first, *_, last = BASELINE.bins.attributed
-    tally[first.sums][0], tally[last.sums][0] = 0, tally[first.sums][0] * 10
+    tally[first.sums][1], tally[last.sums][1] = 0, tally[first.sums][1] * 10
     found = compare(BASELINE.bins, BASELINE.names, BASELINE.reference, tally)
     assert found.ndcg["value"] < 0.9
     assert found.is_order_lost
     assert found.is_alarm
+
+
+@pytest.mark.parametrize(("is_baseline", "is_compared"), [(True, False), (False, True)])
+def test_explained_rows_that_are_a_selection_are_compared_with_windows_only(
+    *, is_baseline: bool, is_compared: bool
+) -> None:
+    rows = rows_of_people(6000, 2)
+    tally = tally_of(BASELINE, rows)
+    old = rows[rows[:, 0] > 55]
+    start = BASELINE.bins.attributed[0].cells.start
+    tally[start:] = tally_of(BASELINE, old)[start:]
+    tally[Bins.EXPLAINED] = len(old)
+    found = compare(
+        BASELINE.bins, BASELINE.names, BASELINE.reference, tally, is_baseline=is_baseline
+    )
+    assert found.is_selection is not is_compared
+    assert found.has_enough("attribution") is is_compared
+    assert bool(found.of("attribution")) is is_compared
+    assert found.is_alarm is is_compared
+
+
+def test_rows_nearly_all_of_which_are_explained_are_compared_with_the_baseline() -> None:
+    tally = tally_of(BASELINE, rows_of_people(2000, 2))
+    tally[Bins.ROWS] += 200
+    found = compare(BASELINE.bins, BASELINE.names, BASELINE.reference, tally, is_baseline=True)
+    assert found.has_enough("attribution")
+    assert found.of("attribution")
+
+
+def test_one_enormous_attribution_does_not_turn_the_order_over() -> None:
+    rows = rows_of_people(2000, 2)
+    tally = BASELINE.bins.empty()
+    values = values_of(rows)
+    values[0, 3] = 1e6
+    BASELINE.bins.count(rows, scores_of(rows), tally)
+    BASELINE.bins.count_values(values, tally)
+    found = compare(BASELINE.bins, BASELINE.names, BASELINE.reference, tally)
+    assert found.ndcg["value"] > 0.99
+    assert not found.is_alarm
 
 
 def test_too_few_rows_say_nothing_however_odd() -> None:

@@ -145,10 +145,24 @@ async def test_closing_is_bounded_and_fails_what_was_not_taken() -> None:
     await writer.close(timeout_seconds=0.01)
     with pytest.raises(StoreUnavailableError, match="closed before"):
         await waiting
+    with pytest.raises(StoreUnavailableError, match="has not answered"):
+        await first
     database.gate.set()
-    assert await first is STORED
     await writer.close(timeout_seconds=10)
     assert database.batches == [[("first",)]]
+
+
+async def test_closing_ends_also_what_hangs_in_the_store() -> None:
+    database = Database()
+    database.gate.clear()
+    writer = writer_of(database.insert)
+    hanging: list[Answer] = [asyncio.get_running_loop().create_future() for _ in range(3)]
+    writer.submit([((n,), answer) for n, answer in enumerate(hanging)])
+    await asyncio.to_thread(database.entered.wait, 10)
+    waiting = [submitted(writer, (n,)) for n in range(5)]
+    await writer.close(timeout_seconds=0.2)
+    assert {type(answer.exception()) for answer in hanging + waiting} == {StoreUnavailableError}
+    database.gate.set()
 
 
 def test_rows_are_committed_although_their_loop_is_gone() -> None:

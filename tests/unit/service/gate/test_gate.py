@@ -136,7 +136,7 @@ def test_rows_that_only_the_new_version_refuses_block(gated: Gated) -> None:
     schema = ModelSchema(tuple(columns))
     new = replace(old, schema=schema, codec=RowCodec(schema))
     rows = InstanceRows("here", instances_of(gated.X.iloc[:400]))
-    report = Gate(bounds=Bounds(), depth=Depth(explained_rows=20)).compare(old, new, rows)
+    report = Gate(bounds=Bounds(), depth=Depth(explained_rows=60)).compare(old, new, rows)
     found = by_name(report)
     share = float((gated.X["region"].iloc[:400] == "west").mean())
     assert found["refused_rows"].value == pytest.approx(share)
@@ -150,6 +150,18 @@ def test_too_few_rows_are_no_comparison(gated: Gated) -> None:
     rows = InstanceRows("here", instances_of(gated.X.iloc[:99]))
     with pytest.raises(InvalidInputError, match="99 rows of here"):
         Gate(bounds=Bounds(), depth=Depth()).compare(model, model, rows)
+
+
+def test_attributions_of_too_few_rows_block(gated: Gated) -> None:
+    model = named_version(gated.registry, "loans")
+    rows = rows_of_file(gated.rows, most=200, seed=0, labels=None)
+    for depth, count in ((Depth(explained_rows=49), 49), (Depth(explained_rows=50), 50)):
+        report = Gate(bounds=Bounds(), depth=depth).compare(model, model, rows)
+        assert report.explained == count
+        assert blocked(report) == (set() if count == 50 else {"explained_rows"})
+    few = Bounds().changed({"explained_rows_min": 1}, source="test")
+    report = Gate(bounds=few, depth=Depth(explained_rows=2)).compare(model, model, rows)
+    assert blocked(report) == set()
 
 
 def test_lines_of_json_are_read_like_the_table(gated: Gated, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Figures of tallies against scikit-learn's, and their standard errors against repetition."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -134,3 +135,27 @@ def test_a_rise_of_the_error_is_a_share_of_what_it_was() -> None:
     better = change(NUMBER, tally(50.0), tally(40.0))
     assert better is not None
     assert better.is_over
+
+
+def test_one_mistyped_label_neither_raises_an_alarm_nor_hides_one() -> None:
+    scores = np.random.default_rng(5).normal(0, 2.0, 400)
+    shape = Shape((), most_error=20.0)
+
+    def tally(scale: float, *, mistyped: bool) -> Tally:
+        labels = scores + np.random.default_rng(6).normal(0, scale, 400)
+        labels[0] = 1e9 if mistyped else labels[0]
+        predictions = [{"value": float(v)} for v in scores]
+        return tally_of(shape, Outcome(predictions, labels.tolist()))
+
+    for scale, is_alarm in ((1.0, False), (2.0, True)):
+        found = change(shape, tally(1.0, mistyped=False), tally(scale, mistyped=True))
+        assert found is not None
+        assert found.is_alarm is is_alarm
+
+
+def test_the_largest_error_is_ten_times_the_spread_of_the_scores() -> None:
+    manifest = SimpleNamespace(classes=None)
+    deciles = np.quantile(np.random.default_rng(5).normal(3, 2.0, 100_000), np.arange(0.1, 1, 0.1))
+    assert Shape.of(manifest, deciles.tolist()).most_error == pytest.approx(20.0, rel=0.02)
+    for flat in ((), (0.0,)):
+        assert Shape.of(manifest, flat).most_error == math.inf

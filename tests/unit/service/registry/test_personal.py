@@ -16,7 +16,8 @@ from service.openapi import openapi_document
 from service.registry import Registration, Registry
 from service.registry.work import Options
 from service.routes.models import model_info
-from service.serving import ServedModel, ServedModels
+from service.served import ServedModel
+from service.serving import ServedModels
 from service.settings import Settings
 
 CARD, EMAIL = "4111 1111 1111 1111", "joe@example.com"
