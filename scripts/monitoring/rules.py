@@ -85,7 +85,7 @@ class Rules:
             condition = f"({self._pairs(promise, severity)})"
             for other in worse:
                 condition += f"\nunless on ()\n({self._pairs(promise, other)})"
-            condition += self._hidden(promise.hidden_by, severity)
+            condition += self._hidden(promise, severity)
             extra = {"slo": promise.name}
             yield self._rule(promise, severity, condition, extra)
 
@@ -102,26 +102,42 @@ class Rules:
         )
         return f"({long} and {short})"
 
-    def _hidden(self, hiders: Iterable[str], severity: str) -> str:
+    def _hidden(self, of: Promise | Alert, severity: str) -> str:
         """What silences an alert of that severity: the conditions of others at least as severe."""
         parts = [
             f"\nunless on ()\n({condition})"
-            for hider in hiders
-            for condition in self._conditions(hider, severity)
+            for hider in of.hidden_by
+            for condition in self._conditions(hider, severity, of)
         ]
         return "".join(parts)
 
-    def _conditions(self, name: str, severity: str) -> Iterable[str]:
+    def _conditions(self, name: str, severity: str, of: Promise | Alert) -> Iterable[str]:
         as_severe = SEVERITIES[SEVERITIES.index(severity) :]
         if name in self._promises:
-            return [self._pairs(self._promises[name], each) for each in as_severe]
+            return [self._while_it_lasts(self._promises[name], each, of) for each in as_severe]
         alert = self._alerts[name]
         return [self._clock.expression(alert.expression)] if alert.severity in as_severe else []
+
+    def _while_it_lasts(self, hider: Promise, severity: str, of: Promise | Alert) -> str:
+        """The condition of what hides, whose windows remember its fault for hours: what is hidden
+        remembers it as long. Only a fault that goes on without the other's is one of its own.
+        """
+        pairs, lasts = self._pairs(hider, severity), self._now(hider, severity)
+        if isinstance(of, Promise):
+            own = f"({self._now(of, severity)}\nunless on ()\n{lasts})"
+            return f"({pairs})\nunless on ()\n{own}"
+        return f"({pairs})\nand on ()\n({lasts})"
+
+    def _now(self, promise: Promise, severity: str) -> str:
+        """That the budget burns in the shortest window, as fast as the slowest pair asks."""
+        slowest = min(burn.factor for burn in self._all.burns if burn.severity == severity)
+        selector = f'{{sloth_id="{self._all.service}-{promise.name}"}}'
+        return f"max({record_of(SHORTEST)}{selector}) > {slowest:g} * {promise.budget:g}"
 
     def _other(self, alert: Alert) -> Rule:
         condition = self._clock.expression(alert.expression)
         if alert.hidden_by:
-            condition = f"({condition})" + self._hidden(alert.hidden_by, alert.severity)
+            condition = f"({condition})" + self._hidden(alert, alert.severity)
         return self._rule(alert, alert.severity, condition, {})
 
     def _rule(

@@ -56,3 +56,41 @@ def test_a_missing_tool_is_an_error_where_tools_are_required(
     monkeypatch.delenv(REQUIRED)
     with pytest.raises(pytest.skip.Exception, match="no-such-tool is missing"):
         binary("no-such-tool")
+
+
+REQUESTS = (
+    'http_server_request_duration_seconds_count{job="explaind-api", http_route="/predict", '
+    'http_response_status_code="500"}'
+)
+WRITES = 'explain_audit_writes_total{backend="sql", outcome="%s"}'
+FIRING = 'count by (alertname) (ALERTS{alertstate="firing", severity="page"})'
+
+
+@pytest.mark.parametrize(
+    ("requests", "names"),
+    [
+        pytest.param("0+100x170 17000x10", ["EvidenceDurability"], id="both over"),
+        pytest.param("0+100x180", ["Availability", "EvidenceDurability"], id="one goes on"),
+    ],
+)
+def test_a_fault_that_goes_on_is_not_hidden_by_one_that_is_over(
+    requests: str, names: list[str], tmp_path: Path
+) -> None:
+    good = REQUESTS.replace("500", "200")
+    series = {
+        REQUESTS: requests,
+        good: "0x170 0+100x10",
+        WRITES % "error": "0+100x170 17000x10",
+        WRITES % "ok": "0x170 0+100x10",
+        'explain_queue_jobs{queue="low", state="dead"}': "0x180",
+    }
+    samples = [{"labels": f'{{alertname="Explaind{name}"}}', "value": 1} for name in names]
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+        "promql_expr_test": [{"expr": FIRING, "eval_time": "180m", "exp_samples": samples}],
+    }
+    file = {"rule_files": [str(ROOT / RULES)], "evaluation_interval": "1m", "tests": [case]}
+    (tmp_path / "over.test.yml").write_text(yaml.safe_dump(file))
+    done = promtool("test", "rules", tmp_path / "over.test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
