@@ -16,10 +16,7 @@ from service.drift.statistics import Counts
 from service.registry.baseline import shares_of
 
 FIXED = 2**20
-"""Steps of a share, or of a mean |value|, in what is summed up."""
-
-LARGEST = 2**36
-"""Steps of one summand at most: 2**27 rows of them fit."""
+"""Steps of a share in what is summed up: 2**43 rows of them fit."""
 
 Tally = NDArray[np.int64]
 """(L,) counts and sums of one window; `Bins` says what stands where."""
@@ -85,7 +82,7 @@ class Cells:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attributed:
-    """The same of the values of one column and output, and where their sums stand: |value|, its
+    """The same of the values of one column and output, and where their sums stand: |value|'s
     share of the row, and the share's square.
     """
 
@@ -95,19 +92,18 @@ class Attributed:
 
     @property
     def sums(self) -> slice:
-        """Of the three sums."""
-        return slice(self.cells.stop, self.cells.stop + 3)
+        """Of the two sums."""
+        return slice(self.cells.stop, self.cells.stop + 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bins:
-    """All bins of a version. unit: (C,) what a step of the sum of |value| is; empty without."""
+    """All bins of a version."""
 
     names: tuple[str, ...]
     columns: tuple[Cells, ...]
     scores: tuple[Cells, ...]
     attributed: tuple[Attributed, ...]
-    units: FloatArray
     size: int
 
     ROWS = 0
@@ -131,9 +127,7 @@ class Bins:
             for f, entry in enumerate(entries):
                 attributed.append(Attributed(c, f, Cells(place, _edges(entry))))
                 place = attributed[-1].sums.stop
-        return cls(
-            schema.names, tuple(columns), tuple(scores), tuple(attributed), _units(outputs), place
-        )
+        return cls(schema.names, tuple(columns), tuple(scores), tuple(attributed), place)
 
     def empty(self) -> Tally:
         """A tally of no rows."""
@@ -153,9 +147,8 @@ class Bins:
             return
         tally[self.EXPLAINED] += len(values)
         shares = shares_of(values)
-        sizes = _steps(np.abs(values) / self.units)
-        steps, squares = _steps(shares), _steps(shares * shares)
-        totals = np.stack([part.sum(axis=0) for part in (sizes, steps, squares)], axis=-1)
+        sums = [_steps(part).sum(axis=0) for part in (shares, shares * shares)]
+        totals = np.stack(sums, axis=-1)
         for one in self.attributed:
             one.cells.count(values[:, one.column, one.output], tally)
             tally[one.sums] += totals[one.column, one.output]
@@ -186,7 +179,6 @@ class Bins:
             _fill(one.cells, tally, rows, entry["shares"])
             mean, deviation = entry["mean_share"], entry["share_deviation"]
             tally[one.sums] = (
-                _times(rows * FIXED, entry["mean_absolute"] / self.units[one.output]),
                 _times(rows * FIXED, mean),
                 _times(rows * FIXED, mean * mean + deviation * deviation),
             )
@@ -205,13 +197,8 @@ def _edges(entry: Mapping[str, Any]) -> FloatArray:
     return np.array(entry.get("edges", []), dtype=np.float64)
 
 
-def _units(outputs: Sequence[Sequence[Mapping[str, float]]]) -> FloatArray:
-    totals = [sum(entry["mean_absolute"] for entry in entries) for entries in outputs]
-    return np.array([(total or 1.0) for total in totals])
-
-
 def _steps(values: FloatArray) -> Tally:
-    return np.minimum(np.rint(values * FIXED), LARGEST).astype(np.int64)
+    return np.rint(values * FIXED).astype(np.int64)
 
 
 def _times(rows: int, share: float) -> int:

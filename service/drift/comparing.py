@@ -274,7 +274,7 @@ def _attribution(
 
 def _share(sums: Tally, rows: int) -> tuple[float, float]:
     """Mean share and its standard error."""
-    mean, square = float(sums[1]) / FIXED / rows, float(sums[2]) / FIXED / rows
+    mean, square = float(sums[0]) / FIXED / rows, float(sums[1]) / FIXED / rows
     return mean, math.sqrt(max(0.0, square - mean * mean) / rows)
 
 
@@ -289,5 +289,5 @@ def _shares(bins: Bins, tally: Tally, outputs: int) -> FloatArray:
     """
     shares = np.zeros((outputs, len(bins.columns)))
     for one in bins.attributed:
-        shares[one.output, one.column] = tally[one.sums][1]
+        shares[one.output, one.column] = tally[one.sums][0]
     return shares

@@ -3,12 +3,12 @@
 import numpy as np
 
 from explainers.base import Background, FloatArray, Values
+from service.drift.statistics import ndcg
 from service.gate.bounds import Bounds
 from service.gate.findings import Finding, judged, skipped
 from service.gate.sides import Pair, explain
 from service.gate.statistics import (
     correlation,
-    ndcg,
     shares_of,
     sign_agreement,
     spearman,

@@ -8,12 +8,9 @@ import numpy as np
 
 from explainers.base import Explainer, FloatArray, IntArray, Values
 from service.errors import CheckFailedError
-from service.gate.statistics import cosines
+from service.quality.measuring import NOISE_FLOOR
+from service.quality.stability import NEIGHBOURS, Surroundings, mean_cosine, neighbours_of
 from service.registry import RegisteredModel
-
-NEIGHBOURS = 10
-NEIGHBOUR_SPREAD = 0.05
-"""Standard deviation of a neighbour's numbers, in those of the background's."""
 
 NEIGHBOUR_ROWS = 50
 EXPLAINED_AT_ONCE = 256
@@ -77,30 +74,20 @@ def explain(explainer: Explainer, X: FloatArray) -> Values:
 
 
 def _stability(model: RegisteredModel, explainer: Explainer, X: FloatArray, seed: int) -> float:
-    """Mean cosine of a row's values with those of its neighbours."""
-    near = neighbours(model, X, seed)
-    values = explain(explainer, np.concatenate([X, near]))
-    repeated = np.repeat(values[: len(X)], NEIGHBOURS, axis=0)
-    return float(cosines(repeated, values[len(X) :]).mean())
-
-
-def neighbours(model: RegisteredModel, X: FloatArray, seed: int) -> FloatArray:
-    """(N * 10, F): each row's numbers moved a little; levels, booleans and gaps stay."""
-    near = np.repeat(X, NEIGHBOURS, axis=0)
-    rng = np.random.default_rng(seed)
-    for i, column in enumerate(model.schema.columns):
-        if column.kind not in {"number", "integer"}:
-            continue
-        known = model.background.rows[:, i]
-        known = known[~np.isnan(known)]
-        spread = float(known.std()) if len(known) else 0.0
-        moved = near[:, i] + NEIGHBOUR_SPREAD * spread * rng.standard_normal(len(near))
-        if column.kind == "integer":
-            moved = np.round(moved)
-        low = -np.inf if column.minimum is None else column.minimum
-        high = np.inf if column.maximum is None else column.maximum
-        near[:, i] = np.clip(moved, low, high)
-    return near
+    """Mean cosine of a row's values with those of its neighbours, as it is measured of what is
+    served; 1 where no row has both values and a neighbour.
+    """
+    around, draws = Surroundings.of(model), np.random.default_rng(seed)
+    near = [neighbours_of(x, around, draws) for x in X]
+    values = explain(explainer, np.concatenate([X, *near]))
+    others = np.split(values[len(X) :], np.cumsum([len(rows) for rows in near])[:-1])
+    floor = NOISE_FLOOR * float(np.max(explainer.output_scale))
+    found = [
+        mean_cosine(own, beside, floor)
+        for own, beside in zip(values, others, strict=False)
+        if len(beside) and np.linalg.norm(own) > floor
+    ]
+    return float(np.mean(found)) if found else 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,6 +5,7 @@ from statistics import NormalDist
 import numpy as np
 
 from explainers.base import BoolArray, FloatArray, IntArray, Values
+from service.drift.statistics import psi as psi_of_counts
 
 PSI_BINS = 10
 
@@ -12,16 +13,14 @@ PSI_BINS = 10
 def psi(old: FloatArray, new: FloatArray) -> float:
     """Population stability index of (N,) and (M,) numbers, over the deciles of the old ones.
 
-    Empty bins count as half a row. Cost: one sort.
+    Cost: one sort.
     """
     edges = np.unique(np.quantile(old, np.linspace(0, 1, PSI_BINS + 1)[1:-1]))
-    shares = []
-    for values in (old, new):
-        counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
-        smoothed = np.maximum(counts, 0.5)
-        shares.append(smoothed / smoothed.sum())
-    before, after = shares
-    return float(np.sum((after - before) * np.log(after / before)))
+    before, after = (
+        np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
+        for values in (old, new)
+    )
+    return psi_of_counts(before, after)
 
 
 def shares_of(values: Values) -> FloatArray:
@@ -48,29 +47,11 @@ def correlation(old: FloatArray, new: FloatArray) -> float:
     return float(not a.any() and not b.any())
 
 
-def ndcg(old: FloatArray, new: FloatArray) -> float:
-    """Of the old sizes (F,) in the order of the new ones, against their own order."""
-    discounts = 1 / np.log2(np.arange(2, len(old) + 2))
-    best = float(np.sort(old)[::-1] @ discounts)
-    order = np.argsort(-new, kind="stable")
-    return float(old[order] @ discounts) / best if best > 0 else 1.0
-
-
 def sign_agreement(old: Values, new: Values) -> float:
     """Share of the old attribution, by size, that points the same way in the new one."""
     sizes = np.abs(old)
     total = float(sizes.sum())
     return float(sizes[np.sign(old) == np.sign(new)].sum()) / total if total > 0 else 1.0
-
-
-def cosines(values: Values, others: Values) -> FloatArray:
-    """(N,) cosine of each row's values (N, F, C) with another's; 1 where both are zero."""
-    a, b = values.reshape(len(values), -1), others.reshape(len(others), -1)
-    sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    products = np.einsum("nk,nk->n", a, b)
-    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
-    found: FloatArray = np.where(both_zero, 1.0, products / np.where(sizes > 0, sizes, 1.0))
-    return found
 
 
 def auc(is_positive: BoolArray, scores: FloatArray) -> float:

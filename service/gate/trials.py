@@ -14,6 +14,7 @@ from sqlalchemy import Row, literal, select, tuple_
 
 from explainers.base import FloatArray
 from service.accesses import at_the_machine, note
+from service.drift.statistics import psi_expected
 from service.errors import UnavailableError
 from service.evidence import (
     DecisionFilter,
@@ -209,7 +210,7 @@ def _psi(serving: Sequence[Answered], tried: Sequence[Answered]) -> float:
 
 def _psi_null(serving: Sequence[Answered], tried: Sequence[Answered]) -> float:
     """What the index is on average of so many scores where nothing differs (Yurdakul 2018)."""
-    return (PSI_BINS - 1) * (1 / len(_scores(serving)) + 1 / len(_scores(tried)))
+    return psi_expected(PSI_BINS, len(_scores(serving)), len(_scores(tried)))
 
 
 def _p(serving: Sequence[Answered], tried: Sequence[Answered]) -> float:

@@ -47,15 +47,13 @@ def statistics_of(schema: ModelSchema, rows: FloatArray, scores: FloatArray) -> 
 
 
 def attributions_of(values: Values) -> dict[str, object]:
-    """Of the values of M rows, per output and column: mean |value|, mean and standard deviation of
-    its share of the row's sum over columns, and deciles.
+    """Of the values of M rows, per output and column: mean and standard deviation of |value|'s
+    share of the row's sum over columns, and deciles.
     """
-    size = np.abs(values)
     shares = shares_of(values)
     outputs = [
         [
             {
-                "mean_absolute": float(size[:, f, c].mean()),
                 "mean_share": float(shares[:, f, c].mean()),
                 "share_deviation": float(shares[:, f, c].std()),
                 **_histogram(values[:, f, c]),

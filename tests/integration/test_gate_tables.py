@@ -114,8 +114,7 @@ def test_models_trained_again_pass(bench: Bench) -> None:
 def test_swapped_columns_are_blocked(bench: Bench) -> None:
     a, b = bench.pair
     swapped = bench.X.rename(columns={a: b, b: a})[list(bench.X)]
-    blocked = bench.blocked(bench.register(swapped, bench.y, 1))
-    assert blocked & {"swapped_columns", "column_correlation"}, "weak columns may go unnamed"
+    assert "swapped_columns" in bench.blocked(bench.register(swapped, bench.y, 1))
 
 
 def test_a_leaked_label_is_blocked_by_its_columns_share(bench: Bench) -> None:

@@ -1,7 +1,7 @@
 """Every metric that a rule or a dashboard reads is one that the service has."""
 
 from live_app import LiveApp
-from observed import AWAITED, families_in, series_in
+from observed import families_in, series_in
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -32,14 +32,10 @@ def recorded() -> set[str]:
 
 
 def test_every_metric_that_is_read_is_one_of_the_service(live: LiveApp) -> None:
-    known = families_of(live) | AWAITED | recorded()
+    known = families_of(live) | recorded()
     read = {name for expression in expressions() for name in families_in(expression)}
     assert read <= known
     assert {name for name in read if name.startswith("explain_")}
-
-
-def test_no_metric_is_awaited_that_is_there(live: LiveApp) -> None:
-    assert families_of(live) & AWAITED == set()
 
 
 def test_a_name_in_an_expression_is_found_and_a_label_is_not() -> None:

@@ -2,9 +2,6 @@
 
 import re
 
-AWAITED: set[str] = set()
-"""Named by the contract and not measured yet; a test refuses those that are."""
-
 SLOW_TO_COME = {
     "explain_attribution_stability_ratio",
     "explain_fidelity_ratio",
@@ -21,9 +18,6 @@ SLOW_TO_COME = {
     "explain_retrain_needed",
 }
 """Sampled, or told of a thousand rows once a minute: no short run has numbers of them."""
-
-AWAITED_COMMANDS: set[str] = set()
-"""Likewise, of the commands the runbook names."""
 
 _STRINGS = re.compile(r'"[^"]*"')
 _SERIES = re.compile(r"\b(?:explain|http_server)_\w+|\bslo:\w+:\w+")

@@ -63,9 +63,9 @@ def test_sums_of_values_are_shares_of_their_row_and_a_row_of_zeros_has_none() ->
     values[0, :, 0], values[1, :, 0] = [1, 1, 1, 1], [-3, 1, 0, 0]
     tally = baseline.bins.empty()
     baseline.bins.count_values(values, tally)
-    shares = [int(tally[one.sums][1]) / FIXED for one in baseline.bins.attributed]
+    shares = [int(tally[one.sums][0]) / FIXED for one in baseline.bins.attributed]
     assert shares == [1.0, 0.5, 0.25, 0.25]
-    squares = [int(tally[one.sums][2]) / FIXED for one in baseline.bins.attributed]
+    squares = [int(tally[one.sums][1]) / FIXED for one in baseline.bins.attributed]
     assert squares == [0.0625 + 0.5625, 0.125, 0.0625, 0.0625]
 
 

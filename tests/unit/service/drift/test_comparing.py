@@ -68,7 +68,7 @@ def test_attributions_that_moved_alone_are_named() -> None:
 def test_an_order_that_is_lost_is_an_alarm_of_its_own() -> None:
     tally = tally_of(BASELINE, rows_of_people(2000, 2))
     first, *_, last = BASELINE.bins.attributed
-    tally[first.sums][1], tally[last.sums][1] = 0, tally[first.sums][1] * 10
+    tally[first.sums][0], tally[last.sums][0] = 0, tally[first.sums][0] * 10
     found = compare(BASELINE.bins, BASELINE.names, BASELINE.reference, tally)
     assert found.ndcg["value"] < 0.9
     assert found.is_order_lost
