@@ -165,8 +165,11 @@ def test_replay_finds_the_same_bytes(
 ) -> None:
     """All applicants in one record, one of them in a child as by the command, and one accepted."""
     client = live.client()
-    whole = predicted(client, [*declined, *credit.applicants[:50]])["request_id"]
-    report = replayed(live, whole)
+    others = [row for row in credit.applicants[:50] if row["credit_amount"] >= 700]
+    answer = predicted(client, [*declined, *others])
+    assert answer["explanation"]["status"] == "complete"
+    assert None in answer["explanation"]["reasons"]
+    report = replayed(live, answer["request_id"])
     assert report["equal"], report
     assert report["differing_digests"] == []
     single = predicted(client, declined[:1])["request_id"]
@@ -259,18 +262,19 @@ def test_a_failed_check_withholds_them(
 
 
 def test_a_role_with_masked_columns_is_told_nothing_of_them(
-    tmp_path: Path, credit: Credit, declined: list[dict[str, Any]]
+    tmp_path: Path, live: LiveApp, credit: Credit, declined: list[dict[str, Any]]
 ) -> None:
     """One entry an instance, the same whether it was declined or not."""
+    accepted = {**declined[0], "duration_months": 4, "status": "no-account", "age": 50}
+    assert reasons_of(live.client(), [accepted]) == [None]
     data_dir = credit.copied_to(tmp_path)
     masks = '[models.german_credit.roles.support]\nmask = ["age"]\n'
     policy = credit.policy(data_dir, more=masks)
     content, key = KeyFile().with_key("hotline", ("predict", "explain"), roles=("support",))
     content.write(data_dir / "keys.json")
     settings = {"policy_file": policy, "api_keys_file": data_dir / "keys.json"}
-    with live_app(data_dir, **settings, **INLINE) as live:
-        accepted = {**declined[0], "duration_months": 4, "status": "no-account", "age": 50}
-        answer = predicted(live.client(key), [declined[0], accepted])
+    with live_app(data_dir, **settings, **INLINE) as masked:
+        answer = predicted(masked.client(key), [declined[0], accepted])
     entries = answer["explanation"]["reasons"]
     assert [prediction["decision"] for prediction in answer["predictions"]] == [None, None]
     assert entries[0] == entries[1]

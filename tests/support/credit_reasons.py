@@ -20,7 +20,8 @@ N_TRAINING = 700
 
 def documented_policy() -> str:
     """The complete policy of the page."""
-    (example,) = re.findall(r"<!-- example: policy -->\n```toml\n(.*?)```", PAGE.read_text(), re.S)
+    block = re.compile(r"<!-- example: policy -->\n```toml\n(.*?)```", re.DOTALL)
+    (example,) = block.findall(PAGE.read_text())
     return str(example)
 
 
@@ -57,9 +58,7 @@ def register_credit(folder: Path) -> Credit:
 
     table = larger_table("german_credit")
     X, y = table.drop(columns="risk"), table["risk"]
-    fed = X.assign(
-        **{name: X[name].astype("category") for name in X if not _is_number(X[name])}
-    )
+    fed = X.assign(**{name: X[name].astype("category") for name in X if not _is_number(X[name])})
     model = XGBClassifier(
         n_estimators=40, max_depth=4, learning_rate=0.2, n_jobs=1, enable_categorical=True
     ).fit(fed[:N_TRAINING], (y == "bad").astype(int)[:N_TRAINING])
