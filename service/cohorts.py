@@ -133,3 +133,7 @@ class Cohorts:
             return None if self.path is None else PolicyFile.read(self.path).version
         except CommandError:
             return None
+
+
+NO_COHORTS = Cohorts(None)
+"""Of whoever has no policy file."""

@@ -16,7 +16,7 @@ from explainers.sampled.calls import telling_of_calls
 from service import answers, reasons
 from service.answers import AnswerTemplates, Ranked, strongest
 from service.canary import Check, Opinion, is_check, second_opinion
-from service.cohorts import Cohorts
+from service.cohorts import NO_COHORTS, Cohorts
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
 from service.errors import CommandError, UnknownError
@@ -160,7 +160,7 @@ def explain_task(
     task: Task,
     on_progress: OnProgress,
     *,
-    cohorts: Cohorts,
+    cohorts: Cohorts = NO_COHORTS,
 ) -> Finished:
     """`Computer.compute` with a version that is loaded, whatever its digest."""
     pulse = _Pulse(on_progress, len(task.fed))

@@ -13,7 +13,7 @@ from explainers.tree.explainer import TreeEngine
 from schemas import DecodedBody, InvalidContentError, NotStrictJsonError
 from service.answers import AnswerTemplates
 from service.auth import Caller
-from service.cohorts import Cohorts
+from service.cohorts import NO_COHORTS, Cohorts
 from service.comparing import WRITTEN_OTHERWISE, Comparison, compare
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
@@ -138,7 +138,7 @@ def replay(
     keyring: Keyring,
     tell: OnProgress,
     *,
-    cohorts: Cohorts,
+    cohorts: Cohorts = NO_COHORTS,
 ) -> dict[str, object]:
     """Predict and explain the stored instances again and say whether the same bytes come out.
 

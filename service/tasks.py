@@ -104,7 +104,7 @@ class Finished:
             "tally": [*self.tally],
             "tolerance": self.tolerance,
             "rows": self.rows,
-            "reasons": self.reasons,
+            "reasons": [*self.reasons],
             "completed_at": self.completed_at,
         }
         first = orjson.dumps(facts, option=orjson.OPT_SERIALIZE_NUMPY)
