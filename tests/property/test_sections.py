@@ -110,7 +110,7 @@ SECRETS = {
             "additivity_error": [6.4711, 6.0],
             "top": [[{"feature": "x", "value": 4711}], []],
             "seed": [84711, 8],
-            "reasons": [{"decision": "no4711", "items": [{"features": ["age4711"]}]}, None],
+            "reasons": [{"decision": "no4711", "items": [{"features": ["age4711"]}]}, {}],
             "interactions": {"values": [[9.4711], [9]], "standard_errors": [[1.4711], [9]]},
             "local_model": {"coefficients": [[9.4711], [9]], "r2": [4711, 1], "ridge": 1},
             "path": {"attributions": [[9.4711], [9]], "completeness_gap": [4711, 1]},
@@ -147,6 +147,7 @@ def test_nothing_of_an_erased_row_stays_anywhere() -> None:
     assert b"4711" not in left
     found = orjson.loads(left)
     assert found["answer"]["explanation"]["values"] == [None, [[2.0]]]
+    assert found["answer"]["explanation"]["reasons"] == [None, {}]
     assert (found["policy"]["version"], found["policy"]["u"]) == ("v1", 0.5)
 
 
