@@ -239,6 +239,7 @@ def _values(version: _Version, task: Task, pulse: _Pulse) -> _Computed:
         return _failed(model, task, part.reason, tally)
     extras = explainer.extras() if isinstance(explainer, PairedExplainer) else {}
     try:
+        pulse.beat()  # the cohort's tables may take their time
         beside = _reasons(version, task, part)
         explanation = _complete(version.templates, task, part, {**extras, **beside})
     except Exception as error:  # noqa: BLE001 - whatever cannot be written fails this task only

@@ -14,6 +14,7 @@ from servers import JSON, Client
 
 from schemas import Answer
 from service.auth import KeyFile
+from service.bulk.writing import Columns, Explained
 from service.cohorts import Cohorts
 from service.masking import WITHHELD
 from service.policy import PolicyFile
@@ -172,6 +173,23 @@ def test_replay_finds_the_same_bytes(
     report = replayed(live, answer["request_id"])
     assert report["equal"], report
     assert report["differing_digests"] == []
+
+
+def test_a_table_lists_the_codes(
+    live: LiveApp, credit: Credit, declined: list[dict[str, Any]]
+) -> None:
+    accepted = [row for row in credit.applicants if row not in declined][:1]
+    accepted = [{**row, "credit_amount": 900, "duration_months": 4} for row in accepted]
+    answer = predicted(live.client(), [declined[0], *accepted])
+    record = live.runtime.evidence.store.record("default", answer["request_id"])
+    assert record is not None
+    served = live.runtime.models.all["german_credit"]
+    lines = [*Columns(served.model, has_reasons=True).lines(Explained([1, 2], record))]
+    items = answer["explanation"]["reasons"][0]["items"]
+    assert answer["explanation"]["reasons"][1] is None
+    assert [line.get("reasons") for line in lines] == [[item["code"] for item in items], None]
+    assert Columns(served.model, has_reasons=True).schema({}).names[-1] == "reasons"
+    assert "reasons" not in Columns(served.model).schema({}).names
 
 
 def test_a_changed_policy_differs_in_its_version_and_not_in_its_reasons(
