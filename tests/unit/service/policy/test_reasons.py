@@ -1,16 +1,20 @@
 """Reasons by policy: what the table must say, and what follows from contributions."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from credit_reasons import PAGE, documented_policy
 from policies import CLASSIFIER, REGRESSION, ROW, SCHEMA, policy
 
+from schemas.reasons import DecisionReasons
 from service.errors import InvalidInputError
 from service.policy import Reasons, ReasonsRule, Vocabulary
+from service.policy.document import Document
 
 DECISION = """
 [models.loans.decision]
@@ -177,3 +181,17 @@ def test_without_the_table_the_record_says_what_it_said(tmp_path: Path) -> None:
     found = policy(tmp_path, DECISION)
     said = found.decide("t", "request-1", [ROW], np.array([[0.1, 0.9]]), asked=True).to_json()
     assert "reasons" not in said
+
+
+def test_the_documented_answer_is_one_by_the_documented_policy() -> None:
+    """What it says of contributions is made up; codes, texts and columns are the policy's."""
+    table = Document.model_validate(tomllib.loads(documented_policy())).models["german_credit"]
+    assert table.reasons is not None
+    shown = PAGE.read_text().partition("<!-- example: answer -->\n```json\n")[2].partition("```")[0]
+    (entry,) = orjson.loads(shown)["explanation"]["reasons"]
+    told = DecisionReasons.model_validate(entry)
+    assert told.decision == table.reasons.adverse
+    for item in told.items:
+        for name in item.features:
+            coded = table.reasons.codes[name]
+            assert (coded.code, coded.text) == (item.code, item.text)
