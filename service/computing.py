@@ -239,8 +239,7 @@ def _values(version: _Version, task: Task, pulse: _Pulse) -> _Computed:
         return _failed(model, task, part.reason, tally)
     extras = explainer.extras() if isinstance(explainer, PairedExplainer) else {}
     try:
-        pulse.beat()  # the cohort's tables may take their time
-        beside = _reasons(version, task, part)
+        beside = _reasons(version, task, part, pulse)
         explanation = _complete(version.templates, task, part, {**extras, **beside})
     except Exception as error:  # noqa: BLE001 - whatever cannot be written fails this task only
         log.error("explanation_not_encoded", request_id=task.request_id, place=place_of(error))
@@ -250,10 +249,12 @@ def _values(version: _Version, task: Task, pulse: _Pulse) -> _Computed:
     return _Computed(explanation, None, tally, counts, seeds, used.engine, used.exact)
 
 
-def _reasons(version: _Version, task: Task, part: ExplainedPart) -> reasons.Beside:
+def _reasons(version: _Version, task: Task, part: ExplainedPart, pulse: _Pulse) -> reasons.Beside:
     said = task.reasons
     if said is None:
         return reasons.NOTHING
+    if said.rule.cohort_digest is not None:
+        pulse.beat()  # its tables may take their time
     rows = ExplainedRows(version.model, part, row_array(task.fed), task.served)
     return reasons.given(said, rows, version.cohorts.of(version.model, said.rule))
 
