@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,14 @@ class Asking:
 def slow(explanation: Explanation) -> Explanation:
     time.sleep(SLOW_SECONDS)
     return explanation
+
+
+def with_workers(prometheus: Prometheus) -> Prometheus:
+    """Seen from when its workers have given a sign: they start after the service does."""
+    sign = "explain_worker_last_heartbeat_timestamp_seconds > 0"
+    wait_until(lambda: bool(prometheus.query(sign)), seconds=30)
+    seen_for(prometheus, 2 * SCRAPE_SECONDS)
+    return replace(prometheus, began=time.time())
 
 
 def assert_quiet(prometheus: Prometheus, asking: Asking) -> None:
@@ -145,8 +153,9 @@ def test_a_full_store_fires_its_alert_alone(tmp_path: Path, two_models: Path) ->
     try:
         with (
             steady_traffic(server.url, asking),
-            running_prometheus(tmp_path / "prometheus", {"explaind-api": server.url}) as prometheus,
+            running_prometheus(tmp_path / "prometheus", {"explaind-api": server.url}) as started,
         ):
+            prometheus = with_workers(started)
             assert_quiet(prometheus, asking)
             SmallDisk(server, tmp_path, "small").fill()
             assert_fires_alone(prometheus, "ExplaindEvidenceDurability", asking)
