@@ -24,6 +24,7 @@ from schemas.messages import (
     ValuePrediction,
 )
 from schemas.model_schema import Column, Level, ModelSchema, SchemaError
+from schemas.narratives import Narrated
 from schemas.openapi import answer_schema, document_schema, predict_request_schema
 from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
 from schemas.proofs import Consistency, Proof, ProvenEvent
@@ -55,6 +56,7 @@ __all__ = [
     "ModelList",
     "ModelReference",
     "ModelSchema",
+    "Narrated",
     "NotStrictJsonError",
     "PredictRequest",
     "Problem",

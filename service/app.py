@@ -62,6 +62,7 @@ from service.routes import (
     kserve,
     ledger,
     models,
+    narratives,
     votes,
 )
 from service.routes.inference import INFER_PATHS, InferEndpoint
@@ -83,7 +84,7 @@ NO_DEFAULT_PAGES: dict[str, Any] = {
     "redirect_slashes": False,
 }
 PARTS = (
-    *(explanations, followups, votes, ledger, models, importance, health, documents),
+    *(explanations, narratives, followups, votes, ledger, models, importance, health, documents),
     *(kserve, inference),
 )
 METHOD_NOT_ALLOWED = 405

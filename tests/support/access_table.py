@@ -65,6 +65,7 @@ ACCESS: dict[Route, Access] = {
     ("POST", "/predict"): Access("predict", sends="instances"),
     ("POST", "/models/breast_cancer/predict"): Access("predict", sends="instances"),
     ("GET", RECORD): Access("", is_of_a_record=True),
+    ("GET", RECORD + "/narrative"): Access("", is_of_a_record=True),
     ("GET", RECORD + "/related"): Access("", is_of_a_record=True),
     ("GET", RECORD + "/events"): Access("", is_of_a_record=True),
     ("GET", RECORD + "/proof"): Access("", is_of_a_record=True),
