@@ -1,5 +1,6 @@
 """The shapes on the wire: a model's input schema, strict request bodies, answers, problems."""
 
+from schemas.cards import ModelCard
 from schemas.definitive import MAX_SUBJECT_LENGTH, Row
 from schemas.documents import read_document
 from schemas.importance import ColumnImportance
@@ -52,6 +53,7 @@ __all__ = [
     "Labels",
     "Level",
     "Method",
+    "ModelCard",
     "ModelInfo",
     "ModelList",
     "ModelReference",

@@ -78,6 +78,7 @@ ACCESS: dict[Route, Access] = {
     ("GET", "/explanations"): Access("audit"),
     ("GET", "/models"): Access("predict"),
     ("GET", "/models/{name}"): Access("predict"),
+    ("GET", "/models/{name}/card"): Access("predict"),
     ("GET", "/models/{name}/review"): Access("audit"),
     ("GET", "/models/{name}/importance"): Access("audit"),
     ("GET", "/log/checkpoint"): Access(""),
