@@ -176,7 +176,10 @@ def _performance(
 
 
 def _performance_json(performance: Performance) -> dict[str, object]:
-    measures = {name: each._asdict() for name, each in performance.measures.items()}
+    measures = {
+        name: {"value": float(each.value), "standard_error": float(each.standard_error)}
+        for name, each in performance.measures.items()
+    }
     return performance._asdict() | {"measures": measures}
 
 

@@ -1,14 +1,14 @@
 """The candidate's card: a model whose card was begun must not be promoted with a stale one."""
 
 from service.gate.findings import Finding, Verdict
-from service.registry import RegisteredModel
+from service.registry.described import KnownVersion
 from service.registry.layout import Layout
 from service.registry.sections import card_state
 
 NEVER_BEGUN = "nobody has written any section of it (`explaind card NAME --set SECTION=FILE`)"
 
 
-def card_finding(layout: Layout, new: RegisteredModel, *, is_required: bool) -> Finding:
+def card_finding(layout: Layout, new: KnownVersion, *, is_required: bool) -> Finding:
     """Blocks where a section is stale for the new version or a required one is empty; a card that
     was never begun is noted, and blocks where one is required.
     """
