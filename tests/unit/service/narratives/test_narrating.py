@@ -190,6 +190,15 @@ def test_a_regressions_value_is_raised_and_lowered() -> None:
     )
 
 
+def test_the_class_that_is_not_explained_is_argued_from_the_other_side() -> None:
+    made = binary()
+    made["predictions"] = [{"label": "good", "probabilities": {"good": 0.75, "bad": 0.25}}]
+    assert 'counted towards "good": "age" (given as 22)' in told(made, "applicant")
+    assert 'counted against "good": "status"' in told(made, "applicant")
+    turned = 'in log-odds of "bad", so negative ones speak for "good".'
+    assert turned in told(made, "agent")
+
+
 def test_a_multiclass_answer_is_argued_by_its_own_output() -> None:
     values = [[[1.0, -2.0, 0.5], [0.25, 3.0, 0.0]]]
     explained = explanation(["a", "b"], ["x", "y", "z"], values)
