@@ -12,9 +12,10 @@ from typing import Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from explainers.base import Level
+from service.durability import make_directory, replace_file
 from service.errors import InvalidInputError, UnavailableError
 from service.registry.described import KnownVersion
-from service.registry.layout import Layout, check_name, write_atomically
+from service.registry.layout import READABLE, Layout, check_name
 
 FOLDER = "card"
 MOST_BYTES = 64 * 1024
@@ -204,7 +205,8 @@ def _write(path: Path, text: str, confirmed: Sequence[Basis]) -> None:
         if not text:
             path.unlink(missing_ok=True)
             return
-        path.parent.mkdir(mode=0o755, exist_ok=True)
-        write_atomically(path, f"{MARK}{said}{MARK_END}\n\n{text}\n".encode())
+        make_directory(path.parent)
+        content = f"{MARK}{said}{MARK_END}\n\n{text}\n".encode()
+        replace_file(path, content, mode=READABLE)
     except OSError as error:
         raise UnavailableError(f"cannot write {path}: {error.strerror}") from error
