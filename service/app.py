@@ -34,7 +34,7 @@ from service.errors import (
     ServiceError,
 )
 from service.evidence import EvidenceError, Spooling, SpoolLimits
-from service.http import Edge, context_of, refusal_response
+from service.http import Edge, refusal_for
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
 from service.measuring import PerformanceWatch
@@ -362,4 +362,4 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
 
 
 def _refused(request: Request, error: ServiceError) -> Response:
-    return refusal_response(error, context_of(request.scope).request_id, request.scope["path"])
+    return refusal_for(error, request.scope)

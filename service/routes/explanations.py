@@ -1,62 +1,106 @@
 """GET /explanations, GET /explanations/{request_id} and GET /explanations/{request_id}/related."""
 
+import asyncio
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
 
 from schemas import Record, RecordPage
 from service.auth import Caller
 from service.deps import ContextDep, ReaderDep, RequestId, RuntimeDep, reads
 from service.errors import InvalidRequestError, StoreAwayError
 from service.evidence import BadCursorError, DecisionFilter, EvidenceError, ListedStatus, Page
+from service.evidence import Record as StoredRecord
+from service.http import RequestContext
 from service.metrics import BACKEND
+from service.negotiation import HTML, SVG
 from service.openapi import PREFER_PARAMETER
+from service.pages.listing import list_page
 from service.prefer import parse_prefer
 from service.records import list_document, record_document
+from service.routes.record_pages import RETRY_AFTER_SECONDS, Looked, asked_of
+from service.routes.representing import (
+    VARY,
+    WITH_PAGE,
+    WITH_PLOT,
+    Format,
+    described_as,
+    sent,
+    wanted,
+)
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/explanations", tags=["evidence"])
 MOST_ITEMS = 200
-RETRY_AFTER_SECONDS = "1"
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]", re.ASCII)
-VARY = "Accept, Authorization"
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+class RecordQuery(BaseModel):
+    """How a record is looked at: instance and output say what its page and its plot are about."""
+
+    format: Format | None = None
+    instance: int = Field(0, ge=0, le=1_000_000)
+    output: Annotated[str, Field(max_length=256)] | None = None
 
 
 @router.get(
-    "/{request_id}", response_model=Record, openapi_extra={"parameters": [PREFER_PARAMETER]}
+    "/{request_id}",
+    response_model=Record,
+    openapi_extra={"parameters": [PREFER_PARAMETER]},
+    responses=described_as(HTML, SVG),
 )
-async def read(
-    request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep, context: ContextDep
+async def read(  # noqa: PLR0913 (FastAPI: what a route depends on are its arguments)
+    request: Request,
+    request_id: RequestId,
+    query: Annotated[RecordQuery, Query()],
+    runtime: RuntimeDep,
+    caller: ReaderDep,
+    context: ContextDep,
 ) -> Response:
-    """The record of one request, once final the same bytes every time. Scope: audit, or who made
-    it. While its explanation is pending, Retry-After says when to ask again.
+    """The record of one request, once final the same bytes every time; as a page or a plot where
+    Accept says so. Scope: audit, or who made it. While its explanation is pending, Retry-After says
+    when to ask again.
     """
+    media_type = wanted(context, query.format, WITH_PLOT)
     record = await runtime.watch.shown(caller, request_id)
     headers = {"Vary": VARY}
     if record.is_pending:
-        preference = parse_prefer(context.header(b"prefer"))
-        if preference.applied is not None:
-            headers["Preference-Applied"] = preference.applied
-        if preference.wait_seconds:
-            record = await runtime.watch.until_final(
-                record, preference.wait_seconds, lambda: runtime.is_stopping
-            )
+        record = await _waited(runtime, record, context, headers)
     document = await runtime.views.record(caller, record, record_document(record))
+    asked = asked_of(query.instance, query.output, request.query_params)
+    looked = Looked(runtime, caller, record, asked)
+    rendered = await looked.represented(document, media_type)
     if record.is_sequenced:
         headers["Link"] = f'</explanations/{request_id}/proof>; rel="proof"'
     if record.is_pending:
-        headers |= {"Retry-After": RETRY_AFTER_SECONDS, "Cache-Control": "no-store"}
-        return Response(document, headers=headers, media_type="application/json")
-    etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
+        headers |= {"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"}
+        return sent(rendered, headers)
+    etag = f'"{hashlib.sha256(rendered.body).hexdigest()[:32]}"'
     headers |= {"ETag": etag, "Cache-Control": "private, no-cache"}
     if _names(context.header(b"if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    return Response(document, headers=headers, media_type="application/json")
+    return sent(rendered, headers)
+
+
+async def _waited(
+    runtime: Runtime, record: StoredRecord, context: RequestContext, headers: dict[str, str]
+) -> StoredRecord:
+    """A pending record once it is final, or after as long as the client prefers to wait."""
+    preference = parse_prefer(context.header(b"prefer"))
+    if preference.applied is not None:
+        headers["Preference-Applied"] = preference.applied
+    if not preference.wait_seconds:
+        return record
+    return await runtime.watch.until_final(
+        record, preference.wait_seconds, lambda: runtime.is_stopping
+    )
 
 
 def _names(if_none_match: str | None, etag: str) -> bool:
@@ -71,7 +115,13 @@ def _date_and_time(value: object) -> object:
     return value
 
 
+def _day_or_moment(value: object) -> object:
+    """A form's date is the beginning of that day in UTC."""
+    return f"{value}T00:00:00Z" if DAY.fullmatch(str(value)) else _date_and_time(value)
+
+
 Moment = Annotated[AwareDatetime, BeforeValidator(_date_and_time)]
+DayOrMoment = Annotated[AwareDatetime, BeforeValidator(_day_or_moment)]
 
 
 class PageQuery(BaseModel):
@@ -85,9 +135,18 @@ class ListQuery(PageQuery):
     """Which records, and how many at once; status: the one they have by now."""
 
     model: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None = None
-    since: Moment | None = None
-    until: Moment | None = None
+    since: DayOrMoment | None = None
+    until: DayOrMoment | None = None
     status: ListedStatus | None = None
+    format: Format | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, given: object) -> object:
+        """A form sends the fields that nobody filled in, too."""
+        if not isinstance(given, Mapping):
+            return given
+        return {name: value for name, value in given.items() if value != ""}
 
 
 @router.get("/{request_id}/related", response_model=RecordPage)
@@ -104,21 +163,27 @@ async def related(
     return _answer(request, await _page(runtime, caller, matching, query))
 
 
-@router.get("", response_model=RecordPage)
+@router.get("", response_model=RecordPage, responses=described_as(HTML))
 async def list_records(
     request: Request,
     query: Annotated[ListQuery, Query()],
     runtime: RuntimeDep,
     caller: Annotated[Caller, Depends(reads("audit"))],
+    context: ContextDep,
 ) -> Response:
     """Records newest first, a page at a time; `next_cursor` and Link lead on."""
+    media_type = wanted(context, query.format, WITH_PAGE)
     matching = DecisionFilter(
         model=query.model, status=query.status, since=query.since, until=query.until
     )
     page = await _page(runtime, caller, matching, query)
-    asked = query.model_dump(exclude_none=True, exclude={"cursor"})
+    asked = query.model_dump(exclude_none=True, exclude={"cursor", "format"})
     await runtime.accesses.note(caller, "list", found=len(page.items), asked=asked)
     runtime.metrics.audit_reads.labels(BACKEND, "ok").inc()
+    if media_type == HTML:
+        document = orjson.loads(_encoded(page))
+        rendered = await asyncio.to_thread(list_page, document, dict(request.query_params))
+        return sent(rendered, _list_headers(request, page))
     return _answer(request, page)
 
 
@@ -137,9 +202,17 @@ async def _page(
 
 
 def _answer(request: Request, page: Page) -> Response:
-    headers = {"Cache-Control": "no-store"}
+    headers = _list_headers(request, page)
+    return Response(_encoded(page), headers=headers, media_type="application/json")
+
+
+def _encoded(page: Page) -> bytes:
+    return orjson.dumps(list_document(page), option=orjson.OPT_UTC_Z)
+
+
+def _list_headers(request: Request, page: Page) -> dict[str, str]:
+    headers = {"Cache-Control": "no-store", "Vary": VARY}
     if page.next_cursor is not None:
         following = request.url.include_query_params(cursor=page.next_cursor)
         headers["Link"] = f'<{following.path}?{following.query}>; rel="next"'
-    body = orjson.dumps(list_document(page), option=orjson.OPT_UTC_Z)
-    return Response(body, headers=headers, media_type="application/json")
+    return headers
