@@ -209,7 +209,9 @@ def _refusal_page(error: ServiceError, request_id: str) -> Response:
     from service.pages.problem import problem_page
 
     document, violations = _problem(error, request_id), error.errors
-    found = problem_page(document, [(each.pointer, each.detail) for each in violations], error.status)
+    found = problem_page(
+        document, [(each.pointer, each.detail) for each in violations], error.status
+    )
     headers = _refusal_headers(error) | {"Content-Security-Policy": found.policy}
     return Response(found.body, error.status, headers, media_type=found.media_type)
 

@@ -46,9 +46,7 @@ def proof_document(
     }
 
 
-def checked_proof(
-    store: EvidenceStore, ledger: Ledger, caller: Caller, request_id: str
-) -> Proof:
+def checked_proof(store: EvidenceStore, ledger: Ledger, caller: Caller, request_id: str) -> Proof:
     """The proof of what a caller may see whole, checked here and now as `explaind verify` would.
 
     Raises EvidenceError, NotFoundError. Cost: some milliseconds.

@@ -124,10 +124,10 @@ def _listed(
 def table_of(found: Contributions) -> Table:
     """All numbers as they are stored."""
     path = found.path
-    columns = list(range(len(found.outputs)))
+    shown = 0 if path is None else found.outputs.index(path.output_name)
+    columns = [shown, *(c for c in range(len(found.outputs)) if c != shown)]
     if len(columns) > MOST_OUTPUTS:
-        columns = [0 if path is None else found.outputs.index(path.output_name)]
-    shown = columns[0] if path is None else found.outputs.index(path.output_name)
+        columns = [shown]
     order = sorted(range(len(found.names)), key=lambda row: -abs(found.values[row][shown]))
     most = len(order) if len(order) <= MOST_ROWS + 1 else MOST_ROWS
     rows = [_row(found, rank, row, columns) for rank, row in enumerate(order[:most], 1)]
@@ -139,7 +139,9 @@ def table_of(found: Contributions) -> Table:
         ("base value", [exact(each.base) for each in drawn]),
         ("output", [exact(each.output) for each in drawn]),
     ]
-    caption = f"{found.title}, strongest first" + ("" if path is None else f" for {path.output_name}")
+    caption = f"{found.title}, strongest first" + (
+        "" if path is None else f" for “{path.output_name}”"
+    )
     names = [found.outputs[c] for c in columns]
     return Table(caption, _note(found, columns), names, rows, ends if drawn else [])
 

@@ -20,9 +20,9 @@ RADIUS = 3.6
 
 
 def decision_plot(paths: Sequence[Path], *, key: str = "decision") -> str:
-    """One line an output from its base value, at the top, to the output at the bottom; each row adds
-    a column. Columns are in the order of their |contribution| summed over all outputs; those after
-    the first MOST_SHOWN are one row together. Of more than MOST_LINES outputs the largest are drawn.
+    """One line an output from its base value, at the top, to the output at the bottom; each row
+    adds a column. Columns are in the order of their |contribution| summed over all outputs; those
+    after the first MOST_SHOWN are one row. Of more than MOST_LINES outputs the largest are drawn.
     """
     drawn = sorted(paths, key=lambda path: -path.output)[:MOST_LINES]
     columns = ordered_columns(paths)

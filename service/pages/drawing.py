@@ -14,6 +14,7 @@ DIGITS = 4
 """Significant ones of a number beside a bar; data-value has all of them."""
 
 MARGIN = 8
+PADDING = 6
 NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 MINUS = "\N{MINUS SIGN}"
 
@@ -25,7 +26,7 @@ def short(value: float) -> str:
 
 def signed(value: float) -> str:
     """Likewise, with its sign."""
-    return f"{value:+.{DIGITS}g}".replace("-", MINUS)
+    return f"{value:+.{DIGITS}g}".replace("-", MINUS) if value else "0"
 
 
 def exact(value: object) -> str:
@@ -77,7 +78,7 @@ def figure(key: str, title: str, description: str, height: float, parts: Iterabl
         "svg",
         named + described + "".join(parts),
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height:.0f}",
+        viewBox=f"0 {-PADDING} {WIDTH} {height + PADDING:.0f}",
         role="img",
         aria_labelledby=f"{key}-title {key}-desc",
         class_="plot",

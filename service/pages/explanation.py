@@ -115,6 +115,7 @@ class View:
     """What the template shows; lists are empty, and texts None, where there is nothing to show."""
 
     request_id: str
+    received_at: str
     model: Mapping[str, object]
     instance: int
     n_instances: int
@@ -175,6 +176,7 @@ def _frame(record: Json, asked: Asked, beside: Beside) -> View:
     turned = {n: wording.link(path, asked.query, instance=n, output=None) for n in (at - 1, at + 1)}
     return View(
         request_id=record["request_id"],
+        received_at=wording.moment(record["received_at"]),
         model=record["model"],
         instance=at,
         n_instances=count,
@@ -251,8 +253,8 @@ def _prediction(prediction: Json) -> Prediction:
 
 def _reading(output: str, unit: str) -> str:
     return (
-        f"Each bar is what one column adds to the score of {output}, in {unit}: bars to the right "
-        f"raise it, bars to the left lower it. Numbers beside bars have {DIGITS} significant "
+        f"Each bar is what one column adds to the score of “{output}” (unit: {unit}): bars to the "
+        f"right raise it, bars to the left lower it. Numbers beside bars have {DIGITS} significant "
         "digits; the table has the stored ones."
     )
 
@@ -264,7 +266,7 @@ def _plots(found: Contributions) -> list[Plot]:
     others = f" {path.rest_text.capitalize()}: {path.rest_names}." if path.rest else ""
     caption = (
         f"Waterfall: from the base value, the model's mean over the background, to the output "
-        f"{path.output_name} (unit: {unit}).{others}"
+        f"“{path.output_name}” (unit: {unit}).{others}"
     )
     drawn = [Plot(plots.waterfall(path), caption)]
     if len(found.paths) > 1:
@@ -297,9 +299,7 @@ def _reasons(explanation: Json | None, instance: int) -> Reasons | None:
     if found is None:
         return None
     items = [
-        Reason(
-            item["code"], item["text"], ", ".join(item["features"]), exact(item["contribution"])
-        )
+        Reason(item["code"], item["text"], ", ".join(item["features"]), exact(item["contribution"]))
         for item in found["items"] or ()
     ]
     return Reasons(exact(found["decision"]), found["reason"], items)
@@ -357,7 +357,7 @@ def _links(path: str, record: Json, asked: Asked) -> Pairs:
         found.append(("The waterfall as SVG", wording.link(path, asked.query, format="svg")))
     return [
         *found,
-        ("Proof", wording.link(f"{path}/proof", tenant)),
-        ("Explained again", wording.link(f"{path}/related", tenant)),
+        ("Its proof (JSON)", wording.link(f"{path}/proof", tenant)),
+        ("Explained again (JSON)", wording.link(f"{path}/related", tenant)),
         (f"Model {record['model']['name']}", f"/models/{record['model']['name']}"),
     ]

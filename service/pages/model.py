@@ -40,6 +40,7 @@ class View:
     name: str
     facts: Sequence[tuple[str, str]]
     columns: Sequence[ColumnRow]
+    is_described: bool
     importance: Shown
     drift: Shown
     links: Sequence[tuple[str, str]]
@@ -81,10 +82,13 @@ def model_page(info: Json, importance: Json | str, drift: DriftState | str) -> R
         ("Its explanations", wording.link("/explanations", {}, model=info["name"])),
         ("Importance as JSON", f"{path}/importance"),
     ]
+    properties = info["json_schema"].get("properties", {})
+    columns = [_column(name, each) for name, each in properties.items()]
     view = View(
         info["name"],
         _facts(info),
-        [_column(name, each) for name, each in info["json_schema"].get("properties", {}).items()],
+        columns,
+        any(column.description for column in columns),
         Shown(importance) if isinstance(importance, str) else _importance(importance),
         Shown(drift) if isinstance(drift, str) else _drift(drift),
         links,
@@ -148,13 +152,13 @@ def _importance(document: Json) -> Shown:
 def _drift(state: DriftState) -> Shown:
     rows = _rows_text(state.rows.items())
     if not state.psi:
-        return Shown(f"Nothing can be said yet, looked at {state.at}: {rows} in the window.")
+        return Shown(f"Too few rows to say anything at {state.at}: {rows}.")
     moved = ", ".join(f"{feature} ({kind})" for kind, feature in state.alarms)
     said = f"Moved: {moved}." if moved else "Nothing moved."
     listed = sorted(state.psi, key=lambda one: -one[2])
     table = [(feature, kind, short(value)) for kind, feature, value in listed]
-    return Shown("", "", f"{said} Looked at {state.at}, {rows} in the window.", table)
+    return Shown("", "", f"{said} Looked at {state.at}: {rows}.", table)
 
 
 def _rows_text(rows: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{count} rows ({kind})" for kind, count in rows)
+    return ", ".join(f"{count} rows of the kind {kind}" for kind, count in rows)

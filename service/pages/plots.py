@@ -39,7 +39,9 @@ def waterfall(path: Path, *, key: str = "waterfall") -> str:
 
     The columns that are left are one bar together, which says how many they are.
     """
-    rows = [(step.text, step.contribution, step) for step in path.shown]
+    rows: list[tuple[str, float, Step | None]] = [
+        (step.text, step.contribution, step) for step in path.shown
+    ]
     if path.rest:
         rows.append((path.rest_text, path.rest_sum, None))
     ends = [path.base]
@@ -98,9 +100,9 @@ def _bar(
     named = text if step is None else f"{step.rank}. {text}"
     parts = (
         tag("title", escape(f"{text}: {signed(contribution)}")),
+        tag("line", x1=start, x2=start, y1=top - 5, y2=top + BAR_TOP, class_="join"),
         label(elided(named, LETTERS), MARGIN, top + TEXT_BASE),
         label(signed(contribution), WIDTH - MARGIN, top + TEXT_BASE, anchor="end"),
-        tag("line", x1=start, x2=start, y1=top - 5, y2=top + BAR_TOP, class_="join"),
         tag("polygon", points=_arrow(start, stop, top + BAR_TOP), class_=direction(contribution)),
     )
     return tag(
@@ -114,19 +116,20 @@ def _bar(
 
 def direction(contribution: float) -> str:
     """The style of what raises or lowers the output."""
-    return "up" if contribution >= 0 else "down"
+    if contribution == 0:
+        return "none"
+    return "up" if contribution > 0 else "down"
 
 
 def _arrow(start: float, stop: float, top: float, height: float = BAR_HEIGHT) -> str:
     """A bar that ends in a tip, so that its direction shows without colours; never thinner than a
     hair.
     """
-    if abs(stop - start) < 1.0:
-        start, stop = min(start, stop) - 0.5, min(start, stop) + 0.5
-        return f"{start:.1f},{top} {stop:.1f},{top} {stop:.1f},{top + height} {start:.1f},{top + height}"
-    tip = min(TIP, abs(stop - start)) * (1 if stop > start else -1)
     middle, bottom = top + height / 2, top + height
-    neck = stop - tip
+    if abs(stop - start) < 1.0:
+        x0, x1 = min(start, stop) - 0.5, min(start, stop) + 0.5
+        return f"{x0:.1f},{top} {x1:.1f},{top} {x1:.1f},{bottom} {x0:.1f},{bottom}"
+    neck = stop - min(TIP, abs(stop - start)) * (1 if stop > start else -1)
     return (
         f"{start:.1f},{top} {neck:.1f},{top} {stop:.1f},{middle} "
         f"{neck:.1f},{bottom} {start:.1f},{bottom}"
@@ -147,10 +150,10 @@ def force(path: Path, *, key: str = "force") -> str:
     axis_y = FORCE_TOP + FORCE_HEIGHT + 8
     parts += scale.axis(axis_y, path.unit)
     top = axis_y + 56
-    parts += _side("Raise it", raising, MARGIN, top)
-    parts += _side("Lower it", lowering, WIDTH / 2 + MARGIN / 2, top)
-    n_lines = 1 + max(_n_lines(raising), _n_lines(lowering))
-    height = top + n_lines * LINE
+    parts += _side("Raise it", raising, top)
+    height = top + LINE * (_n_lines(raising) + 1)
+    parts += _side("Lower it", lowering, height)
+    height += LINE * _n_lines(lowering)
     return figure(key, _title("Force", path), description(path), height, parts)
 
 
@@ -172,42 +175,41 @@ def _pushes(steps: Sequence[Step], output: float, scale: Scale) -> Iterator[str]
             middle = (x0 + x1) / 2 - (2 if step.contribution > 0 else -2)
             y = FORCE_TOP + FORCE_HEIGHT / 2 + 4
             parts.append(label(str(step.rank), middle, y, style="on", anchor="middle"))
-        yield tag(
-            "g", "".join(parts), data_feature=step.name, data_value=repr(step.contribution)
-        )
+        yield tag("g", "".join(parts), data_feature=step.name, data_value=repr(step.contribution))
         end = start
 
 
 def _force_ends(path: Path, scale: Scale) -> Iterator[str]:
     """Base value and output, above the bar; on two lines, so that they never meet."""
-    for text, value, y, style in (
-        ("base value", path.base, 12, "muted"),
-        ("output", path.output, 28, "end"),
+    for text, value, y, style, through in (
+        ("base value", path.base, 12, "muted", -1),
+        ("output", path.output, 28, "end", FORCE_HEIGHT + 4),
     ):
         x = scale.x(value)
         anchor = "start" if x < WIDTH / 3 else "end" if x > 2 * WIDTH / 3 else "middle"
         parts = (
-            tag("line", x1=x, x2=x, y1=y + 3, y2=FORCE_TOP + FORCE_HEIGHT + 4, class_=style),
+            tag("line", x1=x, x2=x, y1=y + 3, y2=FORCE_TOP + through, class_=style),
             label(f"{text} {short(value)}", x, y, style=style, anchor=anchor),
         )
         yield tag("g", "".join(parts), data_end=text.partition(" ")[0], data_value=repr(value))
 
 
 def _n_lines(steps: Sequence[Step]) -> int:
-    return max(1, min(len(steps), LISTED + 1))
+    return 1 + max(1, min(len(steps), LISTED + 1))
 
 
-def _side(title: str, steps: Sequence[Step], x: float, y: float) -> Iterator[str]:
-    yield label(title, x, y, style="end")
+def _side(title: str, steps: Sequence[Step], y: float) -> Iterator[str]:
+    """The strongest columns of one side by rank, _n_lines of them with the title."""
+    yield label(title, MARGIN, y, style="end")
     if not steps:
-        yield label("no column", x, y + LINE, style="muted")
+        yield label("no column", MARGIN, y + LINE, style="muted")
     for number, step in enumerate(steps[:LISTED], 1):
-        text = f"{step.rank}. {elided(step.text, 19 - len(str(step.rank)))}"
-        line = tag("title", escape(step.text)) + escape(f"{text} {signed(step.contribution)}")
-        yield tag("text", line, x=x, y=y + number * LINE)
+        line = y + number * LINE
+        yield label(elided(f"{step.rank}. {step.text}", LETTERS), MARGIN, line)
+        yield label(signed(step.contribution), WIDTH - MARGIN, line, anchor="end")
     if len(steps) > LISTED:
         more = len(steps) - LISTED
-        yield label(f"and {more} weaker", x, y + (LISTED + 1) * LINE, style="muted")
+        yield label(f"and {more} weaker", MARGIN, y + (LISTED + 1) * LINE, style="muted")
 
 
 def bars(title: str, unit: str, items: Sequence[tuple[str, float]], *, key: str = "bars") -> str:

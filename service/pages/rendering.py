@@ -30,7 +30,9 @@ class Rendered(NamedTuple):
     policy: str
 
 
-def page(template: str, view: object, *, refresh: int | None = None, forms: bool = False) -> Rendered:
+def page(
+    template: str, view: object, *, refresh: int | None = None, forms: bool = False
+) -> Rendered:
     """A view in its template. refresh: seconds after which a browser asks again; forms: it has one,
     whose answer comes from here.
     """

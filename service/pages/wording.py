@@ -17,7 +17,7 @@ WARNING_TEXTS = {
 }
 SPACE_TEXTS = {
     "log_odds": "log-odds",
-    "margin": "score before softmax",
+    "margin": "margin before softmax",
     "probability": "probability",
     "log": "logarithm of the predicted value",
     "raw": "the predicted value's own unit",
@@ -32,7 +32,7 @@ def moment(text: str) -> str:
 
 def link(path: str, query: Mapping[str, str], **changes: object) -> str:
     """A URL of the service; a parameter whose change is None is left out."""
-    merged = {**query, **{name: value for name, value in changes.items()}}
+    merged = {**query, **changes}
     left = {name: str(value) for name, value in merged.items() if value is not None}
     return f"{path}?{urlencode(left)}" if left else path
 

@@ -56,7 +56,7 @@ class RecordQuery(BaseModel):
     openapi_extra={"parameters": [PREFER_PARAMETER]},
     responses=described_as(HTML, SVG),
 )
-async def read(  # noqa: PLR0913 (FastAPI: what a route depends on are its arguments)
+async def read(
     request: Request,
     request_id: RequestId,
     query: Annotated[RecordQuery, Query()],

@@ -14,10 +14,10 @@ from service.deps import ContextDep, RuntimeDep, reads, requires
 from service.errors import StoreAwayError
 from service.evidence import EvidenceError
 from service.metrics import BACKEND
-from service.records import review_document, review_period
-from service.registry.personal import shown_schema
 from service.negotiation import HTML
 from service.pages.model import model_page, models_page
+from service.records import review_document, review_period
+from service.registry.personal import shown_schema
 from service.routes.explanations import Moment
 from service.routes.model_facts import drift_of, importance_of
 from service.routes.representing import VARY, WITH_PAGE, Format, described_as, sent, wanted
