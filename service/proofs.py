@@ -9,7 +9,14 @@ import orjson
 from service.auth import Caller
 from service.errors import NotFoundError, NotSequencedError
 from service.evidence import EvidenceStore, ProvenEvent
-from service.ledger import EVIDENCE, Checkpoint, Ledger, parse_checkpoint, proven_line
+from service.ledger import (
+    EVIDENCE,
+    Checkpoint,
+    Ledger,
+    LogMismatchError,
+    parse_checkpoint,
+    proven_line,
+)
 from service.pages.explanation import Place, Proof
 from service.verify import CONSISTENT, MALFORMED, Json, said
 from service.verify import Proof as Verification
@@ -53,12 +60,14 @@ def checked_proof(store: EvidenceStore, ledger: Ledger, caller: Caller, request_
     """
     try:
         document = proof_document(store, ledger, caller, request_id)
+        checkpoint = parse_checkpoint(str(document["checkpoint"]))
+        signed_at = ledger.signed_at(checkpoint)
     except NotSequencedError:
         return Proof("awaited")
+    except LogMismatchError as error:
+        return Proof("failed", str(error))
     found = _verified(document)
     entries = cast("list[Json]", document["entries"])
-    checkpoint = parse_checkpoint(str(document["checkpoint"]))
-    signed_at = ledger.signed_at(checkpoint)
     return Proof(
         "proven" if found == CONSISTENT else "failed",
         found,
