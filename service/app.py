@@ -329,7 +329,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         METHOD_NOT_ALLOWED: MethodNotAllowedError,
     }
     problem = kinds.get(error.status_code, InvalidRequestError)()
-    response = _refused(request, problem)
+    response = await _refused(request, problem)
     for name, value in (error.headers or {}).items():
         response.headers[name] = _allowed(request) if name == "Allow" else value
     return response
@@ -358,8 +358,8 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         for item in error.errors()
     ]
     problem = InvalidRequestError("see errors", errors=violations)
-    return _refused(request, problem)
+    return await _refused(request, problem)
 
 
-def _refused(request: Request, error: ServiceError) -> Response:
-    return refusal_for(error, request.scope)
+async def _refused(request: Request, error: ServiceError) -> Response:
+    return await refusal_for(error, request.scope)

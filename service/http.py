@@ -150,7 +150,7 @@ class Edge:
         else:
             return
         if context.status == 0:
-            response = refusal_for(failure, scope)
+            response = await refusal_for(failure, scope)
             await respond(response, scope, receive, send_marked)
 
     def _admit(self, scope: Scope, context: RequestContext) -> None:
@@ -195,13 +195,15 @@ def refusal_response(error: ServiceError, request_id: str, path: str) -> Respons
     return problem_response(error, request_id)
 
 
-def refusal_for(error: ServiceError, scope: Scope) -> Response:
-    """What a request is answered: a page where a browser asks for something to read."""
+async def refusal_for(error: ServiceError, scope: Scope) -> Response:
+    """What a request is answered: a page where a browser asks for something to read, made in a
+    thread, since the first one loads the templates.
+    """
     context, path = context_of(scope), scope["path"]
     is_read = scope["method"] in ("GET", "HEAD") and not is_of_protocol(path)
     offers = (PROBLEM_TYPE, JSON, HTML)
     if is_read and preferred(context.header(b"accept"), offers) == HTML:
-        return _refusal_page(error, context.request_id)
+        return await asyncio.to_thread(_refusal_page, error, context.request_id)
     return refusal_response(error, context.request_id, path)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from service.pages.rendering import Rendered, page
 
@@ -39,7 +40,11 @@ def problem_page(
         title,
         None if detail == title else detail,
         errors,
-        [(text, str(value)) for text, value in known if value is not None],
+        [(text, _said(value)) for text, value in known if value is not None],
         links,
     )
     return page("problem.html", view)
+
+
+def _said(value: object) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else str(value)
