@@ -3,19 +3,19 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, get_args
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from schemas import Record, RecordPage
+from schemas.messages import ListedStatus
 from service.auth import Caller
 from service.deps import ContextDep, ReaderDep, RequestId, RuntimeDep, reads
 from service.errors import InvalidRequestError, StoreAwayError
-from service.evidence import BadCursorError, DecisionFilter, EvidenceError, ListedStatus, Page
+from service.evidence import BadCursorError, DecisionFilter, EvidenceError, Page
 from service.evidence import Record as StoredRecord
 from service.http import RequestContext
 from service.metrics import BACKEND
@@ -30,6 +30,7 @@ from service.routes.representing import (
     WITH_PAGE,
     WITH_PLOT,
     Format,
+    PageFormat,
     described_as,
     sent,
     wanted,
@@ -115,13 +116,43 @@ def _date_and_time(value: object) -> object:
     return value
 
 
+def _none_if_blank(value: object) -> object:
+    """A form sends the fields that nobody filled in, too."""
+    return None if value == "" else value
+
+
 def _day_or_moment(value: object) -> object:
     """A form's date is the beginning of that day in UTC."""
+    if value == "":
+        return None
     return f"{value}T00:00:00Z" if DAY.fullmatch(str(value)) else _date_and_time(value)
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_date_and_time)]
-DayOrMoment = Annotated[AwareDatetime, BeforeValidator(_day_or_moment)]
+FormMoment = Annotated[
+    AwareDatetime | None,
+    BeforeValidator(_day_or_moment),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "format": "date-time"},
+                {"type": "string", "format": "date"},
+                {"type": "string", "maxLength": 0},
+            ]
+        }
+    ),
+]
+FormName = Annotated[
+    str | None,
+    Field(max_length=64, pattern="^[A-Za-z0-9._-]+$"),
+    BeforeValidator(_none_if_blank),
+    WithJsonSchema({"type": "string", "maxLength": 64, "pattern": "^[A-Za-z0-9._-]*$"}),
+]
+FormStatus = Annotated[
+    ListedStatus | None,
+    BeforeValidator(_none_if_blank),
+    WithJsonSchema({"type": "string", "enum": [*get_args(ListedStatus), ""]}),
+]
 
 
 class PageQuery(BaseModel):
@@ -132,21 +163,15 @@ class PageQuery(BaseModel):
 
 
 class ListQuery(PageQuery):
-    """Which records, and how many at once; status: the one they have by now."""
+    """Which records, and how many at once; status: the one they have by now. What is blank is not
+    asked for.
+    """
 
-    model: Annotated[str, Field(max_length=64, pattern="^[A-Za-z0-9._-]+$")] | None = None
-    since: DayOrMoment | None = None
-    until: DayOrMoment | None = None
-    status: ListedStatus | None = None
-    format: Format | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty(cls, given: object) -> object:
-        """A form sends the fields that nobody filled in, too."""
-        if not isinstance(given, Mapping):
-            return given
-        return {name: value for name, value in given.items() if value != ""}
+    model: FormName = None
+    since: FormMoment = None
+    until: FormMoment = None
+    status: FormStatus = None
+    format: PageFormat | None = None
 
 
 @router.get("/{request_id}/related", response_model=RecordPage)

@@ -20,7 +20,7 @@ from service.records import review_document, review_period
 from service.registry.personal import shown_schema
 from service.routes.explanations import Moment
 from service.routes.model_facts import drift_of, importance_of
-from service.routes.representing import VARY, WITH_PAGE, Format, described_as, sent, wanted
+from service.routes.representing import VARY, WITH_PAGE, PageFormat, described_as, sent, wanted
 from service.runtime import Runtime
 from service.secrets import review_rank
 from service.served import ServedModel
@@ -34,7 +34,7 @@ NEGOTIATED = {"Vary": VARY}
 class FormatQuery(BaseModel):
     """As what: it goes before Accept."""
 
-    format: Format | None = None
+    format: PageFormat | None = None
 
 
 ViewQuery = Annotated[FormatQuery, Query()]

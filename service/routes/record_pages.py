@@ -38,7 +38,7 @@ class Looked:
 
     async def represented(self, document: bytes, media_type: str) -> Rendered:
         """The record's document for this caller in that media type. Pages are made in a thread:
-        predictions are answered meanwhile. InvalidRequestError for an instance or output that the
+        predictions are answered meanwhile. NotFoundError for an instance or output that the
         record does not have; StoreAwayError.
         """
         if media_type == JSON:

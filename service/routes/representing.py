@@ -6,14 +6,17 @@ from typing import Literal
 from fastapi.responses import Response
 
 from schemas import Violation
-from service.errors import InvalidRequestError
+from service.errors import NotFoundError
 from service.http import RequestContext
 from service.negotiation import HTML, JSON, SVG, preferred
 from service.pages.rendering import Rendered
 
 VARY = "Accept, Authorization"
-Format = Literal["json", "html", "svg"]
+PageFormat = Literal["json", "html"]
 """Named in the query, for links: it goes before Accept."""
+
+Format = PageFormat | Literal["svg"]
+"""Likewise, where there is a plot."""
 
 MEDIA_TYPES: Mapping[Format, str] = {"json": JSON, "html": HTML, "svg": SVG}
 WITH_PAGE = (JSON, HTML)
@@ -21,17 +24,15 @@ WITH_PLOT = (JSON, HTML, SVG)
 
 
 def wanted(context: RequestContext, named: Format | None, offers: Sequence[str]) -> str:
-    """The media type to answer with. InvalidRequestError for a named one that is not offered."""
+    """The media type to answer with: one of those offered, or the one that is named."""
     if named is None:
         return preferred(context.header(b"accept"), offers)
-    if MEDIA_TYPES[named] not in offers:
-        raise not_there("format", "this path has no such representation")
     return MEDIA_TYPES[named]
 
 
-def not_there(parameter: str, detail: str) -> InvalidRequestError:
+def not_there(parameter: str, detail: str) -> NotFoundError:
     """A query parameter that names nothing there is."""
-    return InvalidRequestError("see errors", errors=[Violation(f"?{parameter}", detail, "unknown")])
+    return NotFoundError("see errors", errors=[Violation(f"?{parameter}", detail, "unknown")])
 
 
 def sent(rendered: Rendered, headers: Mapping[str, str]) -> Response:

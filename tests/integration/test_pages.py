@@ -160,9 +160,12 @@ def test_a_link_may_name_the_representation(client: Client) -> None:
         assert client.get(link.get("href")).status == 200
 
 
-@pytest.mark.parametrize("query", ["instance=3", "instance=-1", "output=nobody", "format=pdf"])
-def test_what_is_not_there_is_refused_as_a_page(client: Client, query: str) -> None:
-    page = checked(page_of(client, f"{explained(client, 'wine')}?{query}"), 422)
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [("instance=3", 404), ("instance=-1", 422), ("output=nobody", 404), ("format=pdf", 422)],
+)
+def test_what_is_not_there_is_refused_as_a_page(client: Client, query: str, status: int) -> None:
+    page = checked(page_of(client, f"{explained(client, 'wine')}?{query}"), status)
     assert f"?{query.partition('=')[0]}" in page.all("li")[-1].text
 
 
@@ -223,7 +226,8 @@ def test_the_list_is_searched_by_a_form_and_turned_by_its_link(client: Client) -
     nothing = checked(page_of(client, "/explanations?until=2026-01-01"))
     assert "Nothing matches" in nothing.text
     assert client.get("/explanations?model=&until=2026-01-01").json()["items"] == []
-    assert_problem(client.get("/explanations?since=yesterday"), 422, "invalid_content")
+    for refused in ("since=yesterday", "status=none", "model=a/b", "limit=", "since=2026-02-30"):
+        assert_problem(client.get(f"/explanations?{refused}"), 422, "invalid_content")
 
 
 def test_a_model_is_described(client: Client) -> None:
