@@ -15,7 +15,7 @@ VARY = "Accept, Authorization"
 PageFormat = Literal["json", "html"]
 """Named in the query, for links: it goes before Accept."""
 
-Format = PageFormat | Literal["svg"]
+Format = Literal["json", "html", "svg"]
 """Likewise, where there is a plot."""
 
 MEDIA_TYPES: Mapping[Format, str] = {"json": JSON, "html": HTML, "svg": SVG}
