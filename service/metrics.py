@@ -17,6 +17,7 @@ from prometheus_client import (
 
 from service.drift_metrics import DriftMetrics
 from service.performance_metrics import PerformanceMetrics
+from service.reason_metrics import ReasonMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
 
@@ -87,6 +88,7 @@ class ModelMetrics:
     replays: dict[str, Counter]
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
+    reasons: dict[str, Counter]
     errors: Callable[[str, str], Counter]
 
 
@@ -130,6 +132,7 @@ class Metrics:
     labels: Counter = field(init=False)
     drift: DriftMetrics = field(init=False)
     performance: PerformanceMetrics = field(init=False)
+    reasons: ReasonMetrics = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
     tried: Counter = field(init=False)
@@ -146,6 +149,7 @@ class Metrics:
         self._make_rollouts()
         self.drift = DriftMetrics(self.registry)
         self.performance = PerformanceMetrics(self.registry)
+        self.reasons = ReasonMetrics(self.registry)
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -353,10 +357,9 @@ class Metrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
-        self.purged.labels(model)
+        for counted in (self.purged, self.feedback_rating, self.labels):
+            counted.labels(model)
         self._begin_rollouts(model)
-        self.feedback_rating.labels(model)
-        self.labels.labels(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, role, lane) for lane in LANES},
@@ -387,5 +390,6 @@ class Metrics:
             model_evaluations={
                 lane: self.model_evaluations.labels(model, method, lane) for lane in COST_LANES
             },
+            reasons=self.reasons.bind(model),
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )

@@ -97,6 +97,7 @@ class Reasons:
     decision: str
     reason: str | None
     items: Sequence[Reason]
+    against: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +303,9 @@ def _reasons(explanation: Json | None, instance: int) -> Reasons | None:
         Reason(item["code"], item["text"], ", ".join(item["features"]), exact(item["contribution"]))
         for item in found["items"] or ()
     ]
-    return Reasons(exact(found["decision"]), found["reason"], items)
+    cohort = found["cohort_digest"]
+    against = "the background" if cohort is None else f"the reference cohort {cohort}"
+    return Reasons(exact(found["decision"]), found["reason"], items, against)
 
 
 def _visible(explanation: Json | None, cells: Json, instance: int) -> list[VisibleColumn]:

@@ -203,10 +203,12 @@ def test_a_role_with_masked_columns_gets_ranks_and_signs() -> None:
 def test_reasons_are_given_in_the_words_of_the_policy() -> None:
     item = {"code": "R1", "text": "Too <long>", "features": ["column 0"], "contribution": 0.1}
     given = {"decision": "decline", "status": "given", "reason": None, "items": [item]}
+    given["cohort_digest"] = "sha256:c0"
     withheld = {**given, "status": "withheld", "reason": "a check failed", "items": []}
     page = page_of(record_of({**TWO, "reasons": [given, None]}))
     (reason,) = page.all("ol")[0].all("li")
     assert reason.text == "R1 Too <long> (column 0; contribution 0.1)"
+    assert "measured against the reference cohort sha256:c0" in page.text
     assert "Reasons for the decision" not in headings(
         page_of(record_of({**TWO, "reasons": [given, None]}), instance=1)
     )
