@@ -185,7 +185,7 @@ def _frame(record: Json, asked: Asked, beside: Beside) -> View:
         next_url=turned[at + 1] if at + 1 < count else None,
         warnings=_warnings(beside.warnings, at),
         proof=beside.proof,
-        provenance=_provenance(record),
+        provenance=_provenance(record, at),
         links=_links(path, record, asked),
         caveat=explanation.get("caveat"),
     )
@@ -339,7 +339,7 @@ def _column(token: str) -> str:
     return token.replace("~1", "/").replace("~0", "~")
 
 
-def _provenance(record: Json) -> Pairs:
+def _provenance(record: Json, instance: int) -> Pairs:
     model, explanation = record["model"], record["explanation"] or {}
     how = {name: explanation.get(name) for name in ("method", "engine", "exact", "lane")}
     about = {
@@ -347,10 +347,17 @@ def _provenance(record: Json) -> Pairs:
         "explains again": record.get("parent_request_id"),
         "model": f"{model['name']} version {model['version']}",
         **how,
-        "additivity_error": explanation.get("additivity_error"),
+        "additivity_error": _of_instance(explanation.get("additivity_error"), instance),
+        "seed": _of_instance(explanation.get("seed"), instance),
     }
-    own = {name: value for name, value in record["provenance"].items() if name != "lane"}
+    told = about.keys()
+    own = {name: value for name, value in record["provenance"].items() if name not in told}
     return wording.facts({**about, **own})
+
+
+def _of_instance(listed: Sequence[object] | None, instance: int) -> object:
+    """One instance's of a list that has one for each."""
+    return None if listed is None else listed[instance]
 
 
 def _links(path: str, record: Json, asked: Asked) -> Pairs:

@@ -305,6 +305,18 @@ def test_the_plot_is_a_file_of_its_own_with_the_same_bars() -> None:
     assert rendered.media_type == "image/svg+xml"
 
 
+def test_a_record_of_many_instances_has_a_page_of_the_same_size() -> None:
+    many = explained([[[0.5], [0.25]]] * 1000, ["bad"], seed=[n * 10**15 for n in range(1000)])
+    many["additivity_error"] = [n / 7 for n in range(1000)]
+    record = record_of(many, predictions=[{"value": 1.0}] * 1000)
+    record["provenance"]["seed"] = many["seed"]
+    asked = Asked(instance=999)
+    rendered = explanation_page(record, asked, Beside(PROVEN))
+    assert len(rendered.body) < 20_000
+    assert f"<dd>{999 * 10**15}</dd>" in rendered.body.decode()
+    assert f"<dd>{999 / 7!r}</dd>" in rendered.body.decode()
+
+
 def test_the_same_document_is_the_same_page() -> None:
     record = orjson.loads(orjson.dumps(record_of(TWO)))
     pages = {explanation_page(record, Asked(), Beside(PROVEN, [])).body for _ in range(3)}
