@@ -84,6 +84,7 @@ class Chromium:
         command = [
             binary("chromium", "chromium"),
             *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            "--disable-dev-shm-usage",
             *("--enable-logging=stderr", f"--user-data-dir={self.folder / 'profile'}"),
             *(["--force-dark-mode"] if is_dark else []),
             *arguments,
