@@ -1,7 +1,7 @@
 """The shapes on the wire: a model's input schema, strict request bodies, answers, problems."""
 
 from schemas.definitive import MAX_SUBJECT_LENGTH, Row
-from schemas.documents import read_document
+from schemas.documents import read_answer, read_document
 from schemas.importance import ColumnImportance
 from schemas.messages import (
     REQUEST_ID_PATTERN,
@@ -78,5 +78,6 @@ __all__ = [
     "document_schema",
     "json_pointer",
     "predict_request_schema",
+    "read_answer",
     "read_document",
 ]
