@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from schemas import ModelInfo, Proof, RecordSummary
+from schemas import Accepted, ModelInfo, Proof, RecordSummary
 from service.client.calls import Calls, Filter, Prediction, StoredPrediction
 from service.client.explanation import Instance
 from service.client.sending import Flow, Outcome, Pause, Repeats, Request, arguments_of
@@ -100,6 +100,15 @@ class AsyncClient:
     async def wait_for(self, request_id: str, timeout: float = 300.0) -> StoredPrediction:  # noqa: ASYNC109 - the service is told it
         """The record once it is final; StillPendingError after so many seconds."""
         return await self._run(self._calls.wait_for(request_id, timeout))
+
+    async def explain_again(
+        self, request_id: str, method: str | None = None, new_request_id: str | None = None
+    ) -> Accepted:
+        """Have a past prediction explained again, or by another method, by a worker.
+
+        The result is a record of its own, under the answer's request_id: `wait_for` it.
+        """
+        return await self._run(self._calls.explain_again(request_id, method, new_request_id))
 
     async def explanations(
         self,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from uuid import uuid4
 
 from schemas import (
+    Accepted,
     Answer,
     ModelInfo,
     ModelList,
@@ -173,6 +174,15 @@ class Calls:
         if stored.is_pending:
             raise StillPendingError(request_id)
         return stored
+
+    def explain_again(
+        self, request_id: str, method: str | None, new_request_id: str | None
+    ) -> Flow[Accepted]:
+        """POST /explanations."""
+        body = {"request_id": request_id} | ({} if method is None else {"method": method})
+        headers = {**JSON, "X-Request-ID": new_request_id or str(uuid4())}
+        request = Request("POST", "/explanations", headers=headers, body=_encoded(body))
+        return read(Accepted, (yield from answered(request, self.repeats)))
 
     def page(self, matching: Filter, cursor: str | None) -> Flow[RecordPage]:
         """GET /explanations: one page, and the cursor that leads on."""
