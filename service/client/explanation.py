@@ -1,11 +1,13 @@
 """An explanation as an application holds it, and as `shap` and pandas do."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from schemas import ExplanationBody
-from schemas.messages import Scalar, TopEntry
+from schemas.messages import PerFeature, PerOutput, Scalar, TopEntry
 from service.client.errors import NoValuesError
 
 if TYPE_CHECKING:
@@ -52,21 +54,23 @@ class Explanation:
         return self.body.output_names
 
     @property
-    def values(self) -> list[list[list[float]]]:
-        """Shape (N, F, C), in output_space. Raises NoValuesError where there are none."""
+    def values(self) -> PerFeature:
+        """Shape (N, F, C), in output_space; None for an instance that was erased. Raises
+        NoValuesError where there are none.
+        """
         if self.body.values is None:
             raise NoValuesError(self._why_none())
         return self.body.values
 
     @property
-    def base_values(self) -> list[list[float]]:
+    def base_values(self) -> PerOutput:
         """Shape (N, C); with the values of an instance they add up to its outputs."""
         if self.body.base_values is None:
             raise NoValuesError(self._why_none())
         return self.body.base_values
 
     @property
-    def top(self) -> list[list[TopEntry]]:
+    def top(self) -> list[list[TopEntry] | None]:
         """The strongest contributions of each instance. Raises as values does."""
         if self.body.top is None:
             raise NoValuesError(self._why_none())
@@ -77,14 +81,20 @@ class Explanation:
 
         values (N, F), base_values (N,) and output_names a text for one output; else (N, F, C),
         (N, C) and a list, so that `[:, :, "name"]` takes one out. data is (N, F), a missing cell
-        NaN among numbers and None among others. Raises NoValuesError.
+        NaN among numbers and None among others; all of an erased instance is NaN. Raises
+        NoValuesError.
         """
         import numpy as np
         import shap
 
-        values, base_values = np.array(self.values), np.array(self.base_values)
+        width = len(self.output_names)
+        blank, no_base = [[math.nan] * width] * len(self.feature_names), [math.nan] * width
+        values = np.array([blank if row is None else row for row in self.values])
+        base_values = np.array([no_base if row is None else row for row in self.base_values])
         errors = self.body.standard_errors
-        error_std = None if errors is None else np.array(errors)
+        error_std = (
+            None if errors is None else np.array([blank if row is None else row for row in errors])
+        )
         output_names: str | list[str] = self.output_names
         if len(self.output_names) == 1:
             values, base_values, output_names = values[..., 0], base_values[:, 0], output_names[0]
@@ -100,24 +110,21 @@ class Explanation:
 
     def to_frame(self) -> "pd.DataFrame":
         """One row a contribution, for pandas: instance, output, feature, value, contribution, and
-        standard_error where it was estimated. Raises NoValuesError.
+        standard_error where it was estimated; none of an erased instance. Raises NoValuesError.
         """
         import pandas as pd
 
-        errors = self.body.standard_errors
-        rows: list[dict[str, object]] = []
+        errors, rows = self.body.standard_errors, []
         for i, (instance, columns) in enumerate(zip(self.instances, self.values, strict=True)):
-            for j, (feature, per_output) in enumerate(
-                zip(self.feature_names, columns, strict=True)
-            ):
-                for k, (output, contribution) in enumerate(
-                    zip(self.output_names, per_output, strict=True)
-                ):
-                    row = {"instance": i, "output": output, "feature": feature}
-                    row |= {"value": _cell(instance, feature), "contribution": contribution}
-                    rows.append(
-                        row if errors is None else row | {"standard_error": errors[i][j][k]}
-                    )
+            for j, k in product(range(len(columns or ())), range(len(self.output_names))):
+                assert columns is not None
+                feature = self.feature_names[j]
+                row = {"instance": i, "output": self.output_names[k], "feature": feature}
+                row |= {"value": _cell(instance, feature), "contribution": columns[j][k]}
+                estimated = None if errors is None else errors[i]
+                if estimated is not None:
+                    row["standard_error"] = estimated[j][k]
+                rows.append(row)
         return pd.DataFrame(rows)
 
     def _data(self) -> Any:  # noqa: ANN401 - numpy is only there where it is asked for

@@ -1,10 +1,11 @@
 """The Python client against the running service, and against one that fails."""
 
 import asyncio
-import threading
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from disposals import ERASURE
 from later import NO_INLINE, Worker
 from live_app import LiveApp, live_app
 from problems import MARKER
@@ -22,20 +24,18 @@ from service.auth import KeyFile
 from service.client import (
     AsyncClient,
     Client,
-    ClientError,
     ConflictError,
+    GoneError,
     InvalidError,
     NotAllowedError,
     NotFoundError,
     NoValuesError,
     QuotaError,
     Repeats,
-    ServerError,
     StillPendingError,
-    UnavailableError,
     UnreachableError,
-    UnreadableAnswerError,
 )
+from service.disposal import erase
 from service.runtime import Runtime
 
 Instance = dict[str, Any]
@@ -57,20 +57,14 @@ def slow(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Itera
         yield app
 
 
-def canned(status: int, *headers: str, body: bytes = b"") -> bytes:
-    head = "\r\n".join([f"HTTP/1.0 {status} -", *headers, f"Content-Length: {len(body)}", "", ""])
-    return head.encode() + body
-
-
 def test_a_prediction_is_explained_and_read_again(client: Client, rows: list[Instance]) -> None:
     made = client.predict(rows[:2], explain=True, top=3)
     assert made.explanation is not None
     assert made.explanation.is_complete
     assert len(made.predictions) == 2
-    assert [len(entries) for entries in made.explanation.top] == [3, 3]
-    assert made.explanation.to_shap().values.tolist() == [
-        [column[0] for column in columns] for columns in made.explanation.values
-    ]
+    assert [len(entries or ()) for entries in made.explanation.top] == [3, 3]
+    values = np.array(made.explanation.values)
+    assert made.explanation.to_shap().values.tolist() == values[..., 0].tolist()
     stored = client.explanation(made.request_id)
     assert stored.explanation is not None
     assert stored.explanation.body == made.explanation.body
@@ -220,76 +214,30 @@ def test_a_used_up_quota_is_waited_out_or_raised(
             assert time.monotonic() - started >= 1  # as Retry-After said
 
 
-def test_a_service_that_goes_away_and_comes_back_is_waited_for(
-    live: LiveApp, rows: list[Instance]
+def test_what_was_erased_is_gone_and_the_rest_is_read(
+    live: LiveApp, client: Client, mixed_rows: list[Instance]
 ) -> None:
-    tried = threading.Semaphore(0)
-    hooks = {"request": [lambda _: tried.release()]}
-    with relay_to(live.url) as relay, Client(relay.url, event_hooks=hooks) as client:
-        client.predict(rows[:1])
-        relay.close()
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(client.predict, rows[:1])
-            for _ in range(3):  # once before, twice in vain
-                tried.acquire()
-            assert not asked.done()
-            relay.open()
-            assert asked.result().predictions
-
-
-def test_a_lost_answer_is_asked_for_again_under_its_id(live: LiveApp, rows: list[Instance]) -> None:
-    with relay_to(live.url, "lose the answer", "hang up") as relay, Client(relay.url) as client:
-        made = client.predict(rows[:1], explain=True)
-    assert relay.seen == [made.request_id] * 3
-    assert made.is_replay
-    with Client(live.url) as client:
-        found = [item.request_id for item in client.explanations()]
-    assert found.count(made.request_id) == 1
-
-
-def test_only_what_may_pass_is_repeated(live: LiveApp, rows: list[Instance]) -> None:
-    answers: dict[type[ClientError], bytes] = {
-        ServerError: canned(502, "Retry-After: 0", body=MARKER.encode()),
-        UnreadableAnswerError: canned(200, body=b'{"schema_version": "%s"}' % MARKER.encode()),
-        ClientError: canned(302, "Location: http://127.0.0.1:9/"),
-    }
-    for kind, answer in answers.items():
-        with relay_to(live.url, answer) as relay, Client(relay.url) as client:
-            with pytest.raises(kind) as caught:
-                client.predict(rows[:1])
-            assert len(relay.seen) == 1
-            assert MARKER not in repr(caught.value) + repr(caught.value.__context__)
-
-
-@pytest.mark.parametrize("retry_after", ["0", "nonsense", "Thu, 01 Jan 1970 00:00:00 GMT"])
-def test_an_overloaded_service_is_asked_again(
-    live: LiveApp, rows: list[Instance], retry_after: str
-) -> None:
-    busy = canned(503, f"Retry-After: {retry_after}")
-    with relay_to(live.url, busy, busy) as relay, Client(relay.url) as client:
-        assert client.predict(rows[:1]).predictions
-        assert len(relay.seen) == 3
-
-
-def test_a_pause_beyond_the_deadline_is_raised_at_once(live: LiveApp, rows: list[Instance]) -> None:
-    later = datetime.now(UTC) + timedelta(hours=1)
-    for retry_after in ("3600", f"{later:%a, %d %b %Y %H:%M:%S} GMT"):
-        busy = canned(503, f"Retry-After: {retry_after}")
-        with relay_to(live.url, busy) as relay, Client(relay.url) as client:
-            with pytest.raises(UnavailableError) as caught:
-                client.predict(rows[:1])
-            assert len(relay.seen) == 1
-            assert 3000 < (caught.value.retry_after_seconds or 0) <= 3600
-
-
-def test_no_answer_in_time_is_not_asked_for_again() -> None:
-    with relay_to("http://127.0.0.1:9") as relay:
-        silent = threading.Event()
-        relay.serve = lambda _: (relay.seen.append(""), silent.wait())  # type: ignore[method-assign,assign]
-        with Client(relay.url, timeout_seconds=0.2) as client, pytest.raises(UnreachableError):
-            client.models()
-        silent.set()
-        assert len(relay.seen) == 1
+    store = live.runtime.evidence.store
+    made = client.predict(
+        mixed_rows[:2], model="mixed", explain=True, subjects=["client-anna", None]
+    )
+    found = store.record("default", made.request_id)
+    assert found is not None
+    (anna, _) = json.loads(found.decision.part("subjects"))
+    erase(store, [("default", made.request_id)], replace(ERASURE, subject=anna))
+    stored = client.explanation(made.request_id)
+    assert stored.record.erased_in_part
+    assert [prediction is None for prediction in stored.predictions] == [True, False]
+    assert stored.explanation is not None
+    assert stored.explanation.values[0] is None
+    assert np.isnan(stored.explanation.to_shap().values[0]).all()
+    assert not np.isnan(stored.explanation.to_shap().values[1]).any()
+    assert set(stored.explanation.to_frame()["instance"]) == {1}
+    whole = client.predict(mixed_rows[:1], model="mixed").request_id
+    erase(store, [("default", whole)], ERASURE)
+    with pytest.raises(GoneError) as caught:
+        client.explanation(whole)
+    assert caught.value.status == 410
 
 
 def test_a_pending_explanation_is_there_once_a_worker_had_it(
