@@ -367,6 +367,7 @@ def _links(path: str, record: Json, asked: Asked) -> Pairs:
         found.append(("The waterfall as SVG", wording.link(path, asked.query, format="svg")))
     return [
         *found,
+        ("In words, for who applied (JSON)", wording.link(f"{path}/narrative", tenant)),
         ("Its proof (JSON)", wording.link(f"{path}/proof", tenant)),
         ("Explained again (JSON)", wording.link(f"{path}/related", tenant)),
         (f"Model {record['model']['name']}", f"/models/{record['model']['name']}"),

@@ -80,6 +80,7 @@ def model_page(info: Json, importance: Json | str, drift: DriftState | str) -> R
     links = [
         ("This model as JSON", wording.link(path, {}, format="json")),
         ("Its explanations", wording.link("/explanations", {}, model=info["name"])),
+        ("Its card (Markdown)", f"{path}/card"),
         ("Importance as JSON", f"{path}/importance"),
     ]
     properties = info["json_schema"].get("properties", {})
