@@ -53,6 +53,7 @@ from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
 from service.retraining.telling import Webhook
 from service.routes import (
+    counterfactuals,
     documents,
     explanations,
     followups,
@@ -84,7 +85,7 @@ NO_DEFAULT_PAGES: dict[str, Any] = {
 }
 PARTS = (
     *(explanations, followups, votes, ledger, models, importance, health, documents),
-    *(kserve, inference),
+    *(kserve, inference, counterfactuals),
 )
 METHOD_NOT_ALLOWED = 405
 NOT_FOUND = 404
@@ -222,7 +223,11 @@ async def _start(
             queue, keyring, settings.quality_share, settings.quality_per_minute
         ),
     )
-    quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
+    quotas = Quotas(
+        settings.predict_quota_per_minute,
+        settings.explain_quota_per_minute,
+        settings.recourse_quota_per_minute,
+    )
     service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
     opened.callback(service.close)
     return Runtime(

@@ -17,6 +17,7 @@ from prometheus_client import (
 
 from service.drift_metrics import DriftMetrics
 from service.performance_metrics import PerformanceMetrics
+from service.recourse_metrics import RecourseMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
 
@@ -130,6 +131,7 @@ class Metrics:
     labels: Counter = field(init=False)
     drift: DriftMetrics = field(init=False)
     performance: PerformanceMetrics = field(init=False)
+    recourse: RecourseMetrics = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
     tried: Counter = field(init=False)
@@ -146,6 +148,7 @@ class Metrics:
         self._make_rollouts()
         self.drift = DriftMetrics(self.registry)
         self.performance = PerformanceMetrics(self.registry)
+        self.recourse = RecourseMetrics(self.registry)
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -355,6 +358,7 @@ class Metrics:
             self.errors.labels(model, stage, kind)
         self.purged.labels(model)
         self._begin_rollouts(model)
+        self.recourse.begin(model)
         self.feedback_rating.labels(model)
         self.labels.labels(model)
         return ModelMetrics(

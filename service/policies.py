@@ -29,7 +29,10 @@ class Policies:
         """
         classes = model.manifest.classes
         names = None if classes is None else tuple(map(class_text, classes))
-        policy = self._follower.bind(model.name, Vocabulary(model.schema, classes, names))
+        vocabulary = Vocabulary(
+            *(model.schema, classes, names), seen=model.seen, personal=model.personal_levels
+        )
+        policy = self._follower.bind(model.name, vocabulary)
         if not is_tried:
             self.misfits.discard(model.name)
         return policy

@@ -82,9 +82,7 @@ def _blocks(
         yield np.array(rows)
 
 
-def beam_search(
-    problem: Problem, evaluator: Evaluator, pool: Pool, candidates: Candidates
-) -> None:
+def beam_search(problem: Problem, evaluator: Evaluator, pool: Pool, candidates: Candidates) -> None:
     """Add changes one by one to the combinations that come closest, or closest for their cost.
 
     Cost: K rows, then up to WIDTH * K for each change more, of K candidates.

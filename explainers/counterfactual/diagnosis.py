@@ -34,8 +34,8 @@ def binding_constraints(
     problem: Problem, evaluator: Evaluator, *, is_exact: bool
 ) -> tuple[Binding, ...]:
     """What keeps the best row that was seen from the target; that which helps most comes first of
-    the columns. Cost: about 50 rows for each column, and for more changes 40 for each column left
-    and each further change.
+    the columns. Cost: about 25 rows for each column, times the number of changes where the best row
+    has as many as are allowed; and 25 for each column left and each further change.
     """
     found = []
     best, best_score = evaluator.best, evaluator.best_score
@@ -88,10 +88,7 @@ def _beyond_rules(
     is_full = int(problem.changed(best[None]).sum()) >= problem.changes
     changed = problem.changed(best[None])[0]
     for column, (rule, free) in enumerate(zip(problem.rules, wider, strict=True)):
-        if is_full and not changed[column]:
-            start = _freed_of_one(problem, best)
-        else:
-            start = best[None]
+        start = _freed_of_one(problem, best) if is_full and not changed[column] else best[None]
         found += _beyond_rule(problem, evaluator, start, column, (rule, free))
     return sorted(found, key=lambda each: (-each[0], each[1]))
 
@@ -113,7 +110,7 @@ def _beyond_rule(
     rows[:, column] = np.tile(values, len(start))
     scores = evaluator.of_rows(rows).reshape(len(start), -1).max(axis=0)
     for value, score in zip(values, scores.tolist(), strict=True):
-        kind = _kind(rule, present, value)
+        kind = _kind(rule, value)
         highest[kind] = max(score, highest.get(kind, -np.inf))
     return [(score, column, kind) for kind, score in highest.items()]
 
@@ -126,7 +123,7 @@ def _freed_of_one(problem: Problem, row: FloatArray) -> FloatArray:
     return rows
 
 
-def _kind(rule: ColumnRule, present: float, value: float) -> BindingKind:
+def _kind(rule: ColumnRule, value: float) -> BindingKind:
     if rule.is_immutable:
         return "immutable"
     if rule.levels is not None:

@@ -33,7 +33,9 @@ def _path(file: Path | None) -> Path:
 @app.command()
 def create(
     name: Name,
-    scope: Annotated[list[str], typer.Option(help="predict, explain, audit, metrics or admin.")],
+    scope: Annotated[
+        list[str], typer.Option(help="predict, explain, recourse, audit, metrics or admin.")
+    ],
     tenant: Annotated[
         list[str] | None,
         typer.Option(help="Tenants whose records the key reaches; it writes to the first."),
@@ -46,6 +48,9 @@ def create(
     ] = None,
     predict_per_minute: Annotated[
         int | None, typer.Option(min=0, help="Instances predicted a minute; 0: no limit.")
+    ] = None,
+    recourse_per_minute: Annotated[
+        int | None, typer.Option(min=0, help="Counterfactuals a minute; 0: no limit.")
     ] = None,
     file: KeysFile = None,
 ) -> None:
@@ -65,6 +70,7 @@ def create(
         roles=role or (),
         explain_per_minute=explain_per_minute,
         predict_per_minute=predict_per_minute,
+        recourse_per_minute=recourse_per_minute,
     )
     keys.write(path)
     tenants = ", ".join(keys.keys[-1].tenants)

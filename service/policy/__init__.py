@@ -4,6 +4,7 @@ from service.policy.binding import bind
 from service.policy.deciding import BoundRule, KeyOf, ModelPolicy, PolicyDecision, forbidden_by
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
+from service.policy.recourse import Goal, Recourse
 from service.policy.retention import Retention
 from service.policy.roles import hidden_by_file, hidden_columns
 from service.policy.terms import PolicyError, Threshold, Vocabulary
@@ -11,12 +12,14 @@ from service.policy.terms import PolicyError, Threshold, Vocabulary
 __all__ = [
     "DEFAULT_REVIEW",
     "BoundRule",
+    "Goal",
     "KeyOf",
     "ModelPolicy",
     "PolicyDecision",
     "PolicyError",
     "PolicyFile",
     "PolicyFollower",
+    "Recourse",
     "Retention",
     "Threshold",
     "Vocabulary",

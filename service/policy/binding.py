@@ -7,6 +7,7 @@ from service.errors import InvalidInputError
 from service.policy.deciding import BoundRule, KeyOf, ModelPolicy
 from service.policy.document import DecisionRule, PolicyFile, Rule
 from service.policy.expressions import Expression
+from service.policy.recourse import Recourse
 from service.policy.terms import (
     COMPARE,
     PolicyError,
@@ -42,6 +43,10 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         with _place(file, model, f"{section}.rules[{i}]"):
             bound.append(_bound(rule, f"{section}.rules[{i}]", vocabulary))
     _check_masks(file, model, vocabulary)
+    recourse = None
+    if own.recourse is not None:
+        with _place(file, model, f"{place}.recourse"):
+            recourse = Recourse.of(own.recourse, vocabulary)
     return ModelPolicy(
         version=file.version,
         rules=tuple(bound),
@@ -52,6 +57,7 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         is_best_effort=file.evidence(model) == "best_effort",
         retention=file.retention(model),
         masks=file.masks(model),
+        recourse=recourse,
     )
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from explainers.base import FloatArray
 from schemas.definitive import Row
 from service.keyed_hash import keyed_hash
+from service.policy.recourse import Recourse
 from service.policy.retention import Retention
 from service.policy.roles import Masks
 from service.policy.terms import Run, Threshold
@@ -101,7 +102,8 @@ class ModelPolicy:
     review_size: how many explained requests are kept listed for human review. canary: the share
     of inline explanations that a second engine checks. is_best_effort: predictions are answered
     whether or not the evidence store takes their record. retention: None where the file does not
-    say. masks: which columns callers of each role may not see.
+    say. masks: which columns callers of each role may not see. recourse: None where the file says
+    of no outcome that people may want it.
     """
 
     version: str
@@ -113,6 +115,7 @@ class ModelPolicy:
     is_best_effort: bool = False
     retention: Retention | None = None
     masks: Masks = field(default_factory=dict)
+    recourse: Recourse | None = None
 
     def decide(
         self,

@@ -19,6 +19,7 @@ from pydantic import (
 
 from service.errors import InvalidInputError, UnavailableError
 from service.policy.expressions import Expression
+from service.policy.recourse import RecourseSection
 from service.policy.retention import MOST_DAYS, Retention, RetentionClass
 from service.policy.roles import Masks
 from service.policy.terms import PolicyError
@@ -142,9 +143,12 @@ class Section(_Strict):
 
 
 class ModelSection(Section):
-    """As above, with a decision, which is about a model's own classes."""
+    """As above, with a decision, which is about a model's own classes, and what people could do to
+    change it.
+    """
 
     decision: DecisionRule | None = None
+    recourse: RecourseSection | None = None
 
 
 class Document(_Strict):
@@ -158,6 +162,8 @@ class Document(_Strict):
     def _refuse_decision(cls, node: object) -> object:
         if isinstance(node, dict) and "decision" in node:
             raise ValueError("a decision is about one model: put it under [models.NAME.decision]")
+        if isinstance(node, dict) and "recourse" in node:
+            raise ValueError("recourse is about one model: put it under [models.NAME.recourse]")
         return node
 
 
