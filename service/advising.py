@@ -32,9 +32,10 @@ Instance = Mapping[str, Level | None]
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What came of a search, as it is told and stored."""
+    """What came of a search, as it is told and stored, and how long it took."""
 
     status: str
+    seconds: float
     document: Mapping[str, object]
 
 
@@ -65,6 +66,7 @@ def advise(served: ServedModel, recourse: Recourse, instance: Instance, row: Flo
         )
         told = _verified(served, recourse, instance, found)
         status = "found" if told else "none_found"
+    seconds = perf_counter() - started
     document = {
         "target": goal.target,
         "margin": goal.margin,
@@ -73,10 +75,10 @@ def advise(served: ServedModel, recourse: Recourse, instance: Instance, row: Flo
         "constraints": _constraints(served, found),
         "is_exhaustive": found.is_exact,
         "model_evaluations": found.rows_used + len(told),
-        "duration_seconds": round(perf_counter() - started, 6),
+        "duration_seconds": round(seconds, 6),
         "caveat": CAVEAT,
     }
-    return Advice(status, document)
+    return Advice(status, seconds, document)
 
 
 def _affordable(served: ServedModel, rows: int) -> int:

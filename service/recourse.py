@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -35,7 +34,6 @@ from service.evidence import (
     laid_out,
 )
 from service.followup import check_explainable
-from service.logs import log, place_of
 from service.policy import ModelPolicy, Recourse
 from service.predicting import PredictService
 from service.served import ServedModel
@@ -98,7 +96,6 @@ class RecourseService:
         }
         encoded = orjson.dumps(document)
         await self._store(record.decision, call, encoded, policy.version)
-        self._count(served.model.name, advice.status, _seconds(advice))
         return encoded
 
     async def told(self, caller: Caller, request_id: str) -> dict[str, object]:
@@ -172,22 +169,16 @@ class RecourseService:
         if self._waiting >= MOST_AT_ONCE + MOST_WAITING:
             raise OverloadedError
         self._waiting += 1
-        fed = np.array(row, dtype=np.float64)
+        fed, status = np.array(row, dtype=np.float64), "failed"
         try:
             async with self._room:
-                return await asyncio.to_thread(advise, served, recourse, instance, fed)
-        except Exception as error:
-            log.error("recourse_failed", model=served.model.name, place=place_of(error))
-            self._count(served.model.name, "failed", None)
-            raise
+                advice = await asyncio.to_thread(advise, served, recourse, instance, fed)
+            status = advice.status
+            self.watch.metrics.recourse.duration.labels(served.model.name).observe(advice.seconds)
+            return advice
         finally:
             self._waiting -= 1
-
-    def _count(self, model: str, status: str, seconds: float | None) -> None:
-        metrics = self.watch.metrics.recourse
-        metrics.searches.labels(model, status).inc()
-        if seconds is not None:
-            metrics.duration.labels(model).observe(seconds)
+            self.watch.metrics.recourse.searches.labels(served.model.name, status).inc()
 
     async def _store(
         self, decision: StoredDecision, call: RecourseCall, answer: bytes, policy_version: str
@@ -225,7 +216,7 @@ def _rules_of(served: ServedModel) -> tuple[ModelPolicy, Recourse]:
     return policy, policy.recourse
 
 
-def _instance(record: Record, place: int) -> tuple[Mapping[str, object], list[float]]:
+def _instance(record: Record, place: int) -> tuple[Instance, list[float]]:
     """The instance as it was recorded, and as it was fed to the model."""
     instances = orjson.loads(record.part("instances"))
     if place >= len(instances):
@@ -238,9 +229,3 @@ def _instance(record: Record, place: int) -> tuple[Mapping[str, object], list[fl
 
 def _completed_at(header: bytes) -> str:
     return str(orjson.loads(header)["completed_at"])
-
-
-def _seconds(advice: Advice) -> float:
-    seconds = advice.document["duration_seconds"]
-    assert isinstance(seconds, float)
-    return seconds
