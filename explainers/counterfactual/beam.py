@@ -10,7 +10,7 @@ from explainers.base import FloatArray
 from explainers.counterfactual.evaluating import Evaluator, Mask, States
 from explainers.counterfactual.problem import Candidates, Problem
 
-WIDTH = 24
+WIDTH = 48
 """Combinations that are taken further at each number of changes."""
 
 OF_ONE_SET = 3

@@ -48,7 +48,9 @@ class ColumnRule:
 
     @property
     def freed(self) -> Self:
-        """The same column if it could change, either way."""
+        """The same column if it could change, either way; itself where nobody knows how far."""
+        if self.levels is None and not (math.isfinite(self.low) and math.isfinite(self.high)):
+            return self
         return replace(self, is_immutable=False, direction="both")
 
     def allows(self, present: float, value: float) -> bool:

@@ -15,6 +15,9 @@ from explainers.counterfactual.shrinking import shrink
 VALUES = 40
 """Of each number column that combinations are made of; shrinking looks at those between."""
 
+SHRUNK = 12
+"""Sets of columns whose cheapest combination is made cheaper after each beam search."""
+
 ENUMERATED_SHARE = 0.5
 """Of the budget: so few combinations are all put to the model."""
 
@@ -72,8 +75,8 @@ def _search_promising(problem: Problem, evaluator: Evaluator, pool: Pool) -> Non
     candidates = Candidates.of(problem.rules, problem.row, VALUES)
     beam_search(problem, evaluator, pool, candidates)
     _shrink_cheapest(problem, evaluator, pool, candidates)
-    for banned in _bans(problem, pool):
-        if len(_diverse(problem, pool)) >= problem.most:
+    for number, banned in enumerate(_bans(problem, pool)):
+        if problem.most == 1 or (number and len(_diverse(problem, pool)) >= problem.most):
             return
         others, apart = candidates.without(banned), Pool()
         beam_search(problem, evaluator, apart, others)
@@ -85,7 +88,7 @@ def _search_promising(problem: Problem, evaluator: Evaluator, pool: Pool) -> Non
 def _shrink_cheapest(
     problem: Problem, evaluator: Evaluator, pool: Pool, candidates: Candidates
 ) -> None:
-    for row in _diverse(problem, pool):
+    for _, row in pool.by_cost[:SHRUNK]:
         pool.add(problem.states(shrink(problem, evaluator, row, candidates)[None]))
 
 
