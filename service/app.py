@@ -223,12 +223,8 @@ async def _start(
             queue, keyring, settings.quality_share, settings.quality_per_minute
         ),
     )
-    quotas = Quotas(
-        settings.predict_quota_per_minute,
-        settings.explain_quota_per_minute,
-        settings.recourse_quota_per_minute,
-    )
-    service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
+    limits, quotas = _limits(settings), _quotas(settings)
+    service = PredictService(served, evidence, keyring, delivery, limits, quotas)
     opened.callback(service.close)
     return Runtime(
         *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),
@@ -254,6 +250,14 @@ def _served(
 
 def _limits(settings: Settings) -> Limits:
     return Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
+
+
+def _quotas(settings: Settings) -> Quotas:
+    return Quotas(
+        settings.predict_quota_per_minute,
+        settings.explain_quota_per_minute,
+        settings.recourse_quota_per_minute,
+    )
 
 
 async def _open_queue(

@@ -328,6 +328,11 @@ class Metrics:
             "explain_labels", "Instances whose outcome was told; once more if told again", "model"
         )
 
+    def _begin_people(self, model: str) -> None:
+        self.feedback_rating.labels(model)
+        self.labels.labels(model)
+        self.recourse.begin(model)
+
     def _make_rollouts(self) -> None:
         self.tried = self._counter(
             "explain_rollout_requests",
@@ -358,9 +363,7 @@ class Metrics:
             self.errors.labels(model, stage, kind)
         self.purged.labels(model)
         self._begin_rollouts(model)
-        self.recourse.begin(model)
-        self.feedback_rating.labels(model)
-        self.labels.labels(model)
+        self._begin_people(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, role, lane) for lane in LANES},

@@ -69,12 +69,6 @@ class ColumnRule:
             and not (self.direction == "down" and value > present)
         )
 
-    def costs(self, present: float, values: FloatArray) -> FloatArray:
-        """(V,) what each value costs, coming from the present one."""
-        if self.levels is not None:
-            return np.full(len(values), self.cost)
-        return self.cost * np.abs(values - present)
-
     def levels_from(self, present: float) -> tuple[float, ...]:
         """The levels that may be advised to somebody at the present one. With a direction, nobody
         whose own level has no place in the order can be told which way to go.

@@ -51,11 +51,19 @@ class Problem:
 
     def costs(self, rows: FloatArray) -> FloatArray:
         """(N,) what the changes of each row cost together."""
-        changed, total = self.changed(rows), np.zeros(len(rows))
-        for column, (rule, present) in enumerate(zip(self.rules, self.row.tolist(), strict=True)):
-            moved = changed[:, column]
-            total[moved] += rule.costs(present, rows[moved, column])
+        per_unit, per_change = self._prices
+        changed = self.changed(rows)
+        moved = np.where(changed, np.abs(rows - self.row), 0.0)
+        priced = np.where(changed & (per_change > 0), per_change, per_unit * moved)
+        total: FloatArray = priced.sum(axis=1)
         return total
+
+    @cached_property
+    def _prices(self) -> tuple[FloatArray, FloatArray]:
+        """(F,) of a unit by which a number moves, and (F,) of changing a category."""
+        is_number = np.array([rule.levels is None for rule in self.rules])
+        costs = np.array([rule.cost for rule in self.rules])
+        return np.where(is_number, costs, 0.0), np.where(is_number, 0.0, costs)
 
     def states(self, rows: FloatArray) -> States:
         """The rows with what they change and cost."""

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from explainers.counterfactual import ColumnRule
@@ -78,12 +77,6 @@ def test_what_is_nearer_is_on_the_same_side_and_cheaper() -> None:
     assert rule.nearer(52.0, 40.0, 50).tolist() == [50, 45]
     assert rule.nearer(52.0, 55.0, 50).tolist() == []
     assert ColumnRule("x", levels=(0.0, 1.0)).nearer(0.0, 1.0, 50).tolist() == []
-
-
-def test_costs_are_of_units_or_of_changes() -> None:
-    assert number(cost=0.5).costs(4.0, np.array([2.0, 10.0])).tolist() == [1.0, 3.0]
-    category = ColumnRule("x", levels=(0.0, 1.0), cost=3.0)
-    assert category.costs(math.nan, np.array([0.0, 1.0])).tolist() == [3.0, 3.0]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ def test_no_combination_is_cheaper_than_the_best_answer(target: float, changes: 
     found = search(asked)
     assert found.is_exact
     best = plain_best(asked)
-    assert [answer.cost for answer in found.answers[:1]] == ([] if best == np.inf else [best])
+    expected = [] if best == np.inf else [best]
+    assert [answer.cost for answer in found.answers[:1]] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -35,6 +36,13 @@ def test_without_trying_all_the_best_answer_is_as_cheap(target: float) -> None:
     found = search(asked)
     assert not found.is_exact
     assert found.answers[0].cost == pytest.approx(plain_best(asked), abs=1e-12)
+
+
+def test_costs_are_of_the_units_a_number_moves_and_of_changing_a_category() -> None:
+    asked = problem(0.0, row=np.array([17.0, 10.0, np.nan, 0.0, 33.0]))
+    rows = np.tile(asked.row, (4, 1))
+    rows[1, 0], rows[2, 1], rows[3, :4] = 15.0, 12.0, (16.0, 9.0, 2.0, 1.0)
+    assert asked.costs(rows).tolist() == pytest.approx([0.0, 0.6, 1.0, 0.3 + 0.5 + 1.5 + 2.0])
 
 
 def test_answers_are_of_different_columns_cheapest_first_and_reach_the_target() -> None:
