@@ -1,10 +1,15 @@
 """What would have to change for another decision: the question, and what is answered."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from schemas.documents import read_document
 from schemas.messages import REQUEST_ID_PATTERN, ModelReference, Prediction, Scalar
+from schemas.openapi import document_schema
+from schemas.strict_json import loads
+from schemas.votes import whole
 
 SearchStatus = Literal["found", "none_found", "not_needed"]
 ConstraintKind = Literal[
@@ -43,34 +48,41 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class RecourseRequest(_Document):
-    """The body of POST /counterfactuals: a past request, or an instance that is predicted first.
+class PastInstance(_Document):
+    """The body of POST /counterfactuals about a past request; instance: which one of it, from 0."""
 
-    instance: which one of the past request's, from 0.
-    """
+    request_id: Annotated[str, Field(pattern=REQUEST_ID_PATTERN)]
+    instance: Annotated[int, Field(ge=0), BeforeValidator(whole)] = 0
 
-    request_id: Annotated[str | None, Field(pattern=REQUEST_ID_PATTERN)] = None
-    instance: Annotated[int, Field(ge=0)] = 0
+
+class NewInstance(_Document):
+    """The same about an instance that is predicted and recorded first."""
+
     model: Annotated[str | None, Field(description="Absent: the default model.")] = None
-    instances: Annotated[
-        list[dict[str, Scalar | None]] | None, Field(min_length=1, max_length=1)
-    ] = None
+    instances: Annotated[list[dict[str, Scalar | None]], Field(min_length=1, max_length=1)]
     subjects: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=256)] | None] | None,
         Field(min_length=1, max_length=1),
     ] = None
 
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> Self:
-        if (self.request_id is None) == (self.instances is None):
-            raise ValueError("give either request_id or instances")
-        if self.instances is None:
-            wrong = {"model", "subjects"} & self.model_fields_set
-        else:
-            wrong = {"instance"} & self.model_fields_set
-        if wrong:
-            raise ValueError("model and subjects go with instances, instance with request_id")
-        return self
+
+def read_recourse_request(body: bytes) -> PastInstance | NewInstance:
+    """Which of both the body is, by whether it has instances. Raises as `read_document`."""
+    content = loads(body)
+    is_new = isinstance(content, dict) and "instances" in content
+    return read_document(NewInstance, body) if is_new else read_document(PastInstance, body)
+
+
+def recourse_request_schema(models: Mapping[str, Mapping[str, object]]) -> dict[str, object]:
+    """JSON Schema of the body; models: that of one instance of each, by name."""
+    schemas = [document_schema(PastInstance)]
+    for name, instance in models.items():
+        schema = document_schema(NewInstance)
+        properties = cast("dict[str, dict[str, object]]", schema["properties"])
+        properties["model"] = {"const": name}
+        properties["instances"]["items"] = instance
+        schemas.append(schema | {"required": ["model", "instances"]})
+    return {"oneOf": schemas}
 
 
 class Change(_Document):

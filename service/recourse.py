@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from schemas import Violation
-from schemas.counterfactuals import RecourseRequest
+from schemas.counterfactuals import NewInstance, PastInstance
 from service.advising import Advice, Instance, advise
 from service.auth import Caller
 from service.calls import PredictCall
@@ -29,6 +29,7 @@ from service.evidence import (
     CounterfactualEvent,
     EvidenceError,
     HeaderTemplate,
+    Parts,
     Record,
     StoredDecision,
     laid_out,
@@ -49,7 +50,7 @@ MOST_WAITING = 16
 class RecourseCall(NamedTuple):
     """One POST /counterfactuals, and the ID under which an instance is recorded first."""
 
-    wanted: RecourseRequest
+    wanted: PastInstance | NewInstance
     request_id: str
     is_id_chosen: bool
     caller: Caller
@@ -73,29 +74,32 @@ class RecourseService:
         read, ForbiddenError for a role with masked columns, VersionReplacedError, NoRecourseError,
         InvalidRequestError, QuotaExceededError, OverloadedError, StoreAwayError, GoneError.
         """
-        request_id = call.wanted.request_id
-        if request_id is None:
-            await self._predict(call)
+        wanted, place = call.wanted, 0
+        if isinstance(wanted, NewInstance):
+            await self._predict(call, wanted)
             request_id = call.request_id
+        else:
+            request_id, place = wanted.request_id, wanted.instance
         record = await self.watch.find(call.caller, request_id, what="counterfactual")
         if not self.views.sees_all(call.caller, record):
             raise ForbiddenError("what would change a decision tells of masked columns")
         check_explainable(record.decision, is_told=not call.caller.roles)
-        instance, row = _instance(record, call.wanted.instance)
+        instance, row = _instance(record, place)
         served = self._serving(record.decision)
         policy, recourse = _rules_of(served)
-        if call.wanted.request_id is not None:
+        if not isinstance(wanted, NewInstance):
             self._take(call.caller, served)
         advice = await self._advise(served, recourse, instance, row)
         document = {
             "request_id": request_id,
-            "instance": call.wanted.instance,
+            "instance": place,
             "model": orjson.loads(record.decision.part("model")),
             **advice.document,
             "policy_version": policy.version,
         }
         encoded = orjson.dumps(document)
-        await self._store(record.decision, call, encoded, policy.version)
+        content = _payload(record.decision, place, encoded)
+        await self._store(record.decision, call.caller, content, policy.version)
         return encoded
 
     async def told(self, caller: Caller, request_id: str) -> dict[str, object]:
@@ -119,11 +123,10 @@ class RecourseService:
             ]
         }
 
-    async def _predict(self, call: RecourseCall) -> None:
+    async def _predict(self, call: RecourseCall, wanted: NewInstance) -> None:
         """Have an instance predicted and recorded as an ordinary request, unless what follows would
         be refused.
         """
-        wanted = call.wanted
         served = self.predicting.models.resolve(wanted.model)
         if self.views.hidden(call.caller, served.model.name, served.model.schema.names):
             raise ForbiddenError("what would change a decision tells of masked columns")
@@ -181,13 +184,13 @@ class RecourseService:
             self.watch.metrics.recourse.searches.labels(served.model.name, status).inc()
 
     async def _store(
-        self, decision: StoredDecision, call: RecourseCall, answer: bytes, policy_version: str
+        self,
+        decision: StoredDecision,
+        caller: Caller,
+        content: tuple[bytes, Parts],
+        policy_version: str,
     ) -> None:
-        n_rows = len(orjson.loads(decision.part("outputs")))
-        rows = [b"null"] * n_rows
-        rows[call.wanted.instance] = answer
-        pieces = [b'{"counterfactuals":', b"[" + b",".join(rows) + b"]", b"}"]
-        payload, parts = laid_out(pieces, ["counterfactuals"])
+        payload, parts = content
         event = CounterfactualEvent(
             template=HeaderTemplate.from_header(decision.header, policy_version=policy_version),
             request_id=decision.request_id,
@@ -196,8 +199,8 @@ class RecourseService:
             payload=payload,
             parts=parts,
             tenant=decision.tenant,
-            actor=call.caller.principal,
-            auth_method=call.caller.auth_method,
+            actor=caller.principal,
+            auth_method=caller.auth_method,
             parent_request_id=decision.parent_request_id,
             subjects=decision.subjects,
         )
@@ -225,6 +228,14 @@ def _instance(record: Record, place: int) -> tuple[Instance, list[float]]:
             "see errors", errors=[Violation("/instance", detail, "no_such_instance")]
         )
     return instances[place], orjson.loads(record.decision.part("fed"))[place]
+
+
+def _payload(decision: StoredDecision, place: int, answer: bytes) -> tuple[bytes, Parts]:
+    """The answer in the place of its instance, so that it goes with that one's subject."""
+    rows = [b"null"] * len(orjson.loads(decision.part("outputs")))
+    rows[place] = answer
+    pieces = [b'{"counterfactuals":', b"[" + b",".join(rows) + b"]", b"}"]
+    return laid_out(pieces, ["counterfactuals"])
 
 
 def _completed_at(header: bytes) -> str:

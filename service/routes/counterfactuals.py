@@ -6,8 +6,13 @@ import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from schemas import InvalidContentError, NotStrictJsonError, document_schema, read_document
-from schemas.counterfactuals import CounterfactualList, Counterfactuals, RecourseRequest
+from schemas import InvalidContentError, NotStrictJsonError
+from schemas.counterfactuals import (
+    CounterfactualList,
+    Counterfactuals,
+    read_recourse_request,
+    recourse_request_schema,
+)
 from service.auth import Caller
 from service.deps import ContextDep, ReaderDep, RequestId, RuntimeDep, requires
 from service.errors import InvalidRequestError, NotJsonError
@@ -24,7 +29,7 @@ WANTED: dict[str, Any] = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": document_schema(RecourseRequest),
+                "schema": recourse_request_schema({}),
                 "example": {"request_id": "019aa0c2-0000-7000-8000-000000000000"},
             }
         },
@@ -42,7 +47,7 @@ async def find(
     """
     body = await read_json_body(context, request.receive, limit=runtime.settings.max_body_bytes)
     try:
-        wanted = read_document(RecourseRequest, body)
+        wanted = read_recourse_request(body)
     except NotStrictJsonError as error:
         raise NotJsonError(str(error)) from None
     except InvalidContentError as error:
