@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import orjson
-from decisions import STORED, decision
+from decisions import STORED, change, decision, drop_rails
 from disposals import ERASURE
 from ledgers import KEYRING, sequencer
 
@@ -114,3 +114,22 @@ def test_one_filed_under_other_subjects_than_its_record_is_found(url: str, tmp_p
         verdict = Inspector(store, Ledger(store, KEYRING), tmp_path).inspect()
     finding = {"seq": 1, "problem": "it is filed under other subjects than its request"}
     assert finding in verdict["logs"]["evidence"]["findings"]
+
+
+def test_one_filed_as_if_there_could_be_no_other_is_found(url: str, tmp_path: Path) -> None:
+    about = decision("request-one")
+    with EvidenceStore.open(url) as store:
+        for event in (about, told(about, {"to": 1})):
+            assert store.append(event) is STORED
+        sequencer(store).run(is_last=True)
+        drop_rails(url)
+        key = "'counterfactual/default/request-one'"
+        change(
+            url,
+            f"UPDATE events SET idempotency_key = {key} WHERE event_type = 'counterfactual'",  # noqa: S608
+        )
+        verdict = Inspector(store, Ledger(store, KEYRING), tmp_path).inspect()
+    assert any(
+        finding["seq"] == 1 and "idempotency_key" in finding["problem"]
+        for finding in verdict["logs"]["evidence"]["findings"]
+    ), verdict

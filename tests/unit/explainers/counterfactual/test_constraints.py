@@ -71,6 +71,11 @@ def test_many_values_are_thinned_the_near_ones_last() -> None:
     assert {0.0, 1e6} <= {*values.tolist()}
 
 
+def test_a_grid_point_just_outside_the_range_is_left_out() -> None:
+    rule = number(low=0.3 + 1e-12, high=0.5 - 1e-12, step=0.1)
+    assert rule.values(0.0, 10).tolist() == [0.4]
+
+
 def test_what_is_nearer_is_on_the_same_side_and_cheaper() -> None:
     rule = number(high=100.0, step=5.0)
     assert rule.nearer(52.0, 75.0, 50).tolist() == [55, 60, 65, 70]
