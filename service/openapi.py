@@ -29,7 +29,7 @@ PROBLEMS = {
     "405": "Another method than Allow names",
     "408": "The request did not arrive in time",
     "409": "The request ID names another request, or the same one is still in flight; or it is "
-    "too late to call off, or too early for a proof",
+    "too late to call off, or too early for a proof; or another version serves now",
     "410": "The record was erased or has expired; its header is in the problem",
     "413": "Body too large",
     "415": "Not application/json",
