@@ -4,7 +4,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import (
     AwareDatetime,
-    BaseModel,
     ConfigDict,
     Field,
     StrictBool,
@@ -13,6 +12,9 @@ from pydantic import (
     StrictStr,
     model_validator,
 )
+
+from schemas.reasons import DecisionReasons
+from schemas.strict_document import Document
 
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 """Keeps its JSON type: 1, 1.0, true and "1" stay what they are."""
@@ -56,10 +58,6 @@ _COMPUTED = (
     "standard_errors",
 )
 _OPTIONAL_WHEN_COMPLETE = {"seed", "standard_errors"}
-
-
-class Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ModelReference(Document):
@@ -190,6 +188,13 @@ class ExplanationBody(Document):
     interactions: Interactions | None = None
     local_model: LocalModel | None = None
     path: PathAttribution | None = None
+    reasons: Annotated[
+        list[DecisionReasons | None] | None,
+        Field(
+            description="By instance, null where the decision is not adverse; absent where policy "
+            "asks for none."
+        ),
+    ] = None
     visible: Annotated[
         list[list[VisibleEntry] | None] | None,
         Field(description="Only for callers who may not see every column: all they get."),

@@ -1,6 +1,6 @@
 """What a replay found, as clients read it."""
 
-from schemas.messages import Document
+from schemas.strict_document import Document
 
 
 class Gap(Document):

@@ -21,9 +21,8 @@ from service.registry.naming import class_text
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 PAYLOAD_HEAD = b'{"answer":'
 DEFAULT_TOP = 5
-
 NOT_ENCODED = "the explanation could not be written as JSON"
-
+NOTHING: Mapping[str, object] = MappingProxyType({})
 NOBODY: Mapping[str, None] = {"worker": None}
 
 Priority = Literal["high", "low"]
@@ -139,7 +138,7 @@ class Queued(NamedTuple):
     extras: Mapping[str, object]
 
 
-def encode_explanation(
+def encode_explanation(  # noqa: PLR0913 (all that explanations say, and where it is from)
     templates: AnswerTemplates,
     part: ExplainedPart,
     outputs: FloatArray,
@@ -147,15 +146,17 @@ def encode_explanation(
     *,
     request_id: str,
     queued: Queued | None = None,
+    beside: Mapping[str, object] = NOTHING,
 ) -> bytes:
     """The complete explanation of one request: its rows of a batch, served outputs (N, C).
 
-    queued: None for an inline one, whose method and engine are the version's.
+    queued: None for an inline one, whose method and engine are the version's. beside: members
+    that only some explanations have.
     """
     explanation = part.explanation
     assert explanation is not None
     errors, seeds = explanation.standard_errors, explanation.seeds
-    own: dict[str, object] = {
+    own = {
         "values": explanation.values[part.rows],
         "base_values": explanation.base_values[part.rows],
         "outputs": outputs,
@@ -168,6 +169,7 @@ def encode_explanation(
         "duration_seconds": round(part.duration_seconds, 7),
         "caveat": CAVEAT,
         "links": {"self": f"/explanations/{request_id}"},
+        **beside,
     }
     head = templates.inline_head
     if queued is not None:
@@ -203,7 +205,7 @@ def strongest(
     ]
 
 
-def encode_unexplained(
+def encode_unexplained(  # noqa: PLR0913 (what stands in the place of numbers)
     model: KnownVersion,
     status: Status,
     reason: str | None,
@@ -211,6 +213,7 @@ def encode_unexplained(
     lane: Lane | None,
     request_id: str,
     method: str | None = None,
+    beside: Mapping[str, object] = NOTHING,
 ) -> bytes:
     """An explanation that is not there, or not yet, with the reason; every array is null.
 
@@ -237,6 +240,7 @@ def encode_unexplained(
             "duration_seconds": None,
             "caveat": CAVEAT,
             "links": {"self": f"/explanations/{request_id}"},
+            **beside,
         }
     )
 

@@ -13,9 +13,10 @@ import orjson
 
 from explainers.base import Explainer, ExplainerError, IntArray
 from explainers.sampled.calls import telling_of_calls
-from service import answers
+from service import answers, reasons
 from service.answers import AnswerTemplates, Ranked, strongest
 from service.canary import Check, Opinion, is_check, second_opinion
+from service.cohorts import NO_COHORTS, Cohorts
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
 from service.errors import CommandError, UnknownError
@@ -34,6 +35,7 @@ from service.models.base import Served
 from service.ondemand import Extras, PairedExplainer, explain_otherwise, explainer_by
 from service.provenance import header_constants
 from service.quality import Findings, Sample, is_sample, measure
+from service.reasons import ExplainedRows, ReasonCounts, row_array
 from service.registry import RegisteredModel, Registry
 from service.registry.building import INLINE_ENGINES
 from service.settings import Settings
@@ -67,7 +69,7 @@ def prepare() -> bool:
 def _computer() -> "Computer":
     settings = Settings.load()
     choose_kernel_cache(settings.data_dir)
-    return Computer(Registry(settings.registry))
+    return Computer(Registry(settings.registry), Cohorts(settings.policy_file))
 
 
 @dataclass(slots=True, eq=False)
@@ -75,6 +77,7 @@ class Computer:
     """Explains tasks with the versions of one registry; keeps the last few loaded."""
 
     registry: Registry
+    cohorts: Cohorts = field(default_factory=lambda: Cohorts(None))
     _kept: OrderedDict[tuple[str, int], tuple[RegisteredModel, AnswerTemplates]] = field(
         default_factory=OrderedDict
     )
@@ -106,7 +109,7 @@ class Computer:
         # Golden values are explained again: a model that is slow shows that loading goes on.
         with telling_of_calls(_Pulse(on_progress, len(task.fed)).beat):
             model, templates = self._version(task)
-        return explain_task(model, templates, task, on_progress)
+        return explain_task(model, templates, task, on_progress, cohorts=self.cohorts)
 
     def check(self, check: Check, on_progress: OnProgress) -> Opinion:
         """Have a second engine say what a stored explanation should be.
@@ -152,14 +155,19 @@ class Computer:
 
 
 def explain_task(
-    model: RegisteredModel, templates: AnswerTemplates, task: Task, on_progress: OnProgress
+    model: RegisteredModel,
+    templates: AnswerTemplates,
+    task: Task,
+    on_progress: OnProgress,
+    *,
+    cohorts: Cohorts = NO_COHORTS,
 ) -> Finished:
     """`Computer.compute` with a version that is loaded, whatever its digest."""
     pulse = _Pulse(on_progress, len(task.fed))
     # Loading has had the time limit to itself: on a busy machine it takes long enough.
     pulse.beat()
     with telling_of_calls(pulse.beat):
-        computed = _computed(model, templates, task, pulse)
+        computed = _computed(_Version(model, templates, cohorts), task, pulse)
     return _finished(model, templates, task, computed)
 
 
@@ -183,12 +191,21 @@ class _Pulse:
         self.beat()
 
 
+class _Version(NamedTuple):
+    """What explains tasks: a loaded version, and the cohorts its reasons may be relative to."""
+
+    model: RegisteredModel
+    templates: AnswerTemplates
+    cohorts: Cohorts
+
+
 class _Computed(NamedTuple):
     """What a task gave: the bytes to store, why there is no explanation if so, and its facts."""
 
     explanation: bytes
     reason: str | None
     tally: Tally
+    reasons: ReasonCounts
     seeds: list[int] | None = None
     engine: str | None = None
     is_exact: bool | None = None
@@ -196,27 +213,24 @@ class _Computed(NamedTuple):
     """The invariants that apply to it."""
 
 
-def _computed(
-    model: RegisteredModel, templates: AnswerTemplates, task: Task, pulse: _Pulse
-) -> _Computed:
+def _computed(version: _Version, task: Task, pulse: _Pulse) -> _Computed:
     """What the task gave, whatever its model raises: that is a reason like others."""
     compute = _otherwise if task.method in NOT_SHAPLEY else _values
     started = time.process_time()
     try:
-        return compute(model, templates, task, pulse)
+        return compute(version, task, pulse)
     except ExplainerError as error:
         reason = str(error)
     except Exception as error:  # noqa: BLE001 - this task's failure, as of a single row's values
         log.error("explainer_failed", request_id=task.request_id, place=place_of(error))
         reason = failure_of(error)
     spent = Tally([], reason, False, time.process_time() - started, 0)  # noqa: FBT003 - is_explained
-    return _failed(model, task, reason, spent)
+    return _failed(version.model, task, reason, spent)
 
 
-def _values(
-    model: RegisteredModel, templates: AnswerTemplates, task: Task, pulse: _Pulse
-) -> _Computed:
+def _values(version: _Version, task: Task, pulse: _Pulse) -> _Computed:
     """Shapley values by the version's own explainer or the one asked for, and checked."""
+    model = version.model
     explainer = explainer_by(model, task.method)
     explained = _in_steps(model, explainer, task, pulse)
     part = explained.part(slice(0, len(explained.reasons)))  # fewer than asked if one failed
@@ -225,12 +239,24 @@ def _values(
         return _failed(model, task, part.reason, tally)
     extras = explainer.extras() if isinstance(explainer, PairedExplainer) else {}
     try:
-        explanation = _complete(templates, task, part, extras)
+        beside = _reasons(version, task, part, pulse)
+        explanation = _complete(version.templates, task, part, {**extras, **beside})
     except Exception as error:  # noqa: BLE001 - whatever cannot be written fails this task only
         log.error("explanation_not_encoded", request_id=task.request_id, place=place_of(error))
         return _failed(model, task, answers.NOT_ENCODED, tally)
     seeds = None if used.seeds is None else used.seeds.tolist()
-    return _Computed(explanation, None, tally, seeds, used.engine, used.exact)
+    counts = ReasonCounts.of(beside)
+    return _Computed(explanation, None, tally, counts, seeds, used.engine, used.exact)
+
+
+def _reasons(version: _Version, task: Task, part: ExplainedPart, pulse: _Pulse) -> reasons.Beside:
+    said = task.reasons
+    if said is None:
+        return reasons.NOTHING
+    if said.rule.cohort_digest is not None:
+        pulse.beat()  # its tables may take their time
+    rows = ExplainedRows(version.model, part, row_array(task.fed), task.served)
+    return reasons.given(said, rows, version.cohorts.of(version.model, said.rule))
 
 
 def _in_steps(
@@ -272,9 +298,10 @@ def _complete(templates: AnswerTemplates, task: Task, part: ExplainedPart, extra
     )
 
 
-def _otherwise(model: RegisteredModel, _: AnswerTemplates, task: Task, pulse: _Pulse) -> _Computed:
+def _otherwise(version: _Version, task: Task, pulse: _Pulse) -> _Computed:
     """What is no Shapley value, in an object of its own; the arrays stay null."""
     assert task.method is not None
+    model, beside = version.model, reasons.without_contributions(task.reasons)
     seeds: IntArray = np.array(task.seeds, dtype=np.int64)
     start, cpu = time.perf_counter(), time.process_time()
 
@@ -286,24 +313,31 @@ def _otherwise(model: RegisteredModel, _: AnswerTemplates, task: Task, pulse: _P
     explanation = answers.encode_other(
         model,
         task.method,
-        found.extras,
+        {**found.extras, **beside},
         request_id=task.request_id,
         seeds=found.seeds,
         model_evaluations=found.model_evaluations,
         duration_seconds=time.perf_counter() - start,
     )
     tally = Tally([], None, True, spent, found.model_evaluations)  # noqa: FBT003 - is_explained
-    return _Computed(explanation, None, tally, found.seeds, kept=("finite",))
+    counts = ReasonCounts.of(beside)
+    return _Computed(explanation, None, tally, counts, found.seeds, kept=("finite",))
 
 
 def _failed(
     model: RegisteredModel, task: Task, reason: str | None, tally: Tally | None = None
 ) -> _Computed:
+    beside = reasons.withheld(task.reasons, "failed", reason)
     explanation = answers.encode_unexplained(
-        model, "failed", reason, lane="queued", request_id=task.request_id, method=task.method
+        *(model, "failed", reason),
+        lane="queued",
+        request_id=task.request_id,
+        method=task.method,
+        beside=beside,
     )
     nothing = Tally([], reason, False, 0.0, 0)  # noqa: FBT003 - is_explained
-    return _Computed(explanation, reason or "the explainer failed", tally or nothing)
+    tally, counts = tally or nothing, ReasonCounts.of(beside)
+    return _Computed(explanation, reason or "the explainer failed", tally, counts)
 
 
 def _finished(
@@ -328,6 +362,7 @@ def _finished(
         tally=computed.tally,
         tolerance=model.manifest.explainer.tolerance,
         rows=len(task.fed),
+        reasons=computed.reasons,
         completed_at=completed_at,
         explanation=computed.explanation,
         checks=encode_checks(computed.reason, kept=computed.kept),

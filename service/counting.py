@@ -5,6 +5,7 @@ from service.explaining import count
 from service.logs import log
 from service.planning import Plan
 from service.preparing import Ask, Prepared
+from service.reasons import NO_REASONS
 from service.served import ServedModel
 
 FALLS_BACK = (PredictionError, OverloadedError)
@@ -53,6 +54,8 @@ def count_success(
     metrics, explained = served.metrics, prepared.explained
     metrics.predictions["ok"].inc()
     _count_wanted(served, prepared.plan)
+    if prepared.reasons is not NO_REASONS:
+        prepared.reasons.add_to(metrics)
     if prepared.plan.lane is None:
         if prepared.plan.counted_in is not None:
             metrics.explanations[prepared.plan.counted_in, "rejected"].inc()

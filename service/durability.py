@@ -1,8 +1,8 @@
 """Files that are there after a power cut: a new name is durable once its directory is synced."""
 
 import os
-import tempfile
 from pathlib import Path
+from secrets import token_hex
 
 
 def sync(path: Path) -> None:
@@ -25,14 +25,15 @@ def make_directory(path: Path) -> None:
     sync(path.parent)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file that only its owner reads in the place of what is there: at once, and durably.
+def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Put a file, by default one that only its owner reads, in the place of what is there: at once,
+    and durably. Readers see the old bytes or the new, never a mixture.
 
     Raises OSError, and then leaves what is there; unless it is the directory that cannot be synced,
     when the new file is in its place, and a power cut may bring the old one back.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    draft = Path(name)
+    draft = path.with_name(f".{path.name}.{token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

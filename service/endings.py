@@ -5,14 +5,17 @@ from datetime import UTC, datetime
 
 import orjson
 
+from service import reasons
 from service.evidence import (
     Ending,
     FinalEvent,
     HeaderTemplate,
     Record,
+    StoredDecision,
     UnreadableRecord,
     final_payload,
 )
+from service.policy import Reasons
 from service.provenance import Taken
 
 CANCELLED = "cancelled by "
@@ -35,6 +38,7 @@ def failed_final(
     explanation = orjson.loads(decision.part("explanation")) | {
         "status": "failed",
         "reason": reason,
+        **reasons.withheld(reasons_of(decision), "failed", reason),
     }
     provenance = orjson.loads(decision.part("provenance")) | {"completed_at": completed_at}
     provenance |= {} if taken is None else asdict(taken)
@@ -56,6 +60,13 @@ def failed_final(
         payload=payload,
         parts=parts,
     )
+
+
+def reasons_of(decision: StoredDecision) -> Reasons | None:
+    """Those that a record's adverse decisions are to have."""
+    if "policy" not in decision.parts:
+        return None
+    return Reasons.of_policy(orjson.loads(decision.part("policy")))
 
 
 def unreadable_final(found: UnreadableRecord, *, actor: str) -> FinalEvent:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import orjson
 
 from schemas import Method, Violation
-from service import answers
+from service import answers, reasons
 from service.answers import COPIED_PARTS, DEFAULT_TOP, Fragments
 from service.auth import Caller
 from service.delivery import Delivery, job_of
 from service.disposal import unrepeatable
-from service.endings import CANCELLED, failed_final
+from service.endings import CANCELLED, failed_final, reasons_of
 from service.errors import (
     AlreadyFinalError,
     CommandError,
@@ -273,7 +273,11 @@ def _payload(
     now: datetime,
 ) -> tuple[bytes, Parts]:
     pending = answers.encode_unexplained(
-        version, "pending", None, lane="queued", request_id=call.request_id, method=call.method
+        *(version, "pending", None),
+        lane="queued",
+        request_id=call.request_id,
+        method=call.method,
+        beside=reasons.pending(reasons_of(parent)),
     )
     fragments = Fragments(parent.part("predictions"), pending, parent.part("warnings"))
     answer, ranges = answers.encode_answer(parent.part("model"), call.request_id, fragments)

@@ -50,6 +50,17 @@ PROVENANCE_KEYS = frozenset(
     }
 )
 WITHHELD = "withheld: it may tell of a column this role may not see"
+NO_REASONS: Entry = {
+    "decision": None,
+    "status": "withheld",
+    "reason": WITHHELD,
+    "items": [],
+    "cohort_digest": None,
+}
+"""Of every instance alike: that one has reasons says what was decided of it, which codes it has and
+in which order depends on what the masked columns hold.
+"""
+
 REASONED = frozenset({"failed", "skipped"})
 
 
@@ -120,6 +131,8 @@ def _explanation(explanation: Document | None, visible: Visible | None) -> Docum
     masked = _kept(explanation, EXPLANATION_KEYS)
     if explanation["status"] in REASONED:
         masked["reason"] = WITHHELD
+    if isinstance(reasons := explanation.get("reasons"), list):
+        masked["reasons"] = [NO_REASONS] * len(reasons)
     is_complete = explanation["status"] == "complete"
     return {**masked, "visible": visible if is_complete else None}
 

@@ -17,6 +17,7 @@ from prometheus_client import (
 
 from service.drift_metrics import DriftMetrics
 from service.performance_metrics import PerformanceMetrics
+from service.reason_metrics import ReasonMetrics
 from service.recourse_metrics import RecourseMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
@@ -88,6 +89,7 @@ class ModelMetrics:
     replays: dict[str, Counter]
     cpu_seconds: dict[str, Counter]
     model_evaluations: dict[str, Counter]
+    reasons: dict[str, Counter]
     errors: Callable[[str, str], Counter]
 
 
@@ -131,6 +133,7 @@ class Metrics:
     labels: Counter = field(init=False)
     drift: DriftMetrics = field(init=False)
     performance: PerformanceMetrics = field(init=False)
+    reasons: ReasonMetrics = field(init=False)
     recourse: RecourseMetrics = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
@@ -148,6 +151,7 @@ class Metrics:
         self._make_rollouts()
         self.drift = DriftMetrics(self.registry)
         self.performance = PerformanceMetrics(self.registry)
+        self.reasons = ReasonMetrics(self.registry)
         self.recourse = RecourseMetrics(self.registry)
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
@@ -328,11 +332,6 @@ class Metrics:
             "explain_labels", "Instances whose outcome was told; once more if told again", "model"
         )
 
-    def _begin_people(self, model: str) -> None:
-        self.feedback_rating.labels(model)
-        self.labels.labels(model)
-        self.recourse.begin(model)
-
     def _make_rollouts(self) -> None:
         self.tried = self._counter(
             "explain_rollout_requests",
@@ -343,8 +342,10 @@ class Metrics:
             "explain_rollbacks", "Canaries this process gave up for an SLI", "model"
         )
 
-    def _begin_rollouts(self, model: str) -> None:
-        self.rollbacks.labels(model)
+    def _begin(self, model: str) -> None:
+        self.recourse.begin(model)
+        for counted in (self.purged, self.feedback_rating, self.labels, self.rollbacks):
+            counted.labels(model)
         for tried in ("serving", "canary", "shadow"):
             for outcome in TRIED_OUTCOMES:
                 self.tried.labels(model, tried, outcome)
@@ -361,9 +362,7 @@ class Metrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
-        self.purged.labels(model)
-        self._begin_rollouts(model)
-        self._begin_people(model)
+        self._begin(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, role, lane) for lane in LANES},
@@ -394,5 +393,6 @@ class Metrics:
             model_evaluations={
                 lane: self.model_evaluations.labels(model, method, lane) for lane in COST_LANES
             },
+            reasons=self.reasons.bind(model),
             errors=lru_cache(64)(lambda stage, kind: self.errors.labels(model, stage, kind)),
         )

@@ -1,11 +1,19 @@
 """The policy file of a running service, bound to the models it serves."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from service.cohorts import check_explained, cohort_explainer, cohort_of
 from service.errors import InvalidInputError
 from service.logs import log
-from service.policy import ModelPolicy, PolicyFollower, Vocabulary, hidden_by_file
+from service.policy import (
+    ModelPolicy,
+    PolicyFollower,
+    Vocabulary,
+    hidden_by_file,
+    placed,
+)
 from service.registry import RegisteredModel
 from service.registry.naming import class_text
 from service.secrets import POLICY_KEYS, Keyring
@@ -33,9 +41,21 @@ class Policies:
             *(model.schema, classes, names), seen=model.seen, personal=model.personal_levels
         )
         policy = self._follower.bind(model.name, vocabulary)
+        policy = self._with_cohort(policy, model)
         if not is_tried:
             self.misfits.discard(model.name)
         return policy
+
+    def _with_cohort(self, policy: ModelPolicy, model: RegisteredModel) -> ModelPolicy:
+        if policy.reasons is None:
+            return policy
+        file = self._follower.file
+        with placed(file, model.name, f"models.{model.name}.reasons"):
+            check_explained(policy.reasons, model)
+            table = cohort_of(file, model.name)
+            if table is None:
+                return policy
+            return replace(policy, cohort=cohort_explainer(file.path.parent, table, model))
 
     def hidden(self, model: str, roles: Sequence[str], columns: Collection[str]) -> frozenset[str]:
         """Which columns of a version that is not served callers of these roles may not see."""

@@ -9,7 +9,7 @@ import orjson
 
 from explainers.base import FloatArray, Values
 from schemas import DecodedBody
-from service import answers
+from service import answers, reasons
 from service.answers import Facts, Fragments, Priority, Ranked, strongest
 from service.auth import Caller
 from service.errors import PredictionError
@@ -19,7 +19,8 @@ from service.keyed_hash import keyed_hash
 from service.logs import log, place_of
 from service.models.base import Served
 from service.planning import LEFT_OUT, NOTHING, QUEUED, SHED, Plan
-from service.policy import PolicyDecision
+from service.policy import PolicyDecision, Reasons
+from service.reasons import NO_REASONS, Beside, ExplainedRows, ReasonCounts, row_array
 from service.served import ServedModel
 
 
@@ -98,6 +99,9 @@ class Prepared(NamedTuple):
 
     is_canary: bool = False
     """A second engine is to check its explanation later."""
+
+    reasons: ReasonCounts = NO_REASONS
+    """Of its adverse decisions, unless their explanation is still to come."""
 
 
 def run(served: ServedModel, asks: Sequence[Ask]) -> list[Prepared | PredictionError]:
@@ -240,20 +244,22 @@ class _Own(NamedTuple):
 
 
 def _prepare(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | None) -> Prepared:
-    answer, event, size = _decision(served, ask, own, ruling)
+    answer, event, size, counts = _decision(served, ask, own, ruling)
     unasked = None
     can_explain = served.model.manifest.explainer.method is not None
     if ruling is not None and ruling.is_drawn and can_explain and not ask.explain:
-        _, unasked, _ = _decision(served, ask.explained_unasked(served), own, ruling)
+        _, unasked, *_ = _decision(served, ask.explained_unasked(served), own, ruling)
     is_canary = ruling is not None and ruling.is_canary and event.status == "complete"
-    return Prepared(answer, event, own.part, size, ask.plan, unasked, is_canary)
+    return Prepared(answer, event, own.part, size, ask.plan, unasked, is_canary, counts)
 
 
 def _decision(
     served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | None
-) -> tuple[bytes, DecisionEvent, int]:
-    """The answer, the event that records it, and the size of the explanation in bytes."""
-    status, explanation = _explanation(served, ask, own)
+) -> tuple[bytes, DecisionEvent, int, ReasonCounts]:
+    """The answer, the event that records it, the size of the explanation in bytes, and how many
+    adverse decisions got reasons.
+    """
+    status, explanation, counts = _explanation(served, ask, own, ruling)
     decisions = None if ruling is None else ruling.decisions
     fragments = Fragments(
         predictions=answers.encode_predictions(served.templates, own.scores, decisions),
@@ -278,7 +284,7 @@ def _decision(
         parent_request_id=ask.parent_request_id,
         subjects=ask.subjects,
     )
-    return answer, event, len(explanation)
+    return answer, event, len(explanation), counts
 
 
 def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | None) -> Facts:
@@ -310,34 +316,62 @@ def _facts(served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | No
     )
 
 
-def _explanation(served: ServedModel, ask: Ask, own: _Own) -> tuple[Status | None, bytes]:
-    """Status and bytes of the explanation of one request."""
+def _explanation(
+    served: ServedModel, ask: Ask, own: _Own, ruling: PolicyDecision | None
+) -> tuple[Status | None, bytes, ReasonCounts]:
+    """Status and bytes of the explanation of one request, and the reasons in it."""
     if not ask.explain:
-        return None, b"null"
-    if ask.plan.lane == "queued":
-        return "pending", answers.encode_unexplained(
-            served.model, "pending", None, lane="queued", request_id=ask.request_id
-        )
+        return None, b"null", NO_REASONS
+    said = None if ruling is None else ruling.reasons
     part = own.part
+    if ask.plan.lane == "queued":
+        return _unexplained(served, ask, "pending", None, reasons.pending(said))
     if part is None:
-        return "skipped", answers.encode_unexplained(
-            served.model, "skipped", ask.plan.refusal, lane=None, request_id=ask.request_id
+        refusal = ask.plan.refusal
+        return _unexplained(
+            served, ask, "skipped", refusal, reasons.withheld(said, "skipped", refusal)
         )
-    if part.reason is not None:
-        return "failed", answers.encode_unexplained(
-            served.model, "failed", part.reason, lane="inline", request_id=ask.request_id
+    failure = part.reason
+    if failure is None:
+        try:
+            return _complete(served, ask, own, said)
+        except Exception as error:  # noqa: BLE001 - the prediction must outlive its explanation
+            log.error("explanation_not_encoded", request_id=ask.request_id, place=place_of(error))
+            failure = answers.NOT_ENCODED
+    return _unexplained(served, ask, "failed", failure, reasons.withheld(said, "failed", failure))
+
+
+def _complete(
+    served: ServedModel, ask: Ask, own: _Own, said: Reasons | None
+) -> tuple[Status, bytes, ReasonCounts]:
+    part, ranked = own.part, own.ranked
+    assert part is not None
+    assert ranked is not None  # what has passed the checks is ranked
+    beside = reasons.NOTHING
+    if said is not None:
+        assert served.policy is not None
+        rows = ExplainedRows(
+            served.model, part, row_array(ask.body.codes), Served(own.outputs, own.scores)
         )
-    assert own.ranked is not None  # what has passed the checks is ranked
-    try:
-        return "complete", answers.encode_explanation(
-            served.templates,
-            part,
-            own.outputs,
-            strongest(served.templates, own.ranked, part.rows, ask.body.rows, ask.top),
-            request_id=ask.request_id,
-        )
-    except Exception as error:  # noqa: BLE001 - the prediction must outlive its explanation
-        log.error("explanation_not_encoded", request_id=ask.request_id, place=place_of(error))
-        return "failed", answers.encode_unexplained(
-            served.model, "failed", answers.NOT_ENCODED, lane="inline", request_id=ask.request_id
-        )
+        beside = reasons.given(said, rows, served.policy.cohort)
+    explanation = answers.encode_explanation(
+        served.templates,
+        part,
+        own.outputs,
+        strongest(served.templates, ranked, part.rows, ask.body.rows, ask.top),
+        request_id=ask.request_id,
+        beside=beside,
+    )
+    return "complete", explanation, ReasonCounts.of(beside)
+
+
+def _unexplained(
+    served: ServedModel, ask: Ask, status: Status, reason: str | None, beside: Beside
+) -> tuple[Status, bytes, ReasonCounts]:
+    explanation = answers.encode_unexplained(
+        *(served.model, status, reason),
+        lane=None if status == "skipped" else ask.plan.lane,
+        request_id=ask.request_id,
+        beside=beside,
+    )
+    return status, explanation, ReasonCounts.of(beside)

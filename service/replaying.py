@@ -1,6 +1,6 @@
 """Stored decisions computed again from what is stored of them, by the functions that made them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
@@ -13,6 +13,7 @@ from explainers.tree.explainer import TreeEngine
 from schemas import DecodedBody, InvalidContentError, NotStrictJsonError
 from service.answers import AnswerTemplates
 from service.auth import Caller
+from service.cohorts import NO_COHORTS, Cohorts
 from service.comparing import WRITTEN_OTHERWISE, Comparison, compare
 from service.compiling import choose_kernel_cache
 from service.compute import NotHereError, OnProgress
@@ -22,15 +23,14 @@ from service.evidence import DecisionEvent, Lane, Record, Status
 from service.methods import config_digest
 from service.metrics import Metrics
 from service.planning import INLINE, NOTHING, QUEUED, Plan
-from service.policy import BoundRule, ModelPolicy, PolicyError, Threshold, Vocabulary
 from service.preparing import Ask, run
 from service.provenance import Taken, provenance_of
+from service.recorded_policy import RecordedPolicy
 from service.registry import RegisteredModel, Registry
 from service.registry.building import ExplainerFactory
 from service.registry.libraries import software
-from service.registry.naming import class_text
 from service.registry.registered import naming_of
-from service.secrets import POLICY_KEYS, Keyring
+from service.secrets import Keyring
 from service.served import ServedModel
 from service.settings import Settings
 from service.tasks import Task, asked_of
@@ -128,11 +128,17 @@ def replay_task(task: bytes, tell: OnProgress) -> bytes:
     settings = Settings.load()
     choose_kernel_cache(settings.data_dir)
     registry, keyring = Registry(settings.registry), Keyring.open(settings.secret_file)
-    return orjson.dumps(replay(Recorded.from_bytes(task), registry, keyring, tell))
+    cohorts = Cohorts(settings.policy_file)
+    return orjson.dumps(replay(Recorded.from_bytes(task), registry, keyring, tell, cohorts=cohorts))
 
 
 def replay(
-    recorded: Recorded, registry: Registry, keyring: Keyring, tell: OnProgress
+    recorded: Recorded,
+    registry: Registry,
+    keyring: Keyring,
+    tell: OnProgress,
+    *,
+    cohorts: Cohorts = NO_COHORTS,
 ) -> dict[str, object]:
     """Predict and explain the stored instances again and say whether the same bytes come out.
 
@@ -151,7 +157,9 @@ def replay(
         raise NotHereError(str(error)) from None
     except CheckFailedError as error:
         return _report(recorded, None, _Findings(reason=str(error)))
-    return _report(recorded, model, _Replay(recorded, model, keyring).run(tell))
+    policy = RecordedPolicy.of(recorded.parts, model, keyring, cohorts)
+    again = _Replay(recorded, model, keyring, policy, cohorts)
+    return _report(recorded, model, again.run(tell))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,6 +169,8 @@ class _Replay:
     recorded: Recorded
     model: RegisteredModel
     keyring: Keyring
+    policy: RecordedPolicy | None
+    cohorts: Cohorts
 
     def run(self, tell: OnProgress) -> _Findings:
         try:
@@ -174,6 +184,8 @@ class _Replay:
         task = self._task(event)
         if task is not None and self._seeds(task) != list(task.seeds):
             differing.append("seed")
+        if self.policy is not None:
+            differing += self.policy.differing
         return _Findings(
             inputs_equal=self._is_as_fed(body),
             predictions=_compared(self.recorded.parts, _pieces(event), PREDICTION_PARTS),
@@ -199,7 +211,7 @@ class _Replay:
             with_engine(self.model, _engine_of(self.recorded.part("explanation"))),
             Metrics(),
             retention_days=1,
-            policy=self._policy(),
+            policy=None if self.policy is None else self.policy.rules(),
         )
         (prepared,) = run(served, [self._ask(body)])
         return None if isinstance(prepared, PredictionError) else prepared.event
@@ -227,34 +239,6 @@ class _Replay:
         if self.recorded.lane is None:
             return Plan(None, explanation["reason"])
         return QUEUED if self.recorded.lane == "queued" else INLINE
-
-    def _policy(self) -> ModelPolicy | None:
-        """The rule that was found and the threshold, as they are recorded: the file may be another
-        one by now.
-        """
-        if "policy" not in self.recorded.parts:
-            return None
-        said = orjson.loads(self.recorded.part("policy"))
-        rule = BoundRule(said["rule"] or "", None, said["allowed"], said["probability"])
-        return ModelPolicy(
-            version=said["version"],
-            rules=() if said["rule"] is None else (rule,),
-            threshold=self._threshold(said["threshold"]),
-            review_size=0,
-            key_of=lambda tenant: self.keyring.key(tenant, POLICY_KEYS),
-            canary=said["canary"]["probability"],
-        )
-
-    def _threshold(self, said: Mapping[str, object] | None) -> Threshold | None:
-        """None also where this version has other classes: then every decision differs."""
-        if said is None:
-            return None
-        classes = self.model.manifest.classes
-        names = None if classes is None else tuple(map(class_text, classes))
-        try:
-            return Threshold.of_json(said, Vocabulary(self.model.schema, classes, names))
-        except PolicyError:
-            return None
 
     def _is_same_draw(self, event: DecisionEvent) -> bool:
         """A record made for another one has that one's draw."""
@@ -293,13 +277,15 @@ class _Replay:
             recorded = self.recorded.final["explanation"]
             model = with_engine(self.model, _engine_of(recorded))
             task = replace(task, seeds=self._seeds(task))
-            running = explain_task(model, AnswerTemplates.of(model), task, tell).explanation
+            templates = AnswerTemplates.of(model)
+            running = explain_task(model, templates, task, tell, cohorts=self.cohorts).explanation
         elif self.recorded.status is None:
             return None
         else:
             recorded = self.recorded.part("explanation")
             running = _pieces(event)["explanation"]
-        return _compared_but_for_time(recorded, running)
+        is_short = self.policy is not None and self.policy.lacks_cohort
+        return _compared_but_for_time(recorded, running, (*NOT_NUMBERS, *(["reasons"] * is_short)))
 
 
 def with_engine(model: RegisteredModel, engine: str | None) -> RegisteredModel:
@@ -335,19 +321,21 @@ def _compared(
     return compare(one, other)
 
 
-def _compared_but_for_time(recorded: bytes, running: bytes) -> Comparison:
+def _compared_but_for_time(
+    recorded: bytes, running: bytes, left_out: Sequence[str] = NOT_NUMBERS
+) -> Comparison:
     """Two explanations without what is another one each time. That is taken out of the parsed
     document, so a recorded number written in another way than here is looked for as well.
     """
-    found = compare(_numbers(recorded), _numbers(running))
+    found = compare(_numbers(recorded, left_out), _numbers(running, left_out))
     if found.equal and orjson.dumps(orjson.loads(recorded)) != recorded:
         return WRITTEN_OTHERWISE
     return found
 
 
-def _numbers(explanation: bytes) -> bytes:
+def _numbers(explanation: bytes, left_out: Sequence[str]) -> bytes:
     document = orjson.loads(explanation)
-    return orjson.dumps({name: document[name] for name in document if name not in NOT_NUMBERS})
+    return orjson.dumps({name: document[name] for name in document if name not in left_out})
 
 
 def _report(
@@ -363,6 +351,7 @@ def _report(
         "equal": found.reason is None
         and found.inputs_equal is True
         and not differing
+        and "cohort_digest" not in found.differing
         and all(comparison is None or comparison.equal for comparison in compared),
         "reason": found.reason,
         "inputs": None if found.inputs_equal is None else {"equal": found.inputs_equal},

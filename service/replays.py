@@ -51,7 +51,10 @@ async def replay_apart(
     limit = settings.job_time_limit_seconds
     try:
         child = await Child.start(
-            FUNCTION, limit_seconds=limit, niceness=NICENESS, environment=settings.environment()
+            FUNCTION,
+            limit_seconds=limit,
+            niceness=min(NICENESS, settings.job_niceness),
+            environment=settings.environment(),
         )
     except ChildStartError as error:
         raise ReplayLostError(str(error)) from None

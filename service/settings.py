@@ -224,6 +224,13 @@ class Settings(BaseModel):
     job_time_limit_seconds: Seconds = Field(
         30.0, gt=0, description="How long a job may run without progress before it is killed."
     )
+    job_niceness: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="By how much computing jobs give way to the rest of the machine; 0 where "
+        "workers have it to themselves.",
+    )
     explanation_deadline_seconds: Seconds = Field(
         300.0, gt=0, description="After how long a pending explanation counts as late."
     )

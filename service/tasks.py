@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 import orjson
@@ -13,7 +13,9 @@ from service.evidence import FinalEvent, HeaderTemplate, Record, final_payload
 from service.explaining import Tally, count
 from service.metrics import ModelMetrics
 from service.models.base import Served
+from service.policy import Reasons
 from service.provenance import Taken
+from service.reasons import ReasonCounts
 from service.secrets import Keyring
 
 
@@ -41,6 +43,8 @@ class Task:
     taken: Taken
     policy_version: str | None
     retention_class: str
+    policy: Mapping[str, Any] | None = None
+    """What the record says of the decisions, where they are to have reasons; else None."""
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -53,6 +57,11 @@ class Task:
         fields["received_at"] = datetime.fromisoformat(fields["received_at"]).astimezone(UTC)
         fields["taken"] = Taken(**fields["taken"])
         return cls(**fields)
+
+    @property
+    def reasons(self) -> Reasons | None:
+        """Those that the adverse decisions are to have."""
+        return None if self.policy is None else Reasons.of_policy(self.policy)
 
     @property
     def rows(self) -> FloatArray:
@@ -79,6 +88,7 @@ class Finished:
     tally: Tally
     tolerance: float
     rows: int
+    reasons: ReasonCounts
     completed_at: datetime
     explanation: bytes
     checks: bytes
@@ -94,6 +104,7 @@ class Finished:
             "tally": [*self.tally],
             "tolerance": self.tolerance,
             "rows": self.rows,
+            "reasons": [*self.reasons],
             "completed_at": self.completed_at,
         }
         first = orjson.dumps(facts, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -106,10 +117,12 @@ class Finished:
         facts = orjson.loads(first)
         moment = datetime.fromisoformat(facts.pop("completed_at")).astimezone(UTC)
         additivity, *others = facts.pop("tally")
+        counts = ReasonCounts(*facts.pop("reasons"))
         tally = Tally([float("nan") if gap is None else gap for gap in additivity], *others)
         return cls(
             **facts,
             tally=tally,
+            reasons=counts,
             completed_at=moment,
             explanation=explanation,
             checks=checks,
@@ -173,7 +186,18 @@ def asked_of(decision: Asked, keyring: Keyring, *, taken: Taken) -> Task:
         taken=taken,
         policy_version=header["policy_version"],
         retention_class=header["retention_class"],
+        policy=_policy(decision),
     )
+
+
+def _policy(decision: Asked) -> Mapping[str, Any] | None:
+    try:
+        said: Mapping[str, Any] = orjson.loads(decision.part("policy"))
+    except KeyError:
+        return None
+    if said.get("reasons") is None:
+        return None
+    return {name: said[name] for name in ("decisions", "reasons")}
 
 
 def final_event(record: Record, finished: Finished) -> FinalEvent:
@@ -202,5 +226,6 @@ def count_finished(metrics: ModelMetrics, finished: Finished, *, lane: str = "qu
     latter in the lane of that name.
     """
     count(metrics, finished.tally, lane=lane, tolerance=finished.tolerance)
+    finished.reasons.add_to(metrics)
     if finished.status == "complete":
         metrics.payload_size["queued"].observe(len(finished.explanation) / finished.rows)

@@ -1,8 +1,11 @@
 """Answers whose record is not in the store: spooled, or kept nowhere."""
 
-from service import answers
+import orjson
+
+from service import answers, reasons
 from service.answers import Fragments
 from service.evidence import AppendOutcome, Event
+from service.policy import Reasons
 from service.preparing import Prepared
 from service.served import ServedModel
 
@@ -19,8 +22,12 @@ def unstored_answer(served: ServedModel, prepared: Prepared, outcome: AppendOutc
         return prepared.answer
     served.metrics.explanations["queued", "failed"].inc()
     event = prepared.event
+    said = Reasons.of_policy(orjson.loads(_part(event, "policy"))) if served.policy else None
     explanation = answers.encode_unexplained(
-        served.model, "failed", NOT_KEPT, lane="queued", request_id=event.request_id
+        *(served.model, "failed", NOT_KEPT),
+        lane="queued",
+        request_id=event.request_id,
+        beside=reasons.withheld(said, "failed", NOT_KEPT),
     )
     fragments = Fragments(_part(event, "predictions"), explanation, _part(event, "warnings"))
     answer, _ = answers.encode_answer(served.templates.model, event.request_id, fragments)

@@ -14,6 +14,7 @@ from tables import breast_cancer, mixed
 from service.compiling import choose_kernel_cache
 
 os.environ.setdefault("EXPLAIND_QUALITY_SHARE", "0")  # else one request in 100 has a job more
+os.environ.setdefault("EXPLAIND_JOB_NICENESS", "0")  # else jobs wait for all tests beside them
 choose_kernel_cache(Path(tempfile.gettempdir()) / "explaind-tests")
 
 LONGEST_FIRST = (

@@ -98,7 +98,9 @@ class Bulk:
 
         Raises UnavailableError when the evidence store or the file does not work.
         """
-        columns, report = Columns(self.served.model), BulkReport()
+        policy = self.served.policy
+        has_reasons = policy is not None and policy.reasons is not None
+        columns, report = Columns(self.served.model, has_reasons=has_reasons), BulkReport()
         with output(path, columns.schema(self._facts())) as file:
             try:
                 async with aclosing(self._chunks()) as chunks:

@@ -45,10 +45,12 @@ class Columns:
 
     row (from 1), request_id, status, reason; the prediction; per output base_value and output;
     per column of the model, and output where there are several, its contribution, and its
-    standard_error where contributions are estimates.
+    standard_error where contributions are estimates. reasons, where policy asks for them: the codes
+    of an adverse decision, none where they are withheld.
     """
 
     model: RegisteredModel
+    has_reasons: bool = False
 
     @property
     def outputs(self) -> list[str]:
@@ -73,6 +75,7 @@ class Columns:
         for array in self.arrays:
             for name in self.model.schema.names:
                 fields += [(f"{array}:{name}{c}", pa.float64()) for c in self.outputs]
+        fields += [("reasons", pa.list_(pa.string()))] * self.has_reasons
         names = [name for name, _ in fields]
         if len(set(names)) < len(names):
             raise InvalidInputError("columns of the model have names that are alike in the output")
@@ -110,6 +113,9 @@ class Columns:
             }
             if explanation["status"] == "complete":
                 line |= self._explained(explanation, i)
+            reasons = explanation.get("reasons") if self.has_reasons else None
+            if reasons is not None and reasons[i] is not None:
+                line["reasons"] = [item["code"] for item in reasons[i]["items"]]
             yield line
 
     def _explained(self, explanation: Mapping[str, Any], i: int) -> Line:

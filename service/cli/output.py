@@ -27,6 +27,9 @@ LeaseSeconds = Annotated[
 JobTimeLimitSeconds = Annotated[
     float | None, typer.Option(help="Longest time without progress before a job is killed.")
 ]
+JobNiceness = Annotated[
+    int | None, typer.Option(help="How much computing jobs give way to others: 0 (none) to 19.")
+]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

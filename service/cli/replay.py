@@ -10,6 +10,7 @@ from service.cli.output import (
     DatabaseUrl,
     DataDir,
     JobTimeLimitSeconds,
+    PolicyPath,
     RegistryDir,
     SecretFile,
     print_text,
@@ -29,6 +30,7 @@ def replay(
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
     secret_file: SecretFile = None,
+    policy_file: PolicyPath = None,
     job_time_limit_seconds: JobTimeLimitSeconds = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,6 +47,7 @@ def replay(
         registry=registry,
         database_url=database_url,
         secret_file=secret_file,
+        policy_file=policy_file,
         job_time_limit_seconds=job_time_limit_seconds,
     )
     configure_logs(level="WARNING")

@@ -8,6 +8,7 @@ import typer
 from service.cli.output import (
     DatabaseUrl,
     DataDir,
+    JobNiceness,
     JobTimeLimitSeconds,
     KeyEncryptionKeyFile,
     KeysDatabaseUrl,
@@ -36,6 +37,7 @@ def worker(
     key_encryption_key_file: KeyEncryptionKeyFile = None,
     lease_seconds: LeaseSeconds = None,
     job_time_limit_seconds: JobTimeLimitSeconds = None,
+    job_niceness: JobNiceness = None,
 ) -> None:
     """Compute queued explanations until SIGTERM or Ctrl-C; jobs not finished are handed back."""
     flags = dict(locals())  # but for the first four, options are named as the settings are

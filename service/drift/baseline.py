@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from service.drift.bins import Bins, Tally
+from service.drift.bins import LAYOUT, Bins, Tally
 from service.drift.comparing import Names
 from service.registry.described import describe_version
 from service.registry.errors import DamagedVersionError
@@ -22,7 +22,7 @@ class Baseline:
     model: str
     version: int
     digest: str
-    """Short; windows counted in other bins have another."""
+    """Short; windows counted in other bins, or in another layout, have another."""
 
     bins: Bins
     names: Names
@@ -52,5 +52,5 @@ class Baseline:
             known.manifest.explainer.output_names,
         )
         reason = document.get("without_attributions", BEFORE_ATTRIBUTIONS)
-        short = entry.sha256.removeprefix("sha256:")[:16]
+        short = sha256_of(b"%d/%s" % (LAYOUT, data)).removeprefix("sha256:")[:16]
         return cls(name, version, short, bins, names, reference, reason)

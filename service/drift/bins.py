@@ -15,6 +15,9 @@ from schemas import Column, ModelSchema
 from service.drift.statistics import Counts
 from service.registry.baseline import shares_of
 
+LAYOUT = 2
+"""Of tallies: where what stands. Those of another cannot be added."""
+
 FIXED = 2**20
 """Steps of a share in what is summed up: 2**43 rows of them fit."""
 

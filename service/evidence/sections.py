@@ -44,7 +44,7 @@ _EXPLANATION: _Shape = {
     ),
     "reason": _JOINT,
     **dict.fromkeys(("values", "base_values", "outputs", "standard_errors"), _ROWS),
-    **dict.fromkeys(("additivity_error", "top", "seed"), _ROWS),
+    **dict.fromkeys(("additivity_error", "top", "seed", "reasons"), _ROWS),
     "interactions": dict.fromkeys(("values", "standard_errors"), _ROWS),
     "local_model": {
         **dict.fromkeys(("coefficients", "intercept", "r2"), _ROWS),
@@ -69,7 +69,7 @@ _PROVENANCE: _Shape = {
 }
 _POLICY: _Shape = {
     **dict.fromkeys(("version", "asked", "u", "canary"), _COMMON),
-    **dict.fromkeys(("rule", "allowed", "probability", "wants", "threshold"), _JOINT),
+    **dict.fromkeys(("rule", "allowed", "probability", "wants", "threshold", "reasons"), _JOINT),
     "decisions": _ROWS,
 }
 _PAYLOAD: _Shape = {

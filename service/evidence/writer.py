@@ -62,11 +62,14 @@ class GroupWriter(Generic[Item]):
         self._overdue_seconds = overdue_seconds
         self._submitted: deque[tuple[float, int, Sequence[Pending[Item]]]] = deque()
         self._n_submitted = self._n_resolved = 0  # rows, in the same order
+        self._n_overdue = 0  # as far as rows were refused whose insert has not ended
         self._is_watched = False
         self._looked_at = self._clock_seconds = 0.0
         self._on_slow: list[Callable[[], None]] = []
         self.is_slow = False
-        """A row waits for longer than SLOW_SECONDS, or did at the last look."""
+        """At the last look a row had waited for longer than SLOW_SECONDS, or the insert of one
+        that was refused as overdue had not ended, and something still waits.
+        """
 
         self._loop = loop
         self._queue_limit = queue_limit
@@ -191,6 +194,7 @@ class GroupWriter(Generic[Item]):
         finally:
             self._n_resolved += len(batch)
         if not self.backlog():
+            self.is_slow = False
             for callback in self._on_idle:
                 callback()
 
@@ -209,13 +213,14 @@ class GroupWriter(Generic[Item]):
         self._clock_seconds += min(self._loop.time() - self._looked_at, MOST_LOOK_SECONDS)
         self._forget_answered()
         while self._waited_seconds() > self._overdue_seconds:
-            *_, rows = self._submitted.popleft()
+            _, self._n_overdue, rows = self._submitted.popleft()
             _refuse(rows, f"the store has not answered for {self._overdue_seconds:g} seconds")
-        self.is_slow = self._waited_seconds() > SLOW_SECONDS
+        hangs = self._n_resolved < self._n_overdue
+        self.is_slow = hangs or self._waited_seconds() > SLOW_SECONDS
         if self.is_slow:
             for callback in self._on_slow:
                 callback()
-        if self._submitted:
+        if self._submitted or hangs:
             self._watch()
 
     def _waited_seconds(self) -> float:

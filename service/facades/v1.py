@@ -14,7 +14,7 @@ from service.facades.rows import Places, body_of, moved_warnings, refusal
 OF_EACH_INSTANCE = frozenset(
     {
         *("values", "base_values", "outputs", "standard_errors", "additivity_error", "top"),
-        *("seed", "visible"),
+        *("seed", "visible", "reasons"),
     }
 )
 """What an explanation lists by instance."""

@@ -7,6 +7,7 @@ from service.errors import InvalidInputError
 from service.policy.deciding import BoundRule, KeyOf, ModelPolicy
 from service.policy.document import DecisionRule, PolicyFile, Rule
 from service.policy.expressions import Expression
+from service.policy.reasons import ReasonsRule, reasons_rule
 from service.policy.recourse import Recourse
 from service.policy.terms import (
     COMPARE,
@@ -34,19 +35,15 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
     place, default = f"models.{model}", file.document.default
     threshold = None
     if own.decision is not None:
-        with _place(file, model, f"{place}.decision"):
+        with placed(file, model, f"{place}.decision"):
             threshold = _threshold(own.decision, vocabulary)
         vocabulary = vocabulary.deciding_by(threshold)
     section, rules = (place, own.rules) if own.rules is not None else ("default", default.rules)
     bound = []
     for i, rule in enumerate(rules or ()):
-        with _place(file, model, f"{section}.rules[{i}]"):
+        with placed(file, model, f"{section}.rules[{i}]"):
             bound.append(_bound(rule, f"{section}.rules[{i}]", vocabulary))
     _check_masks(file, model, vocabulary)
-    recourse = None
-    if own.recourse is not None:
-        with _place(file, model, f"{place}.recourse"):
-            recourse = Recourse.of(own.recourse, vocabulary)
     return ModelPolicy(
         version=file.version,
         rules=tuple(bound),
@@ -57,22 +54,42 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         is_best_effort=file.evidence(model) == "best_effort",
         retention=file.retention(model),
         masks=file.masks(model),
-        recourse=recourse,
+        reasons=_reasons(file, model, threshold, vocabulary),
+        recourse=_recourse(file, model, vocabulary),
     )
+
+
+def _reasons(
+    file: PolicyFile, model: str, threshold: Threshold | None, vocabulary: Vocabulary
+) -> ReasonsRule | None:
+    table = file.section(model).reasons
+    if table is None or threshold is None:
+        return None
+    with placed(file, model, f"models.{model}.reasons"):
+        return reasons_rule(table, threshold, vocabulary)
+
+
+def _recourse(file: PolicyFile, model: str, vocabulary: Vocabulary) -> Recourse | None:
+    section = file.section(model).recourse
+    if section is None:
+        return None
+    with placed(file, model, f"models.{model}.recourse"):
+        return Recourse.of(section, vocabulary)
 
 
 def _check_masks(file: PolicyFile, model: str, vocabulary: Vocabulary) -> None:
     """Those of the default section may name columns that only other models have."""
     names = vocabulary.schema.names
     for role, entry in file.section(model).roles.items():
-        with _place(file, model, f"models.{model}.roles.{role}.mask"):
+        with placed(file, model, f"models.{model}.roles.{role}.mask"):
             for column in entry.mask:
                 if column not in names:
                     raise PolicyError(unknown("column", column, names))
 
 
 @contextmanager
-def _place(file: PolicyFile, model: str, place: str) -> Iterator[None]:
+def placed(file: PolicyFile, model: str, place: str) -> Iterator[None]:
+    """A PolicyError within as InvalidInputError that names the place in the file."""
     try:
         yield
     except PolicyError as error:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from explainers.base import FloatArray
+from explainers.base import Explainer, FloatArray
 from schemas.definitive import Row
 from service.keyed_hash import keyed_hash
+from service.policy.reasons import Reasons, ReasonsRule
 from service.policy.recourse import Recourse
 from service.policy.retention import Retention
 from service.policy.roles import Masks
@@ -31,7 +32,7 @@ class PolicyDecision(NamedTuple):
     probability: that it is made unasked; u: the draw it is compared with, uniform in [0, 1).
     decisions: of each prediction, None where the policy has no threshold for the model.
     canary: the share of inline explanations that is checked by a second engine, and this one's
-    draw.
+    draw. reasons: how those of an adverse decision are found, None where policy asks for none.
     """
 
     version: str
@@ -43,6 +44,7 @@ class PolicyDecision(NamedTuple):
     threshold: Threshold | None
     decisions: tuple[str | None, ...] | None
     canary: tuple[float, float]
+    reasons: Reasons | None = None
 
     @property
     def is_canary(self) -> bool:
@@ -69,7 +71,7 @@ class PolicyDecision(NamedTuple):
     def to_json(self) -> dict[str, object]:
         """What the record says of it."""
         probability, u = self.canary
-        return {
+        said: dict[str, object] = {
             "version": self.version,
             "rule": self.rule,
             "asked": self.asked,
@@ -81,6 +83,9 @@ class PolicyDecision(NamedTuple):
             "decisions": self.decisions,
             "canary": {"probability": probability, "u": u},
         }
+        if self.reasons is not None:
+            said["reasons"] = self.reasons.rule.to_json(in_full=bool(self.reasons.adverse))
+        return said
 
 
 class BoundRule(NamedTuple):
@@ -102,8 +107,9 @@ class ModelPolicy:
     review_size: how many explained requests are kept listed for human review. canary: the share
     of inline explanations that a second engine checks. is_best_effort: predictions are answered
     whether or not the evidence store takes their record. retention: None where the file does not
-    say. masks: which columns callers of each role may not see. recourse: None where the file says
-    of no outcome that people may want it.
+    say. masks: which columns callers of each role may not see. reasons: of adverse decisions;
+    cohort: what explains relative to their reference cohort, None without one at hand. recourse:
+    None where the file says of no outcome that people may want it.
     """
 
     version: str
@@ -115,6 +121,8 @@ class ModelPolicy:
     is_best_effort: bool = False
     retention: Retention | None = None
     masks: Masks = field(default_factory=dict)
+    reasons: ReasonsRule | None = None
+    cohort: Explainer | None = None
     recourse: Recourse | None = None
 
     def decide(
@@ -134,9 +142,11 @@ class ModelPolicy:
         served: list[list[float]] = scores.tolist()
         rule = self._first_match(rows, served)
         threshold = self.threshold
-        decisions = None
+        decisions = reasons = None
         if threshold is not None:
             decisions = tuple([threshold.decide(row) for row in served])
+            if self.reasons is not None:
+                reasons = Reasons(self.reasons, decisions)
         u, of_canary = draws(self.key_of(tenant), self.version, tenant, request_id)
         return PolicyDecision(
             self.version,
@@ -148,6 +158,7 @@ class ModelPolicy:
             threshold,
             decisions,
             (self.canary, of_canary),
+            reasons,
         )
 
     def allows(self, row: Row, scores: Sequence[float]) -> bool:

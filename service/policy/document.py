@@ -9,8 +9,6 @@ from typing import Annotated, Literal, Self
 import orjson
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -19,9 +17,11 @@ from pydantic import (
 
 from service.errors import InvalidInputError, UnavailableError
 from service.policy.expressions import Expression
+from service.policy.reasons import ReasonsTable
 from service.policy.recourse import RecourseSection
 from service.policy.retention import MOST_DAYS, Retention, RetentionClass
 from service.policy.roles import Masks
+from service.policy.strict import ColumnName, Name, Strict
 from service.policy.terms import PolicyError
 
 MOST_BYTES = 1024 * 1024
@@ -36,15 +36,8 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Evidence = Literal["required", "best_effort"]
 """Whether a prediction is answered only with a durable record in the store, or in any case."""
 
-Name = Annotated[str, Field(min_length=1, max_length=64)]
-ColumnName = Annotated[str, Field(min_length=1)]
 
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=False)
-
-
-class Bounds(_Strict):
+class Bounds(Strict):
     """What the prediction must keep to: the probability of a class, or a regression's value."""
 
     label: str | None = Field(None, alias="class")
@@ -78,7 +71,7 @@ def _parsed(text: str) -> str:
     return text
 
 
-class Rule(_Strict):
+class Rule(Strict):
     """Which predictions, and what is to become of their explanation."""
 
     name: Name | None = None
@@ -104,13 +97,19 @@ class Rule(_Strict):
         return self
 
 
-class DecisionRule(_Strict):
+class DecisionRule(Strict):
     """The name of what is decided at or above a probability, or value, and below it."""
 
     name: Name
     otherwise: Name | None = None
     label: str | None = Field(None, alias="class")
     at_least: Number
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name == self.otherwise:
+            raise ValueError("name and otherwise are the same: nothing is decided")
+        return self
 
 
 def _reachable(rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
@@ -125,17 +124,17 @@ Rules = Annotated[
 ]
 
 
-class Role(_Strict):
+class Role(Strict):
     """What callers of a role may not see: columns of the instances."""
 
     mask: Annotated[tuple[ColumnName, ...], Field(strict=False, max_length=MOST_MASKED)]
 
 
-class Section(_Strict):
+class Section(Strict):
     """What holds for one model; what it does not say, the default section says."""
 
     rules: Rules | None = None
-    roles: dict[Name, Role] = {}
+    roles: dict[Name, Role] = Field(default_factory=dict)
     review: int | None = Field(None, ge=0, le=MOST_REVIEWED)
     canary: Probability | None = None
     evidence: Evidence | None = None
@@ -143,19 +142,32 @@ class Section(_Strict):
 
 
 class ModelSection(Section):
-    """As above, with a decision, which is about a model's own classes, and what people could do to
-    change it.
+    """As above, with a decision, which is about a model's own classes, its reasons, and what people
+    could do to change it.
     """
 
     decision: DecisionRule | None = None
     recourse: RecourseSection | None = None
+    reasons: ReasonsTable | None = None
+
+    @model_validator(mode="after")
+    def _reasons_are_of_a_decision(self) -> Self:
+        if self.reasons is None:
+            return self
+        if self.decision is None:
+            raise ValueError("reasons are of an adverse decision: give [models.NAME.decision] too")
+        names = [self.decision.name, self.decision.otherwise]
+        if self.reasons.adverse not in names:
+            said = " nor ".join(repr(name) for name in names if name is not None)
+            raise ValueError(f"reasons.adverse: {self.reasons.adverse!r} is not {said}")
+        return self
 
 
-class Document(_Strict):
+class Document(Strict):
     """The whole file."""
 
     default: Section = Section()
-    models: dict[str, ModelSection] = {}
+    models: dict[str, ModelSection] = Field(default_factory=dict)
 
     @field_validator("default", mode="before")
     @classmethod

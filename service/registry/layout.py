@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from service.durability import sync
+from service.durability import replace_file, sync
 from service.errors import InvalidInputError, UnavailableError, UnknownError
 from service.registry.errors import DamagedVersionError
 from service.registry.manifest import Manifest
@@ -24,6 +24,7 @@ SERVING = "serving"
 HISTORY = "history"
 DISABLED = "disabled"
 TABLES = "tables.npy"
+READABLE = 0o644
 PRIVATE = frozenset({"background.json", "golden.json", TABLES})  # rows of real people, or sums
 
 
@@ -107,7 +108,7 @@ class Layout:
         """Have no service answer for the name until it is enabled; UnknownError for none."""
         self._check_registered(name)
         with self.lock(), _writing(self.root / name):
-            write_atomically(self.root / name / DISABLED, b"")
+            replace_file(self.root / name / DISABLED, b"", mode=READABLE)
 
     def enable(self, name: str) -> None:
         """Have it served again."""
@@ -123,8 +124,9 @@ class Layout:
     def _point(self, name: str, served: list[int]) -> None:
         folder = self.root / name
         with _writing(folder):
-            write_atomically(folder / HISTORY, "\n".join(map(str, served)).encode())
-            write_atomically(folder / SERVING, f"{served[-1]}\n".encode())
+            history = "\n".join(map(str, served))
+            replace_file(folder / HISTORY, history.encode(), mode=READABLE)
+            replace_file(folder / SERVING, f"{served[-1]}\n".encode(), mode=READABLE)
 
     def _numbers(self, name: str, file: str) -> list[int] | None:
         """The version numbers a small file holds; None when there is no such file."""
@@ -212,17 +214,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes]) -> None:
     with _writing(folder):
         for name, data in contents.items():
             path = _contained(folder, name)
-            path.touch(mode=0o600 if name in PRIVATE else 0o644)
+            path.touch(mode=0o600 if name in PRIVATE else READABLE)
             path.write_bytes(data)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a small file so that a reader sees the old bytes or the new, never a mixture."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(data)
-    sync(draft)
-    draft.replace(path)
-    sync(path.parent)
 
 
 @contextmanager

@@ -6,10 +6,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from service.durability import replace_file
 from service.errors import InvalidInputError, UnknownError
 from service.registry.described import describe_version
 from service.registry.errors import DamagedVersionError
-from service.registry.layout import Layout, check_name, write_atomically
+from service.registry.layout import READABLE, Layout, check_name
 
 ROLLOUT = "rollout"
 MOST_OF_A_CANARY = 0.5
@@ -130,4 +131,5 @@ def _end(layout: Layout, name: str, rollout: Rollout, reason: str) -> None:
 
 def _write(layout: Layout, name: str, rollout: Rollout) -> None:
     """The caller holds the lock."""
-    write_atomically(layout.root / name / ROLLOUT, rollout.model_dump_json().encode())
+    document = rollout.model_dump_json().encode()
+    replace_file(layout.root / name / ROLLOUT, document, mode=READABLE)

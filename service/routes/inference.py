@@ -3,7 +3,6 @@
 The endpoint translates and calls what POST /predict calls.
 """
 
-import asyncio
 from functools import partial
 from typing import Annotated
 
@@ -15,18 +14,15 @@ from starlette.types import Receive, Scope, Send
 from schemas import Violation
 from schemas.inference import ModelMetadata, ModelReady, ServerLive, ServerMetadata, ServerReady
 from service.auth import Caller
-from service.calls import PredictCall
 from service.deps import RuntimeDep, requires
 from service.errors import BadHeaderError, InvalidRequestError, NotFoundError
 from service.facades import Infer, infer_answer, model_metadata, read_infer
 from service.facades.v2_metadata import EXTENSIONS
 from service.http import REQUEST_ID, RequestContext, context_of, read_body, read_json_body
-from service.predicting import LARGE_BODY_BYTES
-from service.prefer import parse_prefer
 from service.registry.libraries import service_version
 from service.routes.health import unready_reason
 from service.routes.models import ModelName
-from service.routes.predict import HEADERS, headers_of, seen_reply, send_body
+from service.routes.predict import HEADERS, call_of, headers_of, seen_reply, send_body, translated
 from service.runtime import Runtime
 from service.served import ServedModel
 
@@ -116,24 +112,13 @@ class InferEndpoint:
         served = _version(runtime, path["name"], path.get("version"))
         asked = await _translated(served, document, binary, runtime.settings.max_instances)
         _take_id(context, asked.request_id)
-        call = PredictCall(
-            model=path["name"],
-            body=asked.body,
-            explain=asked.explain,
-            top=asked.top,
-            request_id=context.request_id,
-            is_id_chosen=context.chosen_by_client,
-            caller=caller,
-            trace_id=context.trace_id,
-            preference=parse_prefer(context.header(b"prefer")),
-        )
+        call = call_of(scope, caller, asked.body, explain=asked.explain, top=asked.top)
         try:
             reply = await seen_reply(runtime, call)
         except InvalidRequestError as error:
             raise asked.places.error(error) from None
         write = partial(infer_answer, reply.body, asked)
-        is_large = len(reply.body) > LARGE_BODY_BYTES
-        answer, json_length = await asyncio.to_thread(write) if is_large else write()
+        answer, json_length = await translated(len(reply.body), write)
         headers = [*HEADERS[reply.evidence], *headers_of(reply, call)]
         if json_length is not None:
             headers[0] = OCTETS  # the media type comes first
@@ -167,9 +152,7 @@ async def _translated(
         is_classifier=served.model.manifest.classes is not None,
         max_instances=max_instances,
     )
-    if len(document) + len(binary) > LARGE_BODY_BYTES:
-        return await asyncio.to_thread(read)
-    return read()
+    return await translated(len(document) + len(binary), read)
 
 
 def _take_id(context: RequestContext, chosen: str | None) -> None:

@@ -3,7 +3,6 @@
 The endpoints translate and call what POST /predict calls.
 """
 
-import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -15,15 +14,20 @@ from starlette.types import Receive, Scope, Send
 
 from schemas.inference import ModelNames, ModelReady
 from service.auth import Caller
-from service.calls import PredictCall
 from service.deps import RuntimeDep, requires
 from service.errors import InvalidRequestError
 from service.facades import V1Request, v1_answer
 from service.http import context_of, read_json_body
-from service.predicting import LARGE_BODY_BYTES
-from service.prefer import parse_prefer
 from service.routes.models import ModelName
-from service.routes.predict import HEADERS, headers_of, parse_query, seen_reply, send_body
+from service.routes.predict import (
+    HEADERS,
+    call_of,
+    headers_of,
+    parse_query,
+    seen_reply,
+    send_body,
+    translated,
+)
 from service.runtime import Runtime
 
 V1_PREDICT = "/v1/models/{name}:predict"
@@ -60,32 +64,18 @@ class V1Endpoint:
         _, top = parse_query(scope["query_string"])
         body = await read_json_body(context, receive, limit=runtime.settings.max_body_bytes)
         caller.require("predict")
-        name = scope["path_params"]["name"]
-        request = await _translated(runtime, name, body)
-        call = PredictCall(
-            model=name,
-            body=request.body,
-            explain=self.explain,
-            top=top,
-            request_id=context.request_id,
-            is_id_chosen=context.chosen_by_client,
-            caller=caller,
-            trace_id=context.trace_id,
-            preference=parse_prefer(context.header(b"prefer")),
-        )
+        request = await _translated(runtime, scope["path_params"]["name"], body)
+        call = call_of(scope, caller, request.body, explain=self.explain, top=top)
         try:
             reply = await seen_reply(runtime, call)
         except InvalidRequestError as error:
             raise request.places.error(error) from None
         write = partial(v1_answer, reply.body, request.places)
-        is_large = len(reply.body) > LARGE_BODY_BYTES
-        answer = await asyncio.to_thread(write) if is_large else write()
+        answer = await translated(len(reply.body), write)
         await send_body(send, [*HEADERS[reply.evidence], *headers_of(reply, call)], answer)
 
 
 async def _translated(runtime: Runtime, name: str, body: bytes) -> V1Request:
     columns = runtime.models.resolve(name).model.schema.names
     most = runtime.settings.max_instances
-    if len(body) > LARGE_BODY_BYTES:
-        return await asyncio.to_thread(V1Request.of, body, columns, max_instances=most)
-    return V1Request.of(body, columns, max_instances=most)
+    return await translated(len(body), partial(V1Request.of, body, columns, max_instances=most))

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.compute import Finished
+from service.compute import NICENESS, Finished
 from service.evidence import StoreBusyError, StoreUnavailableError
 from service.logs import log
 from service.queue import Claim, JobClaims, end
@@ -48,6 +48,7 @@ class Shared:
     concluder: Concluder
     metrics: JobMetrics
     limits: Limits
+    niceness: int = NICENESS
 
 
 @dataclass(slots=True, eq=False)

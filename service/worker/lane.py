@@ -173,6 +173,7 @@ class Lane:
         return await Child.start(
             self._shared.work.function,
             limit_seconds=limit,
+            niceness=self._shared.niceness,
             environment=self._shared.work.environment,
         )
 

@@ -45,12 +45,13 @@ class Worker:
         limits: Limits,
         *,
         concurrency: int,
+        niceness: int,
     ) -> None:
         self._claims = claims
         self._metrics = metrics
         self._limits = limits
         self._concluder = Concluder(claims, metrics)
-        shared = Shared(work, claims, self._concluder, metrics, limits)
+        shared = Shared(work, claims, self._concluder, metrics, limits, niceness)
         self._lanes = [Lane(shared) for _ in range(concurrency)]
         self._stopping = asyncio.Event()
 
@@ -149,7 +150,14 @@ async def _run(settings: Settings, url: str, open_work: OpenWork, options: Optio
     )
     claims = JobClaims(url, consumer=name, lease_seconds=settings.lease_seconds)
     work = await open_work(settings, registry, name)
-    worker = Worker(work, claims, JobMetrics(registry), limits, concurrency=options.concurrency)
+    worker = Worker(
+        work,
+        claims,
+        JobMetrics(registry),
+        limits,
+        concurrency=options.concurrency,
+        niceness=settings.job_niceness,
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

@@ -20,6 +20,8 @@ from service.ledger import Ledger
 from service.verify import CONSISTENT, Json, verify_file
 
 ANNA, BERT = "4d7e-anna", "9f21-bert"
+TOLD = '"age\\":4711'
+"""Of Anna, as a bundle quotes it: the number alone is now and then in a hexadecimal key."""
 
 
 @pytest.fixture
@@ -70,12 +72,12 @@ def test_one_subject_s_section_goes_and_all_else_still_verifies(
     plain, cut = Bundle.read(out.read_bytes()).entries
     assert plain["payload"] == decision().payload.decode()
     assert len(cut["sections"]) >= 3
-    assert "4711" in out.read_text()
+    assert TOLD in out.read_text()
     erase(store, of_subject(store, "default", ANNA), replace(ERASURE, subject=ANNA))
     assert exported(store, out)["not_shown"] == 1
     sections = Bundle.read(out.read_bytes()).entries[1]["sections"]
     assert [section is None for section in sections[:3]] == [False, True, False]
-    assert "4711" not in out.read_text()
+    assert TOLD not in out.read_text()
     assert inspected(store, tmp_path)["verdict"] == CONSISTENT
     erase(store, of_subject(store, "default", BERT), replace(ERASURE, subject=BERT))
     assert exported(store, out)["not_shown"] == 1

@@ -121,7 +121,7 @@ def locked_for(folder: Path, lock: Any, seconds: float, *, url: str, **env: str)
             load.until(40, is_stored)
             witness.wait_for_one(server.client())
             held = lock()
-            answers_while_locked(server, load, until=time.monotonic() + seconds)
+            answers_while_locked(server, load, seconds)
             held.release()
             began = time.monotonic()
             load.until(20, is_stored)
@@ -135,10 +135,14 @@ def locked_for(folder: Path, lock: Any, seconds: float, *, url: str, **env: str)
         server.close()
 
 
-def answers_while_locked(server: Server, load: Load, *, until: float) -> None:
+def answers_while_locked(server: Server, load: Load, seconds: float) -> None:
+    """For so long, or until enough was refused and spooled: eight are spooled in 10 s, as who is
+    refused waits for 5 s.
+    """
+    ends = time.monotonic() + seconds
     load.until(2, is_refused)
-    load.until(20, is_spooled)
-    while time.monotonic() < until:
+    load.until(int(seconds / 1.5), is_spooled)
+    while time.monotonic() < ends:
         began = time.monotonic()
         assert server.client().get("/livez").status == 200
         assert time.monotonic() - began < BOUND_SECONDS

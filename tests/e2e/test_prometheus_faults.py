@@ -39,6 +39,8 @@ TURN_SECONDS = 1.0
 """Of the outbox, which counts what is late."""
 
 FIRES_SECONDS = 60.0
+WORKLESS = "[default]\ncanary = 0\n"
+"""Where no worker runs: one that should do something and is silent is an alert."""
 
 
 @dataclass
@@ -140,7 +142,7 @@ def test_a_worker_killed_for_good_fires_its_alert_alone_and_shows_in_coverage(
 def test_a_full_store_fires_its_alert_alone(tmp_path: Path, two_models: Path) -> None:
     asking = Asking()
     shutil.copytree(two_models, tmp_path / "registry")
-    (tmp_path / "policy.toml").write_text("")
+    (tmp_path / "policy.toml").write_text(WORKLESS)
     server = start_on_small_disks(tmp_path, "--model", "breast_cancer")
     try:
         with (

@@ -44,6 +44,18 @@ def unfinished(valkey: Valkey) -> int:
         return int(client.hlen(INDEX))
 
 
+async def test_computing_gives_way_as_much_as_is_said(
+    queue: JobQueue, valkey: Valkey, tmp_path: Path
+) -> None:
+    with workshop(valkey, tmp_path, JOB_NICENESS=7) as shop:
+        worker = shop.start_worker()
+        await shop.submit(queue, said={"n": 1})
+        shop.wait_for("said")
+        (child,) = worker.children
+        assert os.getpriority(os.PRIO_PROCESS, child) == 7
+        assert os.getpriority(os.PRIO_PROCESS, worker.process.pid) == 0
+
+
 async def test_jobs_end_with_their_results_and_their_failures(
     queue: JobQueue, shop: Workshop, valkey: Valkey
 ) -> None:

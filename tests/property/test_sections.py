@@ -26,6 +26,7 @@ def records(draw: st.DrawFn) -> tuple[bytes, dict[str, tuple[int, int]], list[st
         "base_values": draw(matrix),
         "top": draw(rows_of(n, st.lists(st.dictionaries(st.text(max_size=4), CELLS)))),
         "seed": draw(st.none() | rows_of(n, st.integers(0, 2**53))),
+        "reasons": draw(st.none() | rows_of(n, st.none() | st.dictionaries(st.text(), CELLS))),
         "path": {"attributions": draw(matrix), "baseline": [0.5], "steps": 50},
         "caveat": "none",
     }
@@ -38,7 +39,11 @@ def records(draw: st.DrawFn) -> tuple[bytes, dict[str, tuple[int, int]], list[st
         "instances": draw(rows_of(n, st.dictionaries(st.text(max_size=8), CELLS, max_size=4))),
         "fed": draw(matrix),
         "fingerprint": draw(st.text(max_size=9)),
-        "policy": {"rule": "r", "decisions": draw(rows_of(n, st.none() | st.text()))},
+        "policy": {
+            "rule": "r",
+            "reasons": draw(st.none() | st.dictionaries(st.text(max_size=5), CELLS)),
+            "decisions": draw(rows_of(n, st.none() | st.text())),
+        },
         draw(st.text(max_size=4)) + "unknown": draw(CELLS),
     }
     subjects = draw(rows_of(n, st.sampled_from(["anna", "bert", None])))
@@ -105,6 +110,7 @@ SECRETS = {
             "additivity_error": [6.4711, 6.0],
             "top": [[{"feature": "x", "value": 4711}], []],
             "seed": [84711, 8],
+            "reasons": [{"decision": "no4711", "items": [{"features": ["age4711"]}]}, {}],
             "interactions": {"values": [[9.4711], [9]], "standard_errors": [[1.4711], [9]]},
             "local_model": {"coefficients": [[9.4711], [9]], "r2": [4711, 1], "ridge": 1},
             "path": {"attributions": [[9.4711], [9]], "completeness_gap": [4711, 1]},
@@ -121,6 +127,7 @@ SECRETS = {
         "allowed": [4711],
         "probability": 0.4711,
         "wants": "4711",
+        "reasons": {"adverse": "no4711"},
     },
     "explanation": {"status": "skipped", "reason": "forbidden by rule minors4711"},
     "checks": {"gap": 4711},
@@ -140,6 +147,7 @@ def test_nothing_of_an_erased_row_stays_anywhere() -> None:
     assert b"4711" not in left
     found = orjson.loads(left)
     assert found["answer"]["explanation"]["values"] == [None, [[2.0]]]
+    assert found["answer"]["explanation"]["reasons"] == [None, {}]
     assert (found["policy"]["version"], found["policy"]["u"]) == ("v1", 0.5)
 
 

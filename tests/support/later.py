@@ -4,11 +4,13 @@ import http.client
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, cast
 
 from live_app import LiveApp
 from redis import Redis
 
+from service.cohorts import Cohorts
 from service.computing import Computer
 from service.evidence import FinalEvent, FinalOutcome, Record
 from service.provenance import Taken
@@ -27,6 +29,8 @@ class Worker:
 
     app: LiveApp
     redis: Redis | None = None
+    policy_file: Path | None = None
+    """Another than the application's."""
 
     def complete(self, request_id: str, *, tenant: str = "default") -> FinalOutcome:
         """Explain a pending record, store it, and announce it if there is a queue."""
@@ -40,7 +44,10 @@ class Worker:
         settings, keyring = self.app.runtime.settings, self.app.runtime.predicting.keyring
         record = self.record(request_id, tenant=tenant)
         task = task_of(record, keyring, taken=Taken("w1", 1, 0.5))
-        finished = Computer(Registry(settings.registry)).compute(task, lambda *_: None)
+        computer = Computer(
+            Registry(settings.registry), Cohorts(self.policy_file or settings.policy_file)
+        )
+        finished = computer.compute(task, lambda *_: None)
         return final_event(record, finished)
 
     def announce(

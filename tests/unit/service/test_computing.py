@@ -18,6 +18,8 @@ from service.delivery import final_answer
 from service.evidence import AppendOutcome, EvidenceStore, Record
 from service.metrics import Metrics
 from service.planning import INLINE, QUEUED, Plan
+from service.policy import ModelPolicy, ReasonsRule, Threshold
+from service.policy.reasons import Coded
 from service.preparing import Ask, Prepared, run
 from service.provenance import Taken
 from service.registry import Registry
@@ -99,6 +101,38 @@ def test_the_final_answer_is_the_inline_one_but_for_its_lane(
         assert getattr(later, name) == getattr(inline, name), name
     header = orjson.loads(final.final.header if final.final else b"")
     assert (header["status"], header["exact"], header["engine"]) == ("complete", True, "table")
+
+
+def test_reasons_are_told_by_the_stored_rule(
+    served: ServedModel, store: EvidenceStore, demo_registry: Path
+) -> None:
+    """The child that computes them has no policy."""
+    rule = ReasonsRule(
+        adverse="recall",
+        most=3,
+        output="benign",
+        sign=-1,
+        codes={name: Coded(name, f"about {name}") for name in served.model.schema.names},
+        cohort_digest=None,
+    )
+    policy = ModelPolicy(
+        version="sha256:1",
+        rules=(),
+        threshold=Threshold("malignant", 0, 0.0, "recall", None),
+        review_size=0,
+        key_of=lambda _: b"k" * 32,
+        canary=0.0,
+        reasons=rule,
+    )
+    ruled = replace(served, policy=policy)
+    record = pending(ruled, store)
+    assert orjson.loads(record.part("explanation"))["reasons"] is None
+    finished = computed(demo_registry, task_of(record, KEYRING, taken=TAKEN))
+    found = orjson.loads(finished.explanation)["reasons"]
+    inline = answered(ruled, INLINE)
+    assert found == orjson.loads(inline.answer)["explanation"]["reasons"]
+    assert [entry["status"] for entry in found] == ["given"] * 3
+    assert finished.reasons == inline.reasons == (3, 0)
 
 
 def test_a_pending_answer_has_no_numbers(served: ServedModel) -> None:

@@ -37,3 +37,26 @@ def test_an_ending_keeps_everything_but_what_it_changes(tmp_path: Path) -> None:
     before = orjson.loads(record.decision.header)
     same = ("model", "version", "model_digest", "library_versions", "received_at", "expires_at")
     assert {name: header[name] for name in same} == {name: before[name] for name in same}
+
+
+def test_an_ending_withholds_the_reasons_of_what_was_adverse(tmp_path: Path) -> None:
+    rule = {"adverse": "decline", "most": 4, "output": "bad", "sign": 1, "cohort_digest": None}
+    policy = {
+        "decisions": ["accept", "decline"],
+        "reasons": {**rule, "codes": {"age": {"code": "R1", "text": "Age"}}},
+    }
+    explanation = {"status": "pending", "reason": None, "reasons": None}
+    pieces = [b'{"explanation":', orjson.dumps(explanation), b',"provenance":', PROVENANCE]
+    pieces += [b',"policy":', orjson.dumps(policy), b"}"]
+    payload, parts = laid_out(pieces, ["explanation", "provenance", "policy"])
+    decision = replace(pending("request-2"), payload=payload, parts=parts)
+    with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db") as store:
+        store.append(decision)
+        record = store.record("default", "request-2")
+    assert record is not None
+    event = failed_final(record, "called off", outcome="rejected", actor="bob")
+    start, end = event.parts["explanation"]
+    first, second = orjson.loads(event.payload[start:end])["reasons"]
+    assert first is None
+    assert (second["status"], second["items"]) == ("withheld", [])
+    assert second["reason"] == "the explanation failed: called off"

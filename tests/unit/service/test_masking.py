@@ -105,6 +105,23 @@ def test_of_an_answer_the_label_and_ranks_stay() -> None:
     Answer.model_validate_json(orjson.dumps(masked))
 
 
+def test_reasons_are_withheld_of_every_instance_alike() -> None:
+    items = [{"code": "R1", "text": "x", "features": ["a/b~c"], "contribution": SECRET}]
+    entry = {"decision": "no", "status": "given", "reason": None, "items": items}
+    reasons = [{**entry, "cohort_digest": "sha256:5"}, None]
+    document = orjson.dumps(EXPLANATION | {"reasons": reasons})
+    first, second = orjson.loads(masked_explanation(document, VISIBLE))["reasons"]
+    assert first == second
+    assert first == {
+        **dict.fromkeys(("decision", "cohort_digest")),
+        "status": "withheld",
+        "reason": WITHHELD,
+        "items": [],
+    }
+    pending = orjson.dumps(EXPLANATION | {"status": "pending", "reasons": None})
+    assert orjson.loads(masked_explanation(pending, None))["reasons"] is None
+
+
 def test_a_column_whose_name_needs_escaping_is_masked_too() -> None:
     masked = orjson.loads(masked_answer(orjson.dumps(ANSWER), {"a/b~c"}, None))
     assert [warning["pointer"] for warning in masked["warnings"]] == ["/instances/0/age"]

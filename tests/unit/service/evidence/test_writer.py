@@ -210,6 +210,10 @@ async def test_nobody_waits_for_a_store_that_hangs() -> None:
     assert slow
     assert all(slow)
     assert writer.backlog() == 2
+    again = asyncio.Event()
+    writer.call_when_slow(again.set)
+    await asyncio.wait_for(again.wait(), 5)  # who comes now should not wait for that insert
+    assert writer.is_slow
     database.gate.set()
     assert await submitted(writer, ("third",)) is STORED
     assert not writer.is_slow
