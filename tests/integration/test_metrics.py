@@ -82,6 +82,7 @@ FAMILIES = {
     "explain_privacy_findings": ("counter", "action detector entity"),
     "explain_feedback_rating": ("histogram", "model"),
     "explain_counterfactuals": ("counter", "model status"),
+    "explain_reasons": ("counter", "model status"),
     "explain_counterfactual_duration_seconds": ("histogram", "model"),
     "explain_rollout_requests": ("counter", "model outcome role"),
     "explain_rollbacks": ("counter", "model"),
