@@ -1,5 +1,6 @@
 """The shapes on the wire: a model's input schema, strict request bodies, answers, problems."""
 
+from schemas.cards import ModelCard
 from schemas.definitive import MAX_SUBJECT_LENGTH, Row
 from schemas.documents import read_document
 from schemas.importance import ColumnImportance
@@ -24,6 +25,7 @@ from schemas.messages import (
     ValuePrediction,
 )
 from schemas.model_schema import Column, Level, ModelSchema, SchemaError
+from schemas.narratives import Narrated
 from schemas.openapi import answer_schema, document_schema, predict_request_schema
 from schemas.problem import InvalidContentError, Problem, Violation, json_pointer
 from schemas.proofs import Consistency, Proof, ProvenEvent
@@ -51,10 +53,12 @@ __all__ = [
     "Labels",
     "Level",
     "Method",
+    "ModelCard",
     "ModelInfo",
     "ModelList",
     "ModelReference",
     "ModelSchema",
+    "Narrated",
     "NotStrictJsonError",
     "PredictRequest",
     "Problem",

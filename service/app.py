@@ -53,6 +53,7 @@ from service.rehearsal import rehearse
 from service.remote_metrics import JointRegistry
 from service.retraining.telling import Webhook
 from service.routes import (
+    cards,
     counterfactuals,
     documents,
     explanations,
@@ -63,6 +64,7 @@ from service.routes import (
     kserve,
     ledger,
     models,
+    narratives,
     votes,
 )
 from service.routes.inference import INFER_PATHS, InferEndpoint
@@ -84,7 +86,18 @@ NO_DEFAULT_PAGES: dict[str, Any] = {
     "redirect_slashes": False,
 }
 PARTS = (
-    *(explanations, followups, votes, ledger, models, importance, health, documents),
+    *(
+        explanations,
+        narratives,
+        followups,
+        votes,
+        ledger,
+        models,
+        cards,
+        importance,
+        health,
+        documents,
+    ),
     *(kserve, inference, counterfactuals),
 )
 METHOD_NOT_ALLOWED = 405

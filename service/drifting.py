@@ -10,7 +10,7 @@ from service.drift import windows
 from service.drift.baseline import Baseline
 from service.drift.comparing import Comparison, Limits, compare
 from service.drift_metrics import DriftMetrics, Measured, ModelDrift
-from service.evidence import EvidenceError, EvidenceLog
+from service.evidence import EvidenceError, EvidenceLog, EvidenceStore
 from service.logs import log, place_of
 from service.serving import ServedModels
 from service.settings import Settings
@@ -72,14 +72,21 @@ class DriftWatch:
         return [((own.model, own.version), self._compared(own)) for own in baselines]
 
     def _compared(self, baseline: Baseline) -> Comparison:
-        now = datetime.now(UTC)
-        since = windows.look_since(now, self.hours)
-        tally = windows.summed(self.evidence.store, baseline, since, now + SOON)
-        before = baseline.reference
-        return compare(baseline.bins, baseline.names, before, tally, self.limits, is_baseline=True)
+        return compared_now(self.evidence.store, baseline, self.limits, self.hours)
 
     def _tidy(self) -> None:
         windows.forget(self.evidence.store, before=datetime.now(UTC) - self.keep)
+
+
+def compared_now(
+    store: EvidenceStore, baseline: Baseline, limits: Limits, hours: float
+) -> Comparison:
+    """A version's last hours with its baseline. Raises StoreUnavailableError."""
+    now = datetime.now(UTC)
+    since = windows.look_since(now, hours)
+    tally = windows.summed(store, baseline, since, now + SOON)
+    before = baseline.reference
+    return compare(baseline.bins, baseline.names, before, tally, limits, is_baseline=True)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -10,18 +10,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from threading import Event
 
-from service.drift.baseline import Baseline
 from service.drift.episodes import facts_of, is_over
 from service.drifting import DriftWatch
 from service.errors import CommandError
 from service.evidence import EvidenceError, EvidenceLog, EvidenceStore
 from service.logs import log, place_of
 from service.performance import windows
+from service.performance.known import measured_version
 from service.performance.measures import Change, change, figures
 from service.performance.tally import ROWS, Shape, Tally
 from service.performance.windows import Measured
 from service.performance_metrics import Number, PerformanceMetrics
-from service.registry.described import describe_version
 from service.registry.layout import Layout
 from service.retraining import telling, triggers
 from service.retraining.triggers import CAUSES, Cause, Reason, standing_of
@@ -145,18 +144,14 @@ class PerformanceWatch:
         """None for a version whose files are gone: its labels cannot be read."""
         layout = Layout(self.settings.registry)
         try:
-            known = describe_version(layout, *version)
-            edges = None
-            if known.manifest.classes is None:
-                edges = Baseline.read(layout, *version).bins.scores[0].edges
+            known = measured_version(layout, *version)
         except CommandError as error:
             if version not in self._missing:
                 log.warning("performance_without_version", version=version, reason=str(error))
             self._missing.add(version)
             return None
         self._missing.discard(version)
-        shape = Shape.of(known.manifest, () if edges is None else edges.tolist())
-        return Measured(*version, known.digest, shape)
+        return known
 
     def _measured(self, since: datetime, now: datetime, uncounted: set[Version]) -> list[Number]:
         numbers = [Number("explain_performance_last_run_timestamp_seconds", (), time.time())]

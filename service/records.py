@@ -28,6 +28,19 @@ def record_document(record: Record) -> bytes:
     return head[:-1] + pieces + b"}"
 
 
+def record_warnings(record: Record) -> object:
+    """The answer's `warnings`; None where they are erased in part."""
+    return orjson.loads(record.part("warnings"))
+
+
+def decision_rule(record: Record) -> object:
+    """The threshold that the record's decisions were made by, as a document; None without any."""
+    if "policy" not in record.decision.parts:
+        return None
+    said = orjson.loads(record.decision.part("policy"))
+    return None if said is None else said["threshold"]
+
+
 def list_document(page: Page) -> dict[str, object]:
     """GET /explanations: one line a record."""
     return {"items": [_summary(item) for item in page.items], "next_cursor": page.next_cursor}

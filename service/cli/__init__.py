@@ -5,6 +5,7 @@ import typer
 from service.cli import (
     accesses,
     bundles,
+    card,
     checkpoint,
     cost,
     demo,
@@ -37,6 +38,7 @@ app.command("worker")(worker.worker)
 app.command("demo")(demo.demo)
 app.command("explain")(explain.explain)
 app.command("gate")(gate.gate)
+app.command("card")(card.card)
 app.command("get")(records.get)
 app.command("export")(bundles.export)
 app.command("verify")(bundles.verify)

@@ -38,6 +38,9 @@ Seconds = Annotated[
     float, typer.Option(min=1, help="Of explaining with a version that has to be called.")
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of the rows drawn and moved.")]
+RequireCard = Annotated[
+    bool, typer.Option("--require-card", help="Block where nobody has begun the model's card.")
+]
 Tenant = Annotated[str, typer.Option(help="Tenant of the stored decisions.")]
 
 
@@ -52,6 +55,7 @@ def gate(
     seed: Seed = 0,
     bounds_file: BoundsFile = None,
     bound: Bound = None,
+    require_card: RequireCard = False,
     tenant: Tenant = "default",
     data_dir: DataDir = None,
     registry: RegistryDir = None,
@@ -69,7 +73,8 @@ def gate(
     configure_logs(level="WARNING")
     try:
         settings = Settings.load(data_dir=data_dir, registry=registry, database_url=database_url)
-        source = _Source(rows, labels, last, tenant, tuple(bound or ()), bounds_file)
+        bounds = (*(bound or ()), *(("require_card=true",) if require_card else ()))
+        source = _Source(rows, labels, last, tenant, bounds, bounds_file)
         report = _compared(settings, (old, new), source, (explained, seconds, seed))
     except CommandError as error:
         raise UsageError(str(error)) from error
@@ -110,7 +115,7 @@ def _compared(
     rows = _rows(settings, source, old.name, seed)
     say(f"comparing {new.name}:{new.version} with {old.name}:{old.version} on {rows.origin}")
     depth = Depth(explained_rows=rows_at_most, seconds=seconds, seed=seed)
-    return Gate(bounds=bounds, depth=depth).compare(old, new, rows)
+    return Gate(bounds=bounds, depth=depth, layout=registry.layout).compare(old, new, rows)
 
 
 def _rows(settings: "Settings", source: _Source, model: str, seed: int) -> "Rows":

@@ -32,6 +32,7 @@ class Bounds:
     share of the rows that only the new version refuses. explained_rows_min: explained rows below
     which attributions are not compared, which blocks where both versions explain.
     same_background, same_schema, same_explainer: whether those must not change at all.
+    require_card: whether a model card nobody has begun blocks; a begun one must be current anyway.
     """
 
     rows_min: int = 100
@@ -59,6 +60,7 @@ class Bounds:
     same_background: bool = True
     same_schema: bool = True
     same_explainer: bool = True
+    require_card: bool = False
 
     def changed(self, changes: Mapping[str, object], *, source: str) -> Self:
         """With other values. Raises UsageError for an unknown name or a value that is none."""

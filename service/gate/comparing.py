@@ -9,6 +9,7 @@ from service.gate.attributions import (
     stability_findings,
 )
 from service.gate.bounds import Bounds
+from service.gate.card import card_finding
 from service.gate.findings import Finding, GateReport, judged, skipped
 from service.gate.identity import identity_findings
 from service.gate.labels import label_findings
@@ -16,6 +17,7 @@ from service.gate.predictions import prediction_findings
 from service.gate.rows import Read, Rows
 from service.gate.sides import Depth, Pair, Side
 from service.registry import RegisteredModel, Registry
+from service.registry.layout import Layout
 
 ALIASES = ("serving", "previous")
 
@@ -49,10 +51,13 @@ def _parsed(text: str) -> tuple[str, int | None, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """Compares a new version with an old one."""
+    """Compares a new version with an old one. layout: where the new one's card is; None: it is not
+    looked at.
+    """
 
     bounds: Bounds
     depth: Depth
+    layout: Layout | None = None
 
     def compare(self, old: RegisteredModel, new: RegisteredModel, rows: Rows) -> GateReport:
         """Every check there is. Cost: seconds, by the rows and `Depth`.
@@ -60,7 +65,7 @@ class Gate:
         Raises InvalidInputError for rows the old version cannot take or that are too few,
         CheckFailedError where a model fails.
         """
-        identity = identity_findings(old, new, self.bounds)
+        identity = [*identity_findings(old, new, self.bounds), *self._card(new)]
         before = rows.read_by(old)
         self._check_enough(len(before.numbers), rows, "the old version takes")
         after, reason = _read_if_possible(rows, new)
@@ -82,6 +87,11 @@ class Gate:
         if labels is not None:
             findings += label_findings(pair, labels, self.bounds, seed=seed)
         return self._report(old, new, rows, (len(both), explained), findings)
+
+    def _card(self, new: RegisteredModel) -> list[Finding]:
+        if self.layout is None:
+            return []
+        return [card_finding(self.layout, new, is_required=self.bounds.require_card)]
 
     def _measured(self, pair: Pair) -> list[Finding]:
         return [

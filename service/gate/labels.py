@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from explainers.base import BoolArray, FloatArray, IntArray
+from explainers.base import FloatArray, IntArray
 from service.errors import InvalidInputError
 from service.gate.bounds import Bounds
 from service.gate.findings import Finding, judged, skipped
 from service.gate.sides import Pair
-from service.gate.statistics import auc, resampled
+from service.gate.statistics import resampled
+from service.registry.fit import is_both, mean_auc
 from service.registry.naming import class_text
 
 RESAMPLES = 200
@@ -63,11 +64,11 @@ def _text(label: object) -> str:
 def _auc(pair: Pair, codes: IntArray, draws: IntArray, bounds: Bounds) -> list[Finding]:
     old, new = pair.old.scores, pair.new.scores
     first = 1 if old.shape[1] == 2 else 0
-    missing = [k for k in range(first, old.shape[1]) if not _is_both(codes, k)]
+    missing = [k for k in range(first, old.shape[1]) if not is_both(codes, k)]
     if len(missing) == old.shape[1] - first:
         return [skipped("auc_drop", "the labels are all of one class")]
-    before, after = _mean_auc(codes, old), _mean_auc(codes, new)
-    drops = np.array([_mean_auc(codes[d], old[d]) - _mean_auc(codes[d], new[d]) for d in draws])
+    before, after = mean_auc(codes, old), mean_auc(codes, new)
+    drops = np.array([mean_auc(codes[d], old[d]) - mean_auc(codes[d], new[d]) for d in draws])
     detail = f"AUC {before:.4f} -> {after:.4f}"
     if missing:
         classes = pair.old.model.manifest.classes or ()
@@ -79,22 +80,6 @@ def _auc(pair: Pair, codes: IntArray, draws: IntArray, bounds: Bounds) -> list[F
             "auc_gain", after - before, bounds.auc_gain, detail=f"more would be a leak; {detail}"
         ),
     ]
-
-
-def _mean_auc(codes: IntArray, scores: FloatArray) -> float:
-    """Over the classes that are there: of the same rows the same ones for every version."""
-    first = 1 if scores.shape[1] == 2 else 0
-    known = [k for k in range(first, scores.shape[1]) if _is_both(codes, k)]
-    return float(np.mean([auc(_is(codes, k), scores[:, k]) for k in known])) if known else np.nan
-
-
-def _is_both(codes: IntArray, k: int) -> bool:
-    """Some rows are of the class, and some are not."""
-    return bool(0 < _is(codes, k).sum() < len(codes))
-
-
-def _is(codes: IntArray, k: int) -> BoolArray:
-    return np.asarray(codes == k)
 
 
 def _at_least(drops: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from explainers.base import BoolArray, FloatArray, IntArray, Values
+from explainers.base import FloatArray, IntArray, Values
 from service.drift.statistics import psi as psi_of_counts
 
 PSI_BINS = 10
@@ -52,18 +52,6 @@ def sign_agreement(old: Values, new: Values) -> float:
     sizes = np.abs(old)
     total = float(sizes.sum())
     return float(sizes[np.sign(old) == np.sign(new)].sum()) / total if total > 0 else 1.0
-
-
-def auc(is_positive: BoolArray, scores: FloatArray) -> float:
-    """Area under the ROC curve of (N,) scores; NaN where only one class is there."""
-    from scipy.stats import rankdata
-
-    n_positive = int(is_positive.sum())
-    n_pairs = n_positive * (len(scores) - n_positive)
-    if not n_pairs:
-        return float("nan")
-    ranks = float(rankdata(scores)[is_positive].sum())
-    return (ranks - n_positive * (n_positive + 1) / 2) / n_pairs
 
 
 def z_of(alpha: float, n_tests: int) -> float:

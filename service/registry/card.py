@@ -1,4 +1,4 @@
-"""What a person reads of a version: the summary after registration and the model card."""
+"""What a person reads of a version after its registration, line by line."""
 
 from typing import TYPE_CHECKING
 
@@ -105,58 +105,3 @@ def column_line(column: Column, *, is_shown: bool = True) -> str:
         more = len(column.levels) - SHOWN_LEVELS
         text += f" ({shown}{f', {more} more' if more > 0 else ''})"
     return text + (", may be missing" if column.nullable else "")
-
-
-def model_card(manifest: Manifest, report: "Report", schema: ModelSchema) -> str:
-    """The version's card.md: what the registry knows, and headings a person fills in."""
-    return "\n".join(
-        [
-            f"# {manifest.name}, version {manifest.version}",
-            "",
-            "```",
-            summary(manifest, report, schema),
-            "```",
-            "",
-            "## How decisions are explained",
-            "",
-            explanation_text(manifest),
-            "",
-            "## Intended use",
-            "",
-            "To be filled in by the model's owner.",
-            "",
-            "## Limits",
-            "",
-            CAVEAT,
-            "",
-        ]
-    )
-
-
-def explanation_text(manifest: Manifest) -> str:
-    """The method in a sentence an auditor can check."""
-    explainer = manifest.explainer
-    if explainer.method is None:
-        return f"Not at all yet: {explainer.reason}."
-    kind = "Estimated interventional" if explainer.method == "permutation" else "Interventional"
-    return (
-        f"{kind} Shapley values on the raw input columns, in {explainer.output_space}, "
-        f"against {manifest.background.rows} background rows drawn with seed "
-        f"{manifest.background.seed} ({manifest.background.digest}).{_called_text(manifest)}"
-    )
-
-
-def _called_text(manifest: Manifest) -> str:
-    """What an auditor must know of values that come from calls of the model."""
-    explainer = manifest.explainer
-    if explainer.calls is None:
-        return ""
-    if explainer.method == "exact":
-        return " Exact: every coalition of columns was evaluated through the model itself."
-    return (
-        f" Estimates from antithetic permutation pairs, {explainer.calls.passes} or more from each "
-        "background row, with a seed per instance; every answer carries their standard errors, and "
-        f"sampling stops once the largest is below {explainer.calls.target:.1%} of the "
-        "attributions' total or the budget is spent. The values of a row add up to its output "
-        "all the same."
-    )

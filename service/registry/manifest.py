@@ -103,6 +103,13 @@ class ProofEntry(_Part):
     oracle_rows: int
 
 
+class FitEntry(_Part):
+    """How well the model fits the rows of the data that were looked at, by name of the measure."""
+
+    rows: int
+    measures: dict[str, float]
+
+
 class AllowedColumn(_Part):
     """A text column that a person allowed whatever it holds: how many distinct values the model or
     the data had, and in how many of them which kind of personal data was found.
@@ -132,6 +139,7 @@ class Manifest(_Part):
     service_version: str
     cost: CostEntry
     proof: ProofEntry
+    fit: FitEntry | None = None
     warnings: tuple[str, ...]
     allowed_columns: tuple[AllowedColumn, ...] = ()
     files: dict[str, FileEntry]

@@ -88,6 +88,7 @@ def manifest_of(
             oracle_z=work.proven.get("oracle_z"),
             oracle_rows=int(work.proven.get("oracle_rows") or 0),
         ),
+        fit=work.fit,
         warnings=tuple(work.warnings),
         allowed_columns=work.allowed,
         files=file_entries(contents),

@@ -12,7 +12,6 @@ from explainers.base import (
     Explainer,
     ExplainerError,
     FloatArray,
-    Level,
     Naming,
     UnsupportedModelError,
 )
@@ -20,11 +19,12 @@ from schemas import ModelSchema
 from service.errors import InvalidInputError
 from service.models.base import NativeModel, Served, StoppedEarly
 from service.models.probing import are_shares
-from service.registry import card, proof
+from service.registry import proof
 from service.registry.assumptions import check_assumed
 from service.registry.building import TOLERANCE, ExplainerFactory
 from service.registry.called import choose_called
-from service.registry.classes import check_mapping, class_indices, entropy, resolve_classes
+from service.registry.fit import judge
+from service.registry.frozen_card import frozen_card
 from service.registry.inference import (
     admitted_rows,
     check_missing,
@@ -35,7 +35,7 @@ from service.registry.inference import (
     with_sources,
 )
 from service.registry.layout import MANIFEST, Layout, sha256_of, write_files
-from service.registry.manifest import CostEntry
+from service.registry.manifest import CostEntry, FitEntry
 from service.registry.naming import output_names
 from service.registry.personal import check_personal
 from service.registry.recording import file_entries, manifest_of, version_files
@@ -51,11 +51,6 @@ MOST_UNPROVEN_ROWS = 1000
 FEWEST_CALLS, MOST_CALLS = 3, 15
 CALIBRATION_SECONDS = 0.5
 """Fewer calls are timed where they take longer."""
-
-WORSE = (
-    "the model predicts these data worse than a constant does; are they the data, and the columns "
-    "in the order, it was trained on?"
-)
 
 
 def register_version(
@@ -83,7 +78,8 @@ def register_version(
             strongest=strongest,
             warnings=manifest.warnings,
         )
-        contents["card.md"] = card.model_card(manifest, report, work.schema).encode()
+        baseline = orjson.loads(contents["baseline.json"])
+        contents["card.md"] = frozen_card(manifest, report, work.schema, baseline).encode()
         manifest = manifest.model_copy(update={"files": file_entries(contents)})
         contents[MANIFEST] = orjson.dumps(
             manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2
@@ -98,17 +94,16 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
     native = source.native
     if options.background_rows < 1 or options.seed < 0:
         raise InvalidInputError("the background has at least one row, its seed is not negative")
-    unknown = dict(zip(native.columns.raw.names, native.columns.unknown, strict=True))
     check_assumed(source.frame, native.columns)
-    rows = encode_frame(source.frame, native.columns.raw, unknown=unknown)
+    rows = _rows(source)
     if len(rows) < SMALLEST_TABLE:
         raise InvalidInputError(f"{len(rows)} rows are too few to register with")
     schema = _schema(source, options, rows)
     allowed = check_personal(schema, source.frame, options.allow_columns)
     warnings = _reading(source, rows)
     served, labels, rows, doubts = _served(source, rows, options, say)
-    classes, quality, worse = _judge(source, options, served.scores, labels)
-    warnings += doubts + worse
+    judged = judge(source, options, served.scores, labels)
+    warnings += doubts + judged.warnings
     is_admitted = admitted_rows(schema, rows)
     usable = rows[is_admitted]
     if not len(usable):
@@ -117,7 +112,6 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
         warnings.append(f"the schema refuses {len(rows) - len(usable)} rows of the data")
     drawn = usable[draw_rows(len(usable), options.background_rows, options.seed)]
     background_bytes = orjson.dumps(instances_of(schema, drawn))
-    outputs = output_names(native, classes)
     return Work(
         source=source,
         options=options,
@@ -126,14 +120,22 @@ def _prepare(source: Source, options: Options, say: Callable[[str], None]) -> Wo
         rows=usable,
         outputs=served.outputs[is_admitted],
         scores=served.scores[is_admitted],
-        classes=classes,
-        quality=quality,
+        classes=judged.classes,
+        quality=judged.quality,
+        fit=FitEntry(rows=len(labels), measures=judged.measures),
         background=Background(drawn, sha256_of(background_bytes)),
         background_bytes=background_bytes,
-        naming=Naming(native.columns.raw.names, outputs, native.output_space),
+        naming=Naming(schema.names, output_names(native, judged.classes), native.output_space),
         warnings=warnings,
         allowed=allowed,
     )
+
+
+def _rows(source: Source) -> FloatArray:
+    """The table in the model's coding, (N, F)."""
+    columns = source.native.columns
+    unknown = dict(zip(columns.raw.names, columns.unknown, strict=True))
+    return encode_frame(source.frame, columns.raw, unknown=unknown)
 
 
 def _schema(source: Source, options: Options, rows: FloatArray) -> ModelSchema:
@@ -205,37 +207,6 @@ def _is_explainable(native: NativeModel) -> bool:
     except UnsupportedModelError:
         return False
     return True
-
-
-def _judge(
-    source: Source, options: Options, scores: FloatArray, labels: "pd.Series"
-) -> tuple[tuple[Level, ...] | None, str, list[str]]:
-    """Classes, a sentence on how well the model fits the data, and warnings."""
-    native = source.native
-    if native.task == "regression":
-        if options.classes is not None:
-            raise InvalidInputError("--classes is for classifiers; this model is a regression")
-        return None, *_judge_regression(labels, scores[:, 0])
-    stored = native.classes if native.classes is not None else source.artifact.classes
-    classes = resolve_classes(stored, options.classes, labels, native.n_classes)
-    indices = class_indices(classes, labels)
-    loss = check_mapping(scores, indices, classes)
-    hits = float(np.mean(scores.argmax(axis=1) == indices))
-    quality = f"log-loss on the data {loss:.4f}, accuracy {hits:.4f}"
-    return classes, quality, [WORSE] if loss > entropy(indices) + 1e-9 else []
-
-
-def _judge_regression(labels: "pd.Series", predicted: FloatArray) -> tuple[str, list[str]]:
-    import pandas as pd
-
-    if not pd.api.types.is_numeric_dtype(labels) or not np.all(np.isfinite(labels.to_numpy())):
-        raise InvalidInputError("the target of a regression must be finite numbers")
-    truth = labels.to_numpy(dtype=np.float64)
-    error = float(np.mean((truth - predicted) ** 2))
-    if truth.min() == truth.max():
-        return f"the target is constant, mean squared error {error:.4g}", []
-    share = 1.0 - error / float(truth.var())
-    return f"R2 on the data {share:.4f}", [WORSE] if share < 0 else []
 
 
 def _choose_explainer(work: Work) -> None:

@@ -9,7 +9,7 @@ from schemas import ModelSchema
 from service.models.base import NativeModel
 from service.models.formats import Artifact
 from service.registry.building import CalledFactory, ExplainerFactory
-from service.registry.manifest import AllowedColumn
+from service.registry.manifest import AllowedColumn, FitEntry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +70,7 @@ class Work:
     classes: tuple[Level, ...] | None
     quality: str
     """How well the model fits the data, in words."""
+    fit: FitEntry
     background: Background
     background_bytes: bytes
     naming: Naming

@@ -1,6 +1,5 @@
 """GET /explanations, GET /explanations/{request_id} and GET /explanations/{request_id}/related."""
 
-import hashlib
 import re
 from typing import Annotated
 
@@ -16,15 +15,13 @@ from service.errors import InvalidRequestError, StoreAwayError
 from service.evidence import BadCursorError, DecisionFilter, EvidenceError, ListedStatus, Page
 from service.metrics import BACKEND
 from service.openapi import PREFER_PARAMETER
-from service.prefer import parse_prefer
 from service.records import list_document, record_document
+from service.routes.reading import answer_record, current_record
 from service.runtime import Runtime
 
 router = APIRouter(prefix="/explanations", tags=["evidence"])
 MOST_ITEMS = 200
-RETRY_AFTER_SECONDS = "1"
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt]", re.ASCII)
-VARY = "Accept, Authorization"
 
 
 @router.get(
@@ -36,33 +33,9 @@ async def read(
     """The record of one request, once final the same bytes every time. Scope: audit, or who made
     it. While its explanation is pending, Retry-After says when to ask again.
     """
-    record = await runtime.watch.shown(caller, request_id)
-    headers = {"Vary": VARY}
-    if record.is_pending:
-        preference = parse_prefer(context.header(b"prefer"))
-        if preference.applied is not None:
-            headers["Preference-Applied"] = preference.applied
-        if preference.wait_seconds:
-            record = await runtime.watch.until_final(
-                record, preference.wait_seconds, lambda: runtime.is_stopping
-            )
+    record, headers = await current_record(runtime, caller, context, request_id)
     document = await runtime.views.record(caller, record, record_document(record))
-    if record.is_sequenced:
-        headers["Link"] = f'</explanations/{request_id}/proof>; rel="proof"'
-    if record.is_pending:
-        headers |= {"Retry-After": RETRY_AFTER_SECONDS, "Cache-Control": "no-store"}
-        return Response(document, headers=headers, media_type="application/json")
-    etag = f'"{hashlib.sha256(document).hexdigest()[:32]}"'
-    headers |= {"ETag": etag, "Cache-Control": "private, no-cache"}
-    if _names(context.header(b"if-none-match"), etag):
-        return Response(status_code=304, headers=headers)
-    return Response(document, headers=headers, media_type="application/json")
-
-
-def _names(if_none_match: str | None, etag: str) -> bool:
-    """RFC 9110, section 13.1.2: a list of tags, compared weakly, or `*`."""
-    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return etag in tags or tags == ["*"]
+    return answer_record(record, document, headers, context)
 
 
 def _date_and_time(value: object) -> object:

@@ -10,7 +10,7 @@ from typer.main import get_command
 from service.cli import app
 from service.settings import KEY_ENCRYPTION_KEY, PREFIX, Settings
 
-PAGES = ("deployment.md", "capacity.md", "metrics.md")
+PAGES = ("deployment.md", "capacity.md", "metrics.md", "cards.md", "narratives.md")
 
 
 def text_of(page: str) -> str:
@@ -37,11 +37,12 @@ def test_files_named_are_in_the_repository(page: str) -> None:
         assert (ROOT / name).exists() or any(name.startswith(part) for part in made), name
 
 
-def test_commands_named_exist_with_their_options() -> None:
-    text = text_of("deployment.md").replace("\\\n", " ")
-    found = re.findall(r"(?:^|`|-- )explaind +([a-z][^`\n]*)", text, re.MULTILINE)
+@pytest.mark.parametrize(("page", "least"), [("deployment.md", 9), ("cards.md", 5)])
+def test_commands_named_exist_with_their_options(page: str, least: int) -> None:
+    text = text_of(page).replace("\\\n", " ")
+    found = re.findall(r"(?:^|`|-- |\$ )explaind +([a-z][^`\n]*)", text, re.MULTILINE)
     found += re.findall(r"run --rm .* explaind +(\S.*)", text)
-    assert len(found) > 8
+    assert len(found) >= least
     for line in found:
         words = line.split()
         command: Any = get_command(app)

@@ -19,6 +19,7 @@ COMMANDS = (
     ("worker",),
     ("demo",),
     ("explain",),
+    ("card",),
     ("gate",),
     ("get",),
     ("replay",),

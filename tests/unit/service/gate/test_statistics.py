@@ -7,7 +7,6 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 
 from service.drift.statistics import ndcg
 from service.gate.statistics import (
-    auc,
     correlation,
     psi,
     shares_of,
@@ -15,6 +14,7 @@ from service.gate.statistics import (
     spearman,
     z_of,
 )
+from service.registry.fit import auc
 
 RNG = np.random.default_rng(5)
 
