@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from schemas.messages import Document
+from schemas.strict_document import Document
 
 
 class CardSection(Document):
