@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from schemas.documents import read_document
 from schemas.messages import REQUEST_ID_PATTERN, ModelReference, Prediction, Scalar
 from schemas.openapi import document_schema
+from schemas.strict_document import Document
 from schemas.strict_json import loads
 from schemas.votes import whole
 
@@ -44,18 +45,14 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class PastInstance(_Document):
+class PastInstance(Document):
     """The body of POST /counterfactuals about a past request; instance: which one of it, from 0."""
 
     request_id: Annotated[str, Field(pattern=REQUEST_ID_PATTERN)]
     instance: Annotated[int, Field(ge=0), BeforeValidator(whole)] = 0
 
 
-class NewInstance(_Document):
+class NewInstance(Document):
     """The same about an instance that is predicted and recorded first."""
 
     model: Annotated[str | None, Field(description="Absent: the default model.")] = None
@@ -85,7 +82,7 @@ def recourse_request_schema(models: Mapping[str, Mapping[str, object]]) -> dict[
     return {"oneOf": schemas}
 
 
-class Change(_Document):
+class Change(Document):
     """One column's way from what it is to what it would have to be."""
 
     feature: str
@@ -93,7 +90,7 @@ class Change(_Document):
     to: Scalar
 
 
-class CounterfactualBody(_Document):
+class CounterfactualBody(Document):
     """One answer, as this version of the model predicts it. score: the number that is decided by:
     the probability of the decision's class, or of the target where there is no decision; of a
     regression the value.
@@ -108,7 +105,7 @@ class CounterfactualBody(_Document):
     decision: str | None
 
 
-class ConstraintBody(_Document):
+class ConstraintBody(Document):
     """What stands in the way. feature: null for the number of `changes`, the budget of `rows`, and
     the `model`, whom nothing that was tried moved. suffices: without it alone the target was
     reached.
@@ -121,7 +118,7 @@ class ConstraintBody(_Document):
     suffices: bool
 
 
-class Counterfactuals(_Document):
+class Counterfactuals(Document):
     """The answer to POST /counterfactuals: cheapest first, each of other columns.
 
     is_exhaustive: every allowed combination was tried. policy_version: of the rules it keeps to.
@@ -157,7 +154,7 @@ class ToldCounterfactuals(Counterfactuals):
     told_at: AwareDatetime
 
 
-class CounterfactualList(_Document):
+class CounterfactualList(Document):
     """The answer to GET /explanations/{request_id}/counterfactuals, oldest first."""
 
     items: list[ToldCounterfactuals]
