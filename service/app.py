@@ -34,7 +34,7 @@ from service.errors import (
     ServiceError,
 )
 from service.evidence import EvidenceError, Spooling, SpoolLimits
-from service.http import Edge, context_of, refusal_response
+from service.http import Edge, refusal_for
 from service.ledger import Ledger, Sequencing
 from service.logs import log, place_of
 from service.measuring import PerformanceWatch
@@ -351,7 +351,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         METHOD_NOT_ALLOWED: MethodNotAllowedError,
     }
     problem = kinds.get(error.status_code, InvalidRequestError)()
-    response = _refused(request, problem)
+    response = await _refused(request, problem)
     for name, value in (error.headers or {}).items():
         response.headers[name] = _allowed(request) if name == "Allow" else value
     return response
@@ -380,8 +380,8 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         for item in error.errors()
     ]
     problem = InvalidRequestError("see errors", errors=violations)
-    return _refused(request, problem)
+    return await _refused(request, problem)
 
 
-def _refused(request: Request, error: ServiceError) -> Response:
-    return refusal_response(error, context_of(request.scope).request_id, request.scope["path"])
+async def _refused(request: Request, error: ServiceError) -> Response:
+    return await refusal_for(error, request.scope)

@@ -66,6 +66,10 @@ class DriftMetrics(Collector):
             name: found._replace(measured=_capped(found.measured)) for name, found in models.items()
         }
 
+    def of(self, model: str) -> ModelDrift | None:
+        """What is exported of a model."""
+        return self._models.get(model)
+
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """The families without their numbers."""
         return [*_families().values()]

@@ -22,6 +22,7 @@ from service.errors import (
 )
 from service.logs import log, place_of
 from service.metrics import METHODS, Metrics
+from service.negotiation import HTML, JSON, preferred
 from service.uuid7 import uuid7
 
 LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
@@ -149,7 +150,7 @@ class Edge:
         else:
             return
         if context.status == 0:
-            response = refusal_response(failure, context.request_id, scope["path"])
+            response = await refusal_for(failure, scope)
             await respond(response, scope, receive, send_marked)
 
     def _admit(self, scope: Scope, context: RequestContext) -> None:
@@ -194,6 +195,29 @@ def refusal_response(error: ServiceError, request_id: str, path: str) -> Respons
     return problem_response(error, request_id)
 
 
+async def refusal_for(error: ServiceError, scope: Scope) -> Response:
+    """What a request is answered: a page where a browser asks for something to read, made in a
+    thread, since the first one loads the templates.
+    """
+    context, path = context_of(scope), scope["path"]
+    is_read = scope["method"] in ("GET", "HEAD") and not is_of_protocol(path)
+    offers = (PROBLEM_TYPE, JSON, HTML)
+    if is_read and preferred(context.header(b"accept"), offers) == HTML:
+        return await asyncio.to_thread(_refusal_page, error, context.request_id)
+    return refusal_response(error, context.request_id, path)
+
+
+def _refusal_page(error: ServiceError, request_id: str) -> Response:
+    from service.pages.problem import problem_page
+
+    document, violations = _problem(error, request_id), error.errors
+    found = problem_page(
+        document, [(each.pointer, each.detail) for each in violations], error.status
+    )
+    headers = _refusal_headers(error) | {"Content-Security-Policy": found.policy}
+    return Response(found.body, error.status, headers, media_type=found.media_type)
+
+
 def is_of_protocol(path: str) -> bool:
     """Of KServe's V1 or the Open Inference Protocol."""
     return path.startswith(PROTOCOL_PATHS) or path == SERVER_METADATA_PATH
@@ -220,6 +244,11 @@ def _problem(error: ServiceError, request_id: str) -> dict[str, object]:
 
 
 def _refusal(error: ServiceError, document: dict[str, object], media_type: str) -> Response:
+    body = orjson.dumps(document, option=orjson.OPT_UTC_Z)
+    return Response(body, error.status, _refusal_headers(error), media_type=media_type)
+
+
+def _refusal_headers(error: ServiceError) -> dict[str, str]:
     headers = {"Cache-Control": "no-store", **error.headers}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
@@ -227,12 +256,7 @@ def _refusal(error: ServiceError, document: dict[str, object], media_type: str) 
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BodyTooLargeError):
         headers["Connection"] = "close"
-    return Response(
-        orjson.dumps(document, option=orjson.OPT_UTC_Z),
-        error.status,
-        headers,
-        media_type=media_type,
-    )
+    return headers
 
 
 async def respond(response: Response, scope: Scope, receive: Receive, send: Send) -> None:

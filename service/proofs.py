@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import orjson
 
 from service.auth import Caller
 from service.errors import NotFoundError, NotSequencedError
 from service.evidence import EvidenceStore, ProvenEvent
-from service.ledger import EVIDENCE, Checkpoint, Ledger, proven_line
+from service.ledger import (
+    EVIDENCE,
+    Checkpoint,
+    Ledger,
+    LogMismatchError,
+    parse_checkpoint,
+    proven_line,
+)
+from service.pages.explanation import Place, Proof
+from service.verify import CONSISTENT, MALFORMED, Json, said
+from service.verify import Proof as Verification
 
 
 def proof_document(
@@ -40,6 +51,45 @@ def proof_document(
         "checkpoint": checkpoint.note,
         "entries": _entries(ledger, checkpoint, dict(zip(covered, events, strict=True))),
     }
+
+
+def checked_proof(store: EvidenceStore, ledger: Ledger, caller: Caller, request_id: str) -> Proof:
+    """The proof of what a caller may see whole, checked here and now as `explaind verify` would.
+
+    Raises EvidenceError, NotFoundError. Cost: some milliseconds.
+    """
+    try:
+        document = proof_document(store, ledger, caller, request_id)
+        checkpoint = parse_checkpoint(str(document["checkpoint"]))
+        signed_at = ledger.signed_at(checkpoint)
+    except NotSequencedError:
+        return Proof("awaited")
+    except LogMismatchError as error:
+        return Proof("failed", str(error))
+    found = _verified(document)
+    entries = cast("list[Json]", document["entries"])
+    return Proof(
+        "proven" if found == CONSISTENT else "failed",
+        found,
+        checkpoint.origin,
+        checkpoint.size,
+        "unknown time" if signed_at is None else f"{signed_at:%Y-%m-%d %H:%M:%S} UTC",
+        tuple(Place(each["seq"], _kind_of(each)) for each in entries),
+    )
+
+
+def _kind_of(entry: Json) -> str:
+    return str(orjson.loads(entry["header"])["event_type"])
+
+
+def _verified(document: dict[str, object]) -> str:
+    """The verdict, or what is wrong first."""
+    try:
+        verdict = Verification(document).finish()
+    except MALFORMED as error:
+        return said(error)
+    findings = verdict["findings"]
+    return str(findings[0]["problem"] if findings else verdict["verdict"])
 
 
 def _may_read(caller: Caller, decision: ProvenEvent) -> bool:

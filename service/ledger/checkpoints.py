@@ -25,6 +25,15 @@ def latest_checkpoint(connection: Connection, log: str) -> Checkpoint | None:
         raise LogMismatchError(f"a stored checkpoint: {error}") from None
 
 
+def signing_time(connection: Connection, log: str, size: int) -> datetime | None:
+    """When the kept checkpoint of that size was signed; None if there is none."""
+    query = select(checkpoints.c.signed_us).where(
+        checkpoints.c.log == log, checkpoints.c.size == size
+    )
+    signed_us = connection.execute(query).scalar_one_or_none()
+    return None if signed_us is None else EPOCH + timedelta(microseconds=signed_us)
+
+
 def add_checkpoint(
     connection: Connection, log: str, checkpoint: Checkpoint, *, signed_us: int
 ) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
 from service.evidence import EvidenceStore
 from service.evidence.tables import log_entries
-from service.ledger.checkpoints import latest_checkpoint
+from service.ledger.checkpoints import latest_checkpoint, signing_time
 from service.ledger.nodes import StoredNodes, TileCache
 from service.ledger.notes import Checkpoint, LogSigner
 from service.ledger.rows import EVIDENCE, log_rows
@@ -53,6 +54,13 @@ class Ledger:
         """The last one that was signed, None before the first."""
         with self._store.reading() as connection:
             return latest_checkpoint(connection, log)
+
+    def signed_at(self, checkpoint: Checkpoint, log: str = EVIDENCE.name) -> datetime | None:
+        """When a checkpoint that `checkpoint` gave was signed; None once a later one of its day
+        has taken its place.
+        """
+        with self._store.reading() as connection:
+            return signing_time(connection, log, checkpoint.size)
 
     def place(self, log: str, event_id: str) -> int | None:
         """The event's seq; None while it has none."""

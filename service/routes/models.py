@@ -10,13 +10,17 @@ from pydantic import BaseModel
 
 from schemas import ModelInfo, ModelList, ReviewSample
 from service.auth import NAME, Caller
-from service.deps import RuntimeDep, reads, requires
+from service.deps import ContextDep, RuntimeDep, reads, requires
 from service.errors import StoreAwayError
 from service.evidence import EvidenceError
 from service.metrics import BACKEND
+from service.negotiation import HTML
+from service.pages.model import model_page, models_page
 from service.records import review_document, review_period
 from service.registry.personal import shown_schema
 from service.routes.explanations import Moment
+from service.routes.model_facts import drift_of, importance_of
+from service.routes.representing import VARY, WITH_PAGE, PageFormat, described_as, sent, wanted
 from service.runtime import Runtime
 from service.secrets import review_rank
 from service.served import ServedModel
@@ -24,20 +28,46 @@ from service.served import ServedModel
 router = APIRouter(prefix="/models", tags=["models"])
 ModelName = Annotated[str, Path(json_schema_extra={"pattern": f"^{NAME.pattern}$"})]
 Predicting = Annotated[Caller, Depends(requires("predict"))]
+NEGOTIATED = {"Vary": VARY}
 
 
-@router.get("", response_model=ModelList)
-async def list_models(runtime: RuntimeDep, _: Predicting) -> Response:
+class FormatQuery(BaseModel):
+    """As what: it goes before Accept."""
+
+    format: PageFormat | None = None
+
+
+ViewQuery = Annotated[FormatQuery, Query()]
+
+
+@router.get("", response_model=ModelList, responses=described_as(HTML))
+async def list_models(
+    runtime: RuntimeDep, _: Predicting, context: ContextDep, query: ViewQuery
+) -> Response:
     """Every served model."""
-    items = [await _info(runtime, served) for served in runtime.models.all.values()]
-    return Response(orjson.dumps({"items": items}), media_type="application/json")
+    media_type = wanted(context, query.format, WITH_PAGE)
+    document = {"items": [await _info(runtime, each) for each in runtime.models.all.values()]}
+    if media_type == HTML:
+        return sent(await asyncio.to_thread(models_page, document), NEGOTIATED)
+    return Response(orjson.dumps(document), headers=NEGOTIATED, media_type="application/json")
 
 
-@router.get("/{name}", response_model=ModelInfo)
-async def show_model(name: ModelName, runtime: RuntimeDep, _: Predicting) -> Response:
-    """One served model, with a sample request that works."""
-    info = await _info(runtime, runtime.models.resolve(name))
-    return Response(orjson.dumps(info), media_type="application/json")
+@router.get("/{name}", response_model=ModelInfo, responses=described_as(HTML))
+async def show_model(
+    name: ModelName, runtime: RuntimeDep, caller: Predicting, context: ContextDep, query: ViewQuery
+) -> Response:
+    """One served model, with a sample request that works. Its page shows importances to the scope
+    audit and drift to the scope metrics, as the calls that have them do.
+    """
+    media_type = wanted(context, query.format, WITH_PAGE)
+    served = runtime.models.resolve(name)
+    info = await _info(runtime, served)
+    if media_type != HTML:
+        return Response(orjson.dumps(info), headers=NEGOTIATED, media_type="application/json")
+    importance = await importance_of(runtime, caller, served.model)
+    drift = drift_of(runtime, caller, name)
+    rendered = await asyncio.to_thread(model_page, info, importance, drift)
+    return sent(rendered, {**NEGOTIATED, "Cache-Control": "no-store"})
 
 
 class ReviewQuery(BaseModel):

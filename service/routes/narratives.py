@@ -11,7 +11,9 @@ from pydantic import BaseModel
 from schemas import Narrated
 from service.deps import ContextDep, ReaderDep, RequestId, RuntimeDep
 from service.narratives import Audience, narrate
+from service.negotiation import JSON
 from service.openapi import PREFER_PARAMETER
+from service.pages.rendering import Rendered
 from service.records import decision_rule, record_document, record_warnings
 from service.routes.reading import answer_record, current_record
 
@@ -45,7 +47,7 @@ async def narrative(
     rule = decision_rule(record) if sees_all else None
     warnings = record_warnings(record) if sees_all else None
     body = await asyncio.to_thread(_narrated, document, query.audience, rule, warnings)
-    return answer_record(record, body, headers, context)
+    return answer_record(record, Rendered(body, JSON, ""), headers, context)
 
 
 def _narrated(document: bytes, audience: Audience, rule: object, warnings: object) -> bytes:

@@ -7,11 +7,12 @@ from fastapi.responses import Response
 from service.auth import Caller
 from service.evidence import Record
 from service.http import RequestContext
+from service.pages.rendering import Rendered
 from service.prefer import parse_prefer
+from service.routes.representing import VARY, sent
 from service.runtime import Runtime
 
-RETRY_AFTER_SECONDS = "1"
-VARY = "Accept, Authorization"
+RETRY_AFTER_SECONDS = 1
 Headers = dict[str, str]
 
 
@@ -37,17 +38,17 @@ async def current_record(
 
 
 def answer_record(
-    record: Record, body: bytes, headers: Headers, context: RequestContext
+    record: Record, rendered: Rendered, headers: Headers, context: RequestContext
 ) -> Response:
     """What was made of the record: not kept while it is pending, by its ETag afterwards."""
     if record.is_pending:
-        headers |= {"Retry-After": RETRY_AFTER_SECONDS, "Cache-Control": "no-store"}
-        return Response(body, headers=headers, media_type="application/json")
-    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        headers |= {"Retry-After": str(RETRY_AFTER_SECONDS), "Cache-Control": "no-store"}
+        return sent(rendered, headers)
+    etag = f'"{hashlib.sha256(rendered.body).hexdigest()[:32]}"'
     headers |= {"ETag": etag, "Cache-Control": "private, no-cache"}
     if _names(context.header(b"if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    return sent(rendered, headers)
 
 
 def _names(if_none_match: str | None, etag: str) -> bool:

@@ -10,6 +10,7 @@ from credit_reasons import COLUMNS, Credit, register_credit
 from faulty_parts import five_percent_off, with_explainer
 from later import Worker
 from live_app import LiveApp, live_app
+from page_checks import findings, parsed_page
 from servers import JSON, Client
 
 from schemas import Answer
@@ -353,3 +354,21 @@ def test_a_changed_cohort_file_is_refused(tmp_path: Path, credit: Credit) -> Non
     with live_app(data_dir, policy_file=policy) as live:
         assert live.client().get("/readyz").status == 503
         assert live.runtime.models.refused == {"german_credit": 1}
+
+
+def test_a_declined_applicants_page_gives_the_reasons_of_the_record(
+    live: LiveApp, declined: list[dict[str, Any]]
+) -> None:
+    client = live.client()
+    path = predicted(client, declined[:1])["explanation"]["links"]["self"]
+    (given,) = client.get(path).json()["explanation"]["reasons"]
+    reply = client.get(path, Accept="text/html")
+    assert findings(reply.body) == []
+    page = parsed_page(reply.body)
+    (listed,) = page.all("ol")
+    assert [each.text for each in listed.all("li")] == [
+        f"{item['code']} {item['text']} ({', '.join(item['features'])}; "
+        f"contribution {item['contribution']!r})"
+        for item in given["items"]
+    ]
+    assert f"Decision: {given['decision']}" in page.text

@@ -32,13 +32,13 @@ SCRAPE_SECONDS = 1.0
 REQUIRED = "EXPLAIND_TEST_TOOLS"
 
 
-def binary(name: str) -> str:
-    """Where a program of Debian's package `prometheus` is. Without it the test is skipped, but
-    where EXPLAIND_TEST_TOOLS is `required` it fails.
+def binary(name: str, package: str = "prometheus") -> str:
+    """Where a program of a Debian package is. Without it the test is skipped, but where
+    EXPLAIND_TEST_TOOLS is `required` it fails.
     """
     found = shutil.which(name)
     if found is None:
-        missing = f"{name} is missing: apt-get install prometheus"
+        missing = f"{name} is missing: apt-get install {package}"
         if os.environ.get(REQUIRED) == "required":
             pytest.fail(missing)
         pytest.skip(missing)
