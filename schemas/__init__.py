@@ -2,7 +2,7 @@
 
 from schemas.cards import ModelCard
 from schemas.definitive import MAX_SUBJECT_LENGTH, Row
-from schemas.documents import read_document
+from schemas.documents import read_answer, read_document
 from schemas.importance import ColumnImportance
 from schemas.messages import (
     REQUEST_ID_PATTERN,
@@ -82,5 +82,6 @@ __all__ = [
     "document_schema",
     "json_pointer",
     "predict_request_schema",
+    "read_answer",
     "read_document",
 ]

@@ -1,4 +1,4 @@
-"""Request bodies other than a prediction's: strict JSON of one fixed shape."""
+"""Request bodies other than a prediction's, strict JSON of one fixed shape; and answers, read."""
 
 from typing import TypeVar
 
@@ -23,6 +23,18 @@ def read_document(kind: type[Document], body: bytes) -> Document:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False, include_input=False)
     # Raised after the except block: a chained ValidationError would carry the content.
+    raise InvalidContentError([_violation(item["loc"], item["type"]) for item in errors])
+
+
+def read_answer(kind: type[Document], body: bytes) -> Document:
+    """An answer of the service as that document, without members that a later release added.
+
+    Raises InvalidContentError with what is wrong and where, never quoting it.
+    """
+    try:
+        return kind.model_validate_json(body, extra="ignore")
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
     raise InvalidContentError([_violation(item["loc"], item["type"]) for item in errors])
 
 

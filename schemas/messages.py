@@ -1,5 +1,6 @@
 """The documents the API answers with, as clients read them."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -41,10 +42,10 @@ Task = Literal["binary", "multiclass", "regression"]
 
 REQUEST_ID_PATTERN = "^[A-Za-z0-9._-]{8,64}$"
 
-PerOutput = list[list[float]]
-"""Shape (N, C)."""
-PerFeature = list[list[list[float]]]
-"""Shape (N, F, C)."""
+PerOutput = list[list[float] | None]
+"""Shape (N, C); of a record, null for an instance that was erased."""
+PerFeature = list[list[list[float]] | None]
+"""Shape (N, F, C), likewise."""
 
 _COMPUTED = (
     "values",
@@ -131,8 +132,8 @@ class Interactions(Document):
     a column's pairs add up to its value.
     """
 
-    values: list[PerFeature]
-    standard_errors: list[PerFeature] | None
+    values: list[PerFeature | None]
+    standard_errors: list[PerFeature | None] | None
 
 
 class LocalModel(Document):
@@ -156,7 +157,8 @@ class PathAttribution(Document):
 
 
 class ExplanationBody(Document):
-    """Attributions of N instances over F columns and C outputs; null arrays until complete.
+    """Attributions of N instances over F columns and C outputs; null arrays until complete, and
+    null in them for an instance that was erased.
 
     values + base_values add up to outputs in output_space, within additivity_error (per instance).
     """
@@ -177,10 +179,10 @@ class ExplanationBody(Document):
     base_values: PerOutput | None
     outputs: PerOutput | None
     standard_errors: PerFeature | None
-    additivity_error: list[float] | None
-    top: list[list[TopEntry]] | None
+    additivity_error: list[float | None] | None
+    top: list[list[TopEntry] | None] | None
     background_digest: str | None
-    seed: list[int] | None
+    seed: list[int | None] | None
     model_evaluations: int | None
     duration_seconds: float | None
     caveat: str
@@ -271,7 +273,7 @@ class Provenance(Document):
     explainer_config_digest: str | None
     library_versions: dict[str, str]
     service_version: str
-    seed: list[int] | None
+    seed: list[int | None] | None
     lane: Lane | None
     worker: str | None
     attempt: Annotated[
@@ -384,5 +386,8 @@ class ModelList(Document):
     items: list[ModelInfo]
 
 
-def _is_matrix(rows: list[list[float]], n_rows: int, n_columns: int) -> bool:
-    return len(rows) == n_rows and all(len(row) == n_columns for row in rows)
+def _is_matrix(rows: Sequence[Sequence[float] | None] | None, n_rows: int, n_columns: int) -> bool:
+    """Whether all of it that was not erased has that shape."""
+    return rows is None or (
+        len(rows) == n_rows and all(row is None or len(row) == n_columns for row in rows)
+    )

@@ -24,6 +24,7 @@ LONGEST_FIRST = (
     "integration/test_engine_under_load.py",
     "e2e/test_evidence_faults.py",
     "integration/test_acceptance.py",
+    "e2e/test_start.py",
     "e2e/test_worker.py",
     "e2e/test_moved_clock.py",
     "e2e/test_kill.py",

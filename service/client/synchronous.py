@@ -1,0 +1,167 @@
+"""The synchronous client."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from schemas import Accepted, ModelInfo, Proof, RecordSummary
+from service.client.calls import Calls, Filter, Prediction, StoredPrediction
+from service.client.explanation import Instance
+from service.client.sending import Flow, Outcome, Pause, Repeats, Request, arguments_of
+
+Result = TypeVar("Result")
+
+
+class Client:
+    """Asks a running service.
+
+    url: where the service is. key: of the API, sent as a bearer token. tenant: whose records are
+    read, where the key reaches several. repeats: when a call is made again. timeout_seconds: for
+    the bytes of one answer, beside what it was asked to wait. http: what httpx's client takes
+    (transport, verify, proxy, limits, headers, ...).
+
+    Threads may share one; close it, or use it as a context manager.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        tenant: str | None = None,
+        repeats: Repeats = Repeats(),  # noqa: B008 - immutable
+        timeout_seconds: float = 30.0,
+        **http: Any,  # noqa: ANN401 - httpx's own arguments
+    ) -> None:
+        self._http = httpx.Client(base_url=url, **http)
+        if key is not None:
+            self._http.headers["Authorization"] = f"Bearer {key}"
+        self._timeout_seconds = timeout_seconds
+        self._calls = Calls(repeats, tenant)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def predict(  # noqa: PLR0913 - the parameters of the route
+        self,
+        instances: Iterable[Instance],
+        *,
+        model: str | None = None,
+        explain: bool = False,
+        top: int | None = None,
+        request_id: str | None = None,
+        wait: float | None = None,
+        subjects: Sequence[str | None] | None = None,
+    ) -> Prediction:
+        """Predict, and explain if asked to; stored before it is answered.
+
+        instances: column names to values; numpy's scalars are taken, NaN is a missing cell. model:
+        by default the service's. top: how many of the strongest contributions to name. request_id:
+        the record's name, 8 to 64 of A-Z a-z 0-9 . _ -; by default a new one. The same ID and
+        request give the first answer again, so repeating is safe, also by whoever calls this.
+        wait: seconds for an explanation that is queued; it may still be pending then. subjects:
+        whom each row is about. Raises InvalidError with pointers to what is wrong.
+        """
+        return self._run(
+            self._calls.predict(
+                instances,
+                model=model,
+                explain=explain,
+                top=top,
+                request_id=request_id,
+                wait=wait,
+                subjects=subjects,
+            )
+        )
+
+    def explanation(self, request_id: str, wait: float | None = None) -> StoredPrediction:
+        """The stored record; wait: seconds for one that is pending, which it may still be then.
+
+        Raises NotFoundError, or GoneError where it was erased.
+        """
+        return self._run(self._calls.explanation(request_id, wait))
+
+    def wait_for(self, request_id: str, timeout: float = 300.0) -> StoredPrediction:
+        """The record once it is final; StillPendingError after so many seconds."""
+        return self._run(self._calls.wait_for(request_id, timeout))
+
+    def explain_again(
+        self, request_id: str, method: str | None = None, new_request_id: str | None = None
+    ) -> Accepted:
+        """Have a past prediction explained again, or by another method, by a worker.
+
+        The result is a record of its own, under the answer's request_id: `wait_for` it.
+        """
+        return self._run(self._calls.explain_again(request_id, method, new_request_id))
+
+    def explanations(
+        self,
+        *,
+        model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        status: str | None = None,
+    ) -> Iterator[RecordSummary]:
+        """Records newest first, fetched a page at a time. Needs the scope audit."""
+        matching, cursor = Filter(model, since, until, status), None
+        while True:
+            page = self._run(self._calls.page(matching, cursor))
+            yield from page.items
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+
+    def proof(self, request_id: str) -> Proof:
+        """That the signed log has the record; waits out the second until it is signed."""
+        return self._run(self._calls.proof(request_id))
+
+    def feedback(self, request_id: str, rating: int, comment: str | None = None) -> None:
+        """Rate an explanation from 1 to 5; a later rating replaces this one."""
+        self._run(self._calls.feedback(request_id, rating, comment))
+
+    def labels(self, request_id: str, labels: Sequence[object]) -> None:
+        """What the instances turned out to be, None where not known yet; replaces earlier ones."""
+        self._run(self._calls.labels(request_id, labels))
+
+    def models(self) -> list[ModelInfo]:
+        """What is served: columns, versions, and a sample request that works."""
+        return self._run(self._calls.models())
+
+    def model(self, name: str) -> ModelInfo:
+        """The same of one model."""
+        return self._run(self._calls.model(name))
+
+    def _run(self, flow: Flow[Result]) -> Result:
+        outcome: Outcome = None
+        while True:
+            try:
+                step = flow.send(outcome)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            outcome = self._done(step)
+
+    def _done(self, step: Request | Pause) -> Outcome:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        try:
+            return self._http.request(**arguments_of(step, self._timeout_seconds))
+        except httpx.TransportError as error:
+            return error
