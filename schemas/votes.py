@@ -14,12 +14,12 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-def _whole(number: object) -> object:
+def whole(number: object) -> object:
     """JSON has one kind of number: 4.0 is the integer 4."""
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-Rating = Annotated[int, Field(ge=1, le=5), BeforeValidator(_whole)]
+Rating = Annotated[int, Field(ge=1, le=5), BeforeValidator(whole)]
 
 
 class Feedback(_Document):

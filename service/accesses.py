@@ -34,6 +34,7 @@ AccessKind = Literal[
     "checkpoint",
     "replay",
     "explain_again",
+    "counterfactual",
     "export",
     "compare",
     "hold",

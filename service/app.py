@@ -54,6 +54,7 @@ from service.remote_metrics import JointRegistry
 from service.retraining.telling import Webhook
 from service.routes import (
     cards,
+    counterfactuals,
     documents,
     explanations,
     followups,
@@ -97,7 +98,7 @@ PARTS = (
         health,
         documents,
     ),
-    *(kserve, inference),
+    *(kserve, inference, counterfactuals),
 )
 METHOD_NOT_ALLOWED = 405
 NOT_FOUND = 404
@@ -235,8 +236,8 @@ async def _start(
             queue, keyring, settings.quality_share, settings.quality_per_minute
         ),
     )
-    quotas = Quotas(settings.predict_quota_per_minute, settings.explain_quota_per_minute)
-    service = PredictService(served, evidence, keyring, delivery, _limits(settings), quotas)
+    limits, quotas = _limits(settings), _quotas(settings)
+    service = PredictService(served, evidence, keyring, delivery, limits, quotas)
     opened.callback(service.close)
     return Runtime(
         *(settings, metrics, exposed, served, evidence, delivery, service, authenticator),
@@ -262,6 +263,14 @@ def _served(
 
 def _limits(settings: Settings) -> Limits:
     return Limits(settings.max_instances, settings.inline_budget_seconds, settings.wait_seconds)
+
+
+def _quotas(settings: Settings) -> Quotas:
+    return Quotas(
+        settings.predict_quota_per_minute,
+        settings.explain_quota_per_minute,
+        settings.recourse_quota_per_minute,
+    )
 
 
 async def _open_queue(

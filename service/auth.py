@@ -24,7 +24,7 @@ from service.errors import (
     UnknownError,
 )
 
-Scope = Literal["predict", "explain", "audit", "admin", "metrics"]
+Scope = Literal["predict", "explain", "recourse", "audit", "admin", "metrics"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEY = re.compile(r"exd_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
@@ -49,6 +49,7 @@ class Caller:
     roles: tuple[str, ...] = ()
     explain_per_minute: int | None = None
     predict_per_minute: int | None = None
+    recourse_per_minute: int | None = None
 
     def require(self, scope: Scope) -> None:
         """ForbiddenError unless the caller has the scope."""
@@ -99,6 +100,7 @@ class KeyEntry(BaseModel):
     roles: tuple[str, ...] = ()
     explain_per_minute: Quota | None = None
     predict_per_minute: Quota | None = None
+    recourse_per_minute: Quota | None = None
     prefix: str
     sha256: str
     created_at: datetime
@@ -130,6 +132,7 @@ class KeyEntry(BaseModel):
             roles=self.roles,
             explain_per_minute=self.explain_per_minute,
             predict_per_minute=self.predict_per_minute,
+            recourse_per_minute=self.recourse_per_minute,
         )
 
 
@@ -163,6 +166,7 @@ class KeyFile(BaseModel):
         roles: Sequence[str] = (),
         explain_per_minute: int | None = None,
         predict_per_minute: int | None = None,
+        recourse_per_minute: int | None = None,
     ) -> tuple["KeyFile", str]:
         """A file with one key more, and that key: it is shown once and stored hashed."""
         tenants = tenants or (DEFAULT_TENANT,)
@@ -180,6 +184,7 @@ class KeyFile(BaseModel):
             roles=tuple(dict.fromkeys(roles)),
             explain_per_minute=explain_per_minute,
             predict_per_minute=predict_per_minute,
+            recourse_per_minute=recourse_per_minute,
             prefix=prefix,
             sha256=_hash(key),
             created_at=datetime.now(UTC),

@@ -151,6 +151,20 @@ class VersionGoneError(ServiceError):
     code = "version_gone"
 
 
+class VersionReplacedError(ServiceError):
+    """Another version than the one that answered serves now; send the instance again."""
+
+    status = 409
+    code = "version_replaced"
+
+
+class NoRecourseError(ServiceError):
+    """The policy file names no outcome of this model that people may want."""
+
+    status = 409
+    code = "no_recourse"
+
+
 class NotSequencedError(ServiceError):
     """The record is stored, but the next signed checkpoint is still to come."""
 
@@ -219,6 +233,12 @@ class PredictionError(ServiceError):
     """The model failed on this input; it has been logged under the request ID."""
 
     code = "prediction_failed"
+
+
+class UnverifiedError(ServiceError):
+    """What was found did not hold when it was predicted again; it has been logged."""
+
+    code = "recourse_unverified"
 
 
 class StoreAwayError(ServiceError):

@@ -89,7 +89,7 @@ class FollowUps:
         if call.is_id_chosen and (first := await self._stored(call)) is not None:
             return _replay(first, call, fingerprint)
         parent = await self.watch.find(call.caller, call.parent_request_id, what="explain_again")
-        _check_policy(parent.decision, is_told=not call.caller.roles)
+        check_explainable(parent.decision, is_told=not call.caller.roles)
         version = await self._version(parent.decision)
         n_rows = len(orjson.loads(parent.decision.part("outputs")))
         reason = refusal(version, call.method, n_rows)
@@ -188,7 +188,7 @@ class FollowUps:
         return version
 
 
-def _check_policy(parent: StoredDecision, *, is_told: bool) -> None:
+def check_explainable(parent: StoredDecision, *, is_told: bool) -> None:
     """InvalidRequestError where the policy at the time of the prediction allowed no explanation, or
     what it was asked for is not all there.
 

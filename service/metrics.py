@@ -18,6 +18,7 @@ from prometheus_client import (
 from service.drift_metrics import DriftMetrics
 from service.performance_metrics import PerformanceMetrics
 from service.reason_metrics import ReasonMetrics
+from service.recourse_metrics import RecourseMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
 
@@ -133,6 +134,7 @@ class Metrics:
     drift: DriftMetrics = field(init=False)
     performance: PerformanceMetrics = field(init=False)
     reasons: ReasonMetrics = field(init=False)
+    recourse: RecourseMetrics = field(init=False)
     build_info: Gauge = field(init=False)
     model_info: Gauge = field(init=False)
     tried: Counter = field(init=False)
@@ -150,6 +152,7 @@ class Metrics:
         self.drift = DriftMetrics(self.registry)
         self.performance = PerformanceMetrics(self.registry)
         self.reasons = ReasonMetrics(self.registry)
+        self.recourse = RecourseMetrics(self.registry)
         self.http_duration_of = lru_cache(HTTP_CHILDREN)(self.http_duration.labels)
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
@@ -339,8 +342,10 @@ class Metrics:
             "explain_rollbacks", "Canaries this process gave up for an SLI", "model"
         )
 
-    def _begin_rollouts(self, model: str) -> None:
-        self.rollbacks.labels(model)
+    def _begin(self, model: str) -> None:
+        self.recourse.begin(model)
+        for counted in (self.purged, self.feedback_rating, self.labels, self.rollbacks):
+            counted.labels(model)
         for tried in ("serving", "canary", "shadow"):
             for outcome in TRIED_OUTCOMES:
                 self.tried.labels(model, tried, outcome)
@@ -357,9 +362,7 @@ class Metrics:
         """Every child of one model, created at zero so that rates exist from the first scrape."""
         for stage, kind in FREQUENT_ERRORS:
             self.errors.labels(model, stage, kind)
-        for counted in (self.purged, self.feedback_rating, self.labels):
-            counted.labels(model)
-        self._begin_rollouts(model)
+        self._begin(model)
         return ModelMetrics(
             predictions={o: self.predictions.labels(model, o) for o in PREDICTION_OUTCOMES},
             wanted={lane: self.wanted.labels(model, role, lane) for lane in LANES},

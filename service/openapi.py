@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
 from schemas import Problem, answer_schema, document_schema, predict_request_schema
+from schemas.counterfactuals import recourse_request_schema
 from schemas.inference import ProtocolError
 from service.errors import NotFoundError
 from service.facades import Call, documented_calls
@@ -28,7 +29,7 @@ PROBLEMS = {
     "405": "Another method than Allow names",
     "408": "The request did not arrive in time",
     "409": "The request ID names another request, or the same one is still in flight; or it is "
-    "too late to call off, or too early for a proof",
+    "too late to call off, or too early for a proof; or another version serves now",
     "410": "The record was erased or has expired; its header is in the problem",
     "413": "Body too large",
     "415": "Not application/json",
@@ -120,6 +121,7 @@ def openapi_document(app: FastAPI, models: ServedModels, *, needs_keys: bool) ->
         schema = _request_schema(served.model, {"instances": [dict(served.model.sample)]})
         for call in documented_calls(served.model, schema):
             paths[call.path] = {"post": _operation_of_call(call)}
+    _describe_recourse(paths["/counterfactuals"]["post"], models)
     with suppress(NotFoundError):
         paths["/predict"] = {"post": _operation(models.resolve(None), None)}
     for path, operations in paths.items():
@@ -208,6 +210,16 @@ def _operation_of_call(call: Call) -> dict[str, Any]:
             }
         },
     }
+
+
+def _describe_recourse(operation: dict[str, Any], models: ServedModels) -> None:
+    """Its body, with the columns of the models being served."""
+    instances = {}
+    for name, served in models.all.items():
+        schema = _request_schema(served.model, {})
+        instances[name] = schema["properties"]["instances"]["items"]
+    content = operation["requestBody"]["content"]["application/json"]
+    content["schema"] = recourse_request_schema(instances)
 
 
 def _request_schema(model: RegisteredModel, example: dict[str, object]) -> dict[str, Any]:

@@ -37,7 +37,10 @@ class Policies:
         """
         classes = model.manifest.classes
         names = None if classes is None else tuple(map(class_text, classes))
-        policy = self._follower.bind(model.name, Vocabulary(model.schema, classes, names))
+        vocabulary = Vocabulary(
+            *(model.schema, classes, names), seen=model.seen, personal=model.personal_levels
+        )
+        policy = self._follower.bind(model.name, vocabulary)
         policy = self._with_cohort(policy, model)
         if not is_tried:
             self.misfits.discard(model.name)

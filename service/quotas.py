@@ -28,7 +28,7 @@ class _Bucket:
 
 @dataclass(slots=True, eq=False)
 class Quotas:
-    """Token buckets, two per principal, in this process alone: R replicas let R times as
+    """Token buckets, three per principal, in this process alone: R replicas let R times as
     much through. A bucket holds a minute's worth, which is the largest burst. 0: no limit.
 
     Called on the event loop only, so nothing is locked. Cost: 1 us for each limit.
@@ -36,9 +36,11 @@ class Quotas:
 
     predict_per_minute: int = 0
     explain_per_minute: int = 0
+    recourse_per_minute: int = 0
     clock: Callable[[], float] = monotonic
     _predicted: dict[str, _Bucket] = field(default_factory=dict)
     _explained: dict[str, _Bucket] = field(default_factory=dict)
+    _advised: dict[str, _Bucket] = field(default_factory=dict)
     _shown: dict[str, OrderedDict[tuple[str, str], None]] = field(default_factory=dict)
 
     def take(self, caller: Caller, instances: int, *, predict: bool, explain: bool) -> None:
@@ -55,15 +57,26 @@ class Quotas:
             own = caller.explain_per_minute
             limit = self.explain_per_minute if own is None else own
             explained = self._filled(self._explained, caller.principal, limit)
-            _check(explained, "explained", limit, instances)
+            _check(explained, f"{limit} instances explained", limit, instances)
         if predict:
             own = caller.predict_per_minute
             limit = self.predict_per_minute if own is None else own
             predicted = self._filled(self._predicted, caller.principal, limit)
-            _check(predicted, "predicted", limit, instances)
+            _check(predicted, f"{limit} instances predicted", limit, instances)
         for bucket in (explained, predicted):
             if bucket is not None:
                 bucket.left -= instances
+
+    def take_recourse(self, caller: Caller) -> None:
+        """Count a search for counterfactuals before it begins. Raises as `take`."""
+        if caller.auth_method == "none":
+            return
+        own = caller.recourse_per_minute
+        limit = self.recourse_per_minute if own is None else own
+        bucket = self._filled(self._advised, caller.principal, limit)
+        _check(bucket, f"{limit} counterfactuals", limit, 1)
+        if bucket is not None:
+            bucket.left -= 1
 
     def take_shown(self, caller: Caller, request_id: str, instances: int) -> None:
         """Count an explanation that was made unasked as explained, when it is shown first to who
@@ -99,12 +112,10 @@ class Quotas:
         return bucket
 
 
-def _check(bucket: _Bucket | None, done: str, limit: int, instances: int) -> None:
+def _check(bucket: _Bucket | None, what: str, limit: int, instances: int) -> None:
     if bucket is None:
         return
     lacking = (min(limit, instances)) - bucket.left
     if lacking > ROUNDING:
         seconds = ceil((lacking - ROUNDING) * MINUTE_SECONDS / limit)
-        raise QuotaExceededError(
-            f"this key may have {limit} instances {done} a minute", seconds=seconds
-        )
+        raise QuotaExceededError(f"this key may have {what} a minute", seconds=seconds)

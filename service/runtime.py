@@ -15,6 +15,7 @@ from service.importance import Importances
 from service.ledger import Ledger, Sequencing
 from service.metrics import Metrics
 from service.predicting import PredictService
+from service.recourse import RecourseService
 from service.remote_metrics import JointRegistry
 from service.replays import Replays
 from service.serving import ServedModels
@@ -60,6 +61,7 @@ class Runtime:
     votes: VoteBox = field(init=False)
     importances: Importances = field(init=False)
     replays: Replays = field(init=False)
+    recourse: RecourseService = field(init=False)
 
     def __post_init__(self) -> None:
         self.delivery.is_stopping = lambda: self.is_stopping
@@ -82,3 +84,4 @@ class Runtime:
         keyring, k = self.predicting.keyring, self.settings.k_anonymity
         self.importances = Importances(self.evidence, keyring, k)
         self.replays = Replays(self.watch, self.views, self.settings)
+        self.recourse = RecourseService(self.predicting, self.watch, self.views)

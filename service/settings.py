@@ -111,6 +111,12 @@ class Settings(BaseModel):
         le=10**9,
         description="Instances an API key may have predicted a minute, likewise; 0: no limit.",
     )
+    recourse_quota_per_minute: int = Field(
+        60,
+        ge=0,
+        le=10**9,
+        description="Counterfactuals an API key may have a minute, likewise; 0: no limit.",
+    )
     secret_file_or_none: Path | None = Field(
         None,
         alias="secret_file",

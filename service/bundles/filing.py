@@ -21,7 +21,7 @@ _TIMES = {
     "access": {"at_us": "at"},
 }
 _ONE_EACH = {"decision", "explanation", "outcome", "answer", "shadow", "erasure", "purge"}
-_ANY_NUMBER = {"feedback", "label", "hold", "release", "quarantine"}
+_ANY_NUMBER = {"feedback", "label", "counterfactual", "hold", "release", "quarantine"}
 _SPOOLED = {"decision"}
 """What may stand beside another: only what is stored with best effort waits in a spool."""
 

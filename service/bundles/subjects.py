@@ -10,7 +10,7 @@ from service.evidence.sections import joined
 from service.evidence.tables import events
 
 PART = b'"subjects":'
-FOLLOWING = frozenset({"explanation", "feedback", "label"})
+FOLLOWING = frozenset({"explanation", "feedback", "label", "counterfactual"})
 """Types of events about the same rows as their request."""
 
 FiledRow = Row[tuple[object, ...]]

@@ -17,6 +17,12 @@ app = typer.Typer(
 KeysFile = Annotated[
     Path | None, typer.Option("--file", help="Keys file (default EXPLAIND_API_KEYS_FILE).")
 ]
+Scopes = Annotated[
+    list[str], typer.Option(help="predict, explain, recourse, audit, metrics or admin.")
+]
+RecoursePerMinute = Annotated[
+    int | None, typer.Option(min=0, help="Counterfactuals a minute; 0: no limit.")
+]
 Name = Annotated[str, typer.Argument(help="Principal, as it appears in records.")]
 
 
@@ -33,7 +39,7 @@ def _path(file: Path | None) -> Path:
 @app.command()
 def create(
     name: Name,
-    scope: Annotated[list[str], typer.Option(help="predict, explain, audit, metrics or admin.")],
+    scope: Scopes,
     tenant: Annotated[
         list[str] | None,
         typer.Option(help="Tenants whose records the key reaches; it writes to the first."),
@@ -47,6 +53,7 @@ def create(
     predict_per_minute: Annotated[
         int | None, typer.Option(min=0, help="Instances predicted a minute; 0: no limit.")
     ] = None,
+    recourse_per_minute: RecoursePerMinute = None,
     file: KeysFile = None,
 ) -> None:
     """Make a key and print it, once: it is stored hashed."""
@@ -65,10 +72,15 @@ def create(
         roles=role or (),
         explain_per_minute=explain_per_minute,
         predict_per_minute=predict_per_minute,
+        recourse_per_minute=recourse_per_minute,
     )
     keys.write(path)
-    tenants = ", ".join(keys.keys[-1].tenants)
-    say(f"key of {name} ({', '.join(scopes)}) for {tenants}; it is not shown again:")
+    _print_new(keys.keys[-1], key)
+
+
+def _print_new(entry: "KeyEntry", key: str) -> None:
+    scopes, tenants = ", ".join(entry.scopes), ", ".join(entry.tenants)
+    say(f"key of {entry.name} ({scopes}) for {tenants}; it is not shown again:")
     print_text(key)
 
 

@@ -27,6 +27,7 @@ ExplainQuota = Annotated[
 PredictQuota = Annotated[
     int | None, typer.Option(help="Instances a key may have predicted a minute.")
 ]
+RecourseQuota = Annotated[int | None, typer.Option(help="Counterfactuals a key may have a minute.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
 Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")]
 Drain = Annotated[
@@ -87,6 +88,7 @@ def serve(
     api_keys_file: ApiKeysFile = None,
     explain_quota_per_minute: ExplainQuota = None,
     predict_quota_per_minute: PredictQuota = None,
+    recourse_quota_per_minute: RecourseQuota = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,

@@ -1,5 +1,6 @@
 """The evidence store: every decision leaves one durable record before its answer leaves."""
 
+from service.evidence.counterfactuals import CounterfactualEvent
 from service.evidence.errors import (
     BadCursorError,
     ErasedError,
@@ -55,6 +56,7 @@ __all__ = [
     "AppendOutcome",
     "BadCursorError",
     "CommitObserver",
+    "CounterfactualEvent",
     "DecisionEvent",
     "DecisionFilter",
     "Ending",

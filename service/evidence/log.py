@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Self, TypeVar
 
+from service.evidence.counterfactuals import counterfactuals_of
 from service.evidence.errors import StoreBusyError, StoreUnavailableError
 from service.evidence.events import (
     Answered,
@@ -261,6 +262,10 @@ class EvidenceLog:
     async def votes(self, decision: StoredDecision) -> Sequence[StoredVote]:
         """As `votes_of`."""
         return await self._read(partial(votes_of, self._store, decision))
+
+    async def counterfactuals(self, decision: StoredDecision) -> Sequence[StoredVote]:
+        """As `counterfactuals_of`."""
+        return await self._read(partial(counterfactuals_of, self._store, decision))
 
     async def pending(
         self, *, since: datetime, until: datetime, limit: int

@@ -96,7 +96,7 @@ class StoredFinal(_Stored):
 
 @dataclass(frozen=True, slots=True)
 class StoredVote(_Stored):
-    """Feedback or labels as they were stored: see `service.evidence.votes`."""
+    """What was told of a request later, as it was stored: feedback, labels, counterfactuals."""
 
 
 Kind = TypeVar("Kind", bound=_Stored)
@@ -260,7 +260,7 @@ def _erased(
 
 
 def stored_vote(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredVote:
-    """A row of `select_votes` with its payload. Raises ErasedError where that is None."""
+    """A row of `told_of` with its payload. Raises ErasedError where that is None."""
     return _stored(StoredVote, row, unsealed)
 
 

@@ -82,7 +82,7 @@ _PAYLOAD: _Shape = {
     "explanation": _EXPLANATION,
     "provenance": _PROVENANCE,
     **dict.fromkeys(("instances", "fed", "outputs", "scores", "subjects"), _ROWS),
-    "labels": _ROWS,
+    **dict.fromkeys(("labels", "counterfactuals"), _ROWS),
     **dict.fromkeys(("fingerprint", "comment", "checks"), _JOINT),
     **dict.fromkeys(("ask", "rating"), _COMMON),
     "policy": _POLICY,

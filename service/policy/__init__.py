@@ -5,6 +5,7 @@ from service.policy.deciding import BoundRule, KeyOf, ModelPolicy, PolicyDecisio
 from service.policy.document import DEFAULT_REVIEW, PolicyFile
 from service.policy.following import PolicyFollower
 from service.policy.reasons import CohortTable, Entry, Reasons, ReasonsRule
+from service.policy.recourse import Goal, Recourse
 from service.policy.retention import Retention
 from service.policy.roles import hidden_by_file, hidden_columns
 from service.policy.terms import PolicyError, Threshold, Vocabulary
@@ -14,6 +15,7 @@ __all__ = [
     "BoundRule",
     "CohortTable",
     "Entry",
+    "Goal",
     "KeyOf",
     "ModelPolicy",
     "PolicyDecision",
@@ -22,6 +24,7 @@ __all__ = [
     "PolicyFollower",
     "Reasons",
     "ReasonsRule",
+    "Recourse",
     "Retention",
     "Threshold",
     "Vocabulary",

@@ -8,6 +8,7 @@ from service.policy.deciding import BoundRule, KeyOf, ModelPolicy
 from service.policy.document import DecisionRule, PolicyFile, Rule
 from service.policy.expressions import Expression
 from service.policy.reasons import ReasonsRule, reasons_rule
+from service.policy.recourse import Recourse
 from service.policy.terms import (
     COMPARE,
     PolicyError,
@@ -54,6 +55,7 @@ def bind(file: PolicyFile, model: str, vocabulary: Vocabulary, *, key_of: KeyOf)
         retention=file.retention(model),
         masks=file.masks(model),
         reasons=_reasons(file, model, threshold, vocabulary),
+        recourse=_recourse(file, model, vocabulary),
     )
 
 
@@ -65,6 +67,14 @@ def _reasons(
         return None
     with placed(file, model, f"models.{model}.reasons"):
         return reasons_rule(table, threshold, vocabulary)
+
+
+def _recourse(file: PolicyFile, model: str, vocabulary: Vocabulary) -> Recourse | None:
+    section = file.section(model).recourse
+    if section is None:
+        return None
+    with placed(file, model, f"models.{model}.recourse"):
+        return Recourse.of(section, vocabulary)
 
 
 def _check_masks(file: PolicyFile, model: str, vocabulary: Vocabulary) -> None:

@@ -8,6 +8,7 @@ from explainers.base import Explainer, FloatArray
 from schemas.definitive import Row
 from service.keyed_hash import keyed_hash
 from service.policy.reasons import Reasons, ReasonsRule
+from service.policy.recourse import Recourse
 from service.policy.retention import Retention
 from service.policy.roles import Masks
 from service.policy.terms import Run, Threshold
@@ -107,7 +108,8 @@ class ModelPolicy:
     of inline explanations that a second engine checks. is_best_effort: predictions are answered
     whether or not the evidence store takes their record. retention: None where the file does not
     say. masks: which columns callers of each role may not see. reasons: of adverse decisions;
-    cohort: what explains relative to their reference cohort, None without one at hand.
+    cohort: what explains relative to their reference cohort, None without one at hand. recourse:
+    None where the file says of no outcome that people may want it.
     """
 
     version: str
@@ -121,6 +123,7 @@ class ModelPolicy:
     masks: Masks = field(default_factory=dict)
     reasons: ReasonsRule | None = None
     cohort: Explainer | None = None
+    recourse: Recourse | None = None
 
     def decide(
         self,

@@ -18,6 +18,7 @@ from pydantic import (
 from service.errors import InvalidInputError, UnavailableError
 from service.policy.expressions import Expression
 from service.policy.reasons import ReasonsTable
+from service.policy.recourse import RecourseSection
 from service.policy.retention import MOST_DAYS, Retention, RetentionClass
 from service.policy.roles import Masks
 from service.policy.strict import ColumnName, Name, Strict
@@ -141,9 +142,12 @@ class Section(Strict):
 
 
 class ModelSection(Section):
-    """As above, with a decision, which is about a model's own classes, and its reasons."""
+    """As above, with a decision, which is about a model's own classes, its reasons, and what people
+    could do to change it.
+    """
 
     decision: DecisionRule | None = None
+    recourse: RecourseSection | None = None
     reasons: ReasonsTable | None = None
 
     @model_validator(mode="after")
@@ -170,6 +174,8 @@ class Document(Strict):
     def _refuse_decision(cls, node: object) -> object:
         if isinstance(node, dict) and "decision" in node:
             raise ValueError("a decision is about one model: put it under [models.NAME.decision]")
+        if isinstance(node, dict) and "recourse" in node:
+            raise ValueError("recourse is about one model: put it under [models.NAME.recourse]")
         return node
 
 

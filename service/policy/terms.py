@@ -2,12 +2,13 @@
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, Literal, Self
 
 from schemas.definitive import Row
 from schemas.model_schema import Column, Level, LevelType, ModelSchema
+from schemas.rows import SeenRanges
 
 Value = Level | None
 Scores = Sequence[float]
@@ -80,13 +81,16 @@ class Threshold:
 class Vocabulary:
     """What expressions about one model may name.
 
-    classes: None for a regression; class_names: what answers call them.
+    classes: None for a regression; class_names: what answers call them. seen: ranges at
+    registration, where they matter. personal: by column, the levels that are personal data.
     """
 
     schema: ModelSchema
     classes: tuple[Level, ...] | None
     class_names: tuple[str, ...] | None
     threshold: Threshold | None = None
+    seen: SeenRanges | None = None
+    personal: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def deciding_by(self, threshold: Threshold) -> "Vocabulary":
         """The same names, and decision()."""

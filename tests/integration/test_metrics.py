@@ -40,6 +40,7 @@ BUCKETS = {
     "explain_payload_size_bytes": "512.0 2048.0 8192.0 32768.0 131072.0 524288.0 2.097152e+06 "
     "8.388608e+06",
     "explain_additivity_error_ratio": "1e-06 1e-05 0.0001 0.001 0.01 0.1 1.0 10.0",
+    "explain_counterfactual_duration_seconds": "0.005 0.01 0.025 0.05 0.1 0.2 0.5 1.0 2.5 5.0 10.0",
     "explain_feedback_rating": "1.0 2.0 3.0 4.0 5.0",
     "explain_canary_gap_ratio": "1e-12 1e-11 1e-10 1e-09 1e-08 1e-07 1e-06 1e-05 0.0001 0.001 "
     "0.01 0.1 1.0",
@@ -80,6 +81,9 @@ FAMILIES = {
     "explain_privacy_scans": ("counter", "detector outcome"),
     "explain_privacy_findings": ("counter", "action detector entity"),
     "explain_feedback_rating": ("histogram", "model"),
+    "explain_counterfactuals": ("counter", "model status"),
+    "explain_reasons": ("counter", "model status"),
+    "explain_counterfactual_duration_seconds": ("histogram", "model"),
     "explain_rollout_requests": ("counter", "model outcome role"),
     "explain_rollbacks": ("counter", "model"),
     "explain_drift_psi": ("gauge", "feature kind model"),

@@ -35,9 +35,11 @@ def test_a_key_carries_tenants_roles_and_quotas(tmp_path: Path) -> None:
         roles=("support",),
         explain_per_minute=5,
         predict_per_minute=0,
+        recourse_per_minute=7,
     )
     caller = authenticator(tmp_path / "keys.json", keys).caller(f"Bearer {key}")
     assert (caller.principal, caller.tenant, caller.tenants) == ("ann", "north", ("north", "south"))
+    assert caller.recourse_per_minute == 7
     assert (caller.roles, caller.explain_per_minute, caller.predict_per_minute) == (
         ("support",),
         5,

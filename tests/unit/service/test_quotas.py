@@ -118,3 +118,24 @@ def test_counting_costs_a_microsecond_or_two() -> None:
         for _ in range(5)
     )
     assert spent / times < 10e-6  # a machine under test load; alone it takes 1.1 us
+
+
+def searched(quotas: Quotas, caller: Caller) -> bool:
+    try:
+        quotas.take_recourse(caller)
+    except QuotaExceededError:
+        return False
+    return True
+
+
+def test_counterfactuals_have_a_quota_beside_the_others(clock: Clock) -> None:
+    quotas = Quotas(predict_per_minute=5, explain_per_minute=5, recourse_per_minute=2, clock=clock)
+    assert [searched(quotas, ANN) for _ in range(3)] == [True, True, False]
+    assert refused_for(quotas, ANN, 5) == 0
+    assert refused_for(quotas, ANN, 1) > 0
+    clock.now += 30
+    assert [searched(quotas, ANN) for _ in range(2)] == [True, False]
+    assert searched(quotas, replace(ANN, principal="bob"))
+    own = replace(ANN, principal="dora", recourse_per_minute=1)
+    assert [searched(quotas, own) for _ in range(2)] == [True, False]
+    assert all(searched(quotas, LOCAL) for _ in range(9))

@@ -1,0 +1,242 @@
+"""Counterfactuals of recorded decisions: found off the event loop, stored before they are told."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+
+from schemas import Violation
+from schemas.counterfactuals import NewInstance, PastInstance
+from service.advising import Advice, Instance, advise
+from service.auth import Caller
+from service.calls import PredictCall
+from service.errors import (
+    ForbiddenError,
+    GoneError,
+    InvalidRequestError,
+    NoRecourseError,
+    OverloadedError,
+    QuotaExceededError,
+    StoreAwayError,
+    VersionReplacedError,
+)
+from service.evidence import (
+    AppendOutcome,
+    CounterfactualEvent,
+    EvidenceError,
+    HeaderTemplate,
+    Parts,
+    Record,
+    StoredDecision,
+    laid_out,
+)
+from service.followup import check_explainable
+from service.policy import ModelPolicy, Recourse
+from service.predicting import PredictService
+from service.served import ServedModel
+from service.views import Views
+from service.watching import Watch
+
+MOST_AT_ONCE = 2
+"""Searches in one process: each keeps a thread busy, and predictions go before them."""
+
+MOST_WAITING = 16
+
+
+class RecourseCall(NamedTuple):
+    """One POST /counterfactuals, and the ID under which an instance is recorded first."""
+
+    wanted: PastInstance | NewInstance
+    request_id: str
+    is_id_chosen: bool
+    caller: Caller
+    trace_id: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class RecourseService:
+    """One per process."""
+
+    predicting: PredictService
+    watch: Watch
+    views: Views
+    _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
+    _waiting: int = 0
+
+    async def find(self, call: RecourseCall) -> bytes:
+        """The answer as JSON, stored as evidence about the request.
+
+        Raises what predicting an instance raises, and NotFoundError for a record the caller may not
+        read, ForbiddenError for a role with masked columns, VersionReplacedError, NoRecourseError,
+        InvalidRequestError, QuotaExceededError, OverloadedError, StoreAwayError, GoneError.
+        """
+        wanted, place = call.wanted, 0
+        if isinstance(wanted, NewInstance):
+            await self._predict(call, wanted)
+            request_id = call.request_id
+        else:
+            request_id, place = wanted.request_id, wanted.instance
+        record = await self.watch.find(call.caller, request_id, what="counterfactual")
+        if not self.views.sees_all(call.caller, record):
+            raise ForbiddenError("what would change a decision tells of masked columns")
+        check_explainable(record.decision, is_told=not call.caller.roles)
+        instance, row = _instance(record, place)
+        served = self._serving(record.decision)
+        policy, recourse = _rules_of(served)
+        if not isinstance(wanted, NewInstance):
+            self._take(call.caller, served)
+        advice = await self._advise(served, recourse, instance, row)
+        document = {
+            "request_id": request_id,
+            "instance": place,
+            "model": orjson.loads(record.decision.part("model")),
+            **advice.document,
+            "policy_version": policy.version,
+        }
+        encoded = orjson.dumps(document)
+        content = _payload(record.decision, place, encoded)
+        await self._store(record.decision, call.caller, content, policy.version)
+        return encoded
+
+    async def told(self, caller: Caller, request_id: str) -> dict[str, object]:
+        """All that was found of a record the caller may read, oldest first.
+
+        Raises NotFoundError, ForbiddenError for a role with masked columns, StoreAwayError.
+        """
+        record = await self.watch.find(caller, request_id)
+        if not self.views.sees_all(caller, record):
+            raise ForbiddenError("what would change a decision tells of masked columns")
+        try:
+            stored = await self.watch.evidence.counterfactuals(record.decision)
+        except EvidenceError:
+            raise StoreAwayError from None
+        return {
+            "items": [
+                one | {"principal": each.actor, "told_at": _completed_at(each.header)}
+                for each in stored
+                for one in orjson.loads(each.part("counterfactuals"))
+                if one is not None
+            ]
+        }
+
+    async def _predict(self, call: RecourseCall, wanted: NewInstance) -> None:
+        """Have an instance predicted and recorded as an ordinary request, unless what follows would
+        be refused.
+        """
+        served = self.predicting.models.resolve(wanted.model)
+        if self.views.hidden(call.caller, served.model.name, served.model.schema.names):
+            raise ForbiddenError("what would change a decision tells of masked columns")
+        _rules_of(served)
+        call.caller.require("predict")
+        self._take(call.caller, served)
+        content: dict[str, object] = {"instances": wanted.instances}
+        if wanted.subjects is not None:
+            content["subjects"] = wanted.subjects
+        await self.predicting.predict(
+            PredictCall(
+                model=wanted.model,
+                body=json.dumps(content).encode(),  # orjson writes no integers beyond 64 bits
+                explain=False,
+                top=None,
+                request_id=call.request_id,
+                is_id_chosen=call.is_id_chosen,
+                caller=call.caller,
+                trace_id=call.trace_id,
+            )
+        )
+
+    def _take(self, caller: Caller, served: ServedModel) -> None:
+        try:
+            self.predicting.quotas.take_recourse(caller)
+        except QuotaExceededError as error:
+            served.metrics.errors("recourse", type(error).__name__).inc()
+            raise
+
+    def _serving(self, decision: StoredDecision) -> ServedModel:
+        """The version that answered, if it answers still, be it as a canary."""
+        digest = orjson.loads(decision.part("model"))["digest"]
+        served = self.predicting.models.resolve(decision.model)
+        tried = None if served.tried is None else served.tried.candidate
+        for version in (served, tried):
+            if version is not None and version.model.digest == digest:
+                return version
+        raise VersionReplacedError
+
+    async def _advise(
+        self, served: ServedModel, recourse: Recourse, instance: Instance, row: list[float]
+    ) -> Advice:
+        if self._waiting >= MOST_AT_ONCE + MOST_WAITING:
+            raise OverloadedError
+        self._waiting += 1
+        fed, status = np.array(row, dtype=np.float64), "failed"
+        try:
+            async with self._room:
+                advice = await asyncio.to_thread(advise, served, recourse, instance, fed)
+            status = advice.status
+            self.watch.metrics.recourse.duration.labels(served.model.name).observe(advice.seconds)
+            return advice
+        finally:
+            self._waiting -= 1
+            self.watch.metrics.recourse.searches.labels(served.model.name, status).inc()
+
+    async def _store(
+        self,
+        decision: StoredDecision,
+        caller: Caller,
+        content: tuple[bytes, Parts],
+        policy_version: str,
+    ) -> None:
+        payload, parts = content
+        event = CounterfactualEvent(
+            template=HeaderTemplate.from_header(decision.header, policy_version=policy_version),
+            request_id=decision.request_id,
+            received_at=decision.received_at,
+            completed_at=datetime.now(UTC),
+            payload=payload,
+            parts=parts,
+            tenant=decision.tenant,
+            actor=caller.principal,
+            auth_method=caller.auth_method,
+            parent_request_id=decision.parent_request_id,
+            subjects=decision.subjects,
+        )
+        try:
+            outcome = await self.watch.evidence.append(event)
+        except EvidenceError:
+            raise StoreAwayError from None
+        if outcome is AppendOutcome.CONFLICT:
+            raise GoneError("the record was erased, or somebody it is about was from it")
+
+
+def _rules_of(served: ServedModel) -> tuple[ModelPolicy, Recourse]:
+    policy = served.policy
+    if policy is None or policy.recourse is None:
+        raise NoRecourseError
+    return policy, policy.recourse
+
+
+def _instance(record: Record, place: int) -> tuple[Instance, list[float]]:
+    """The instance as it was recorded, and as it was fed to the model."""
+    instances = orjson.loads(record.part("instances"))
+    if place >= len(instances):
+        detail = "the request has fewer instances"
+        raise InvalidRequestError(
+            "see errors", errors=[Violation("/instance", detail, "no_such_instance")]
+        )
+    return instances[place], orjson.loads(record.decision.part("fed"))[place]
+
+
+def _payload(decision: StoredDecision, place: int, answer: bytes) -> tuple[bytes, Parts]:
+    """The answer in the place of its instance, so that it goes with that one's subject."""
+    rows = [b"null"] * len(orjson.loads(decision.part("outputs")))
+    rows[place] = answer
+    pieces = [b'{"counterfactuals":', b"[" + b",".join(rows) + b"]", b"}"]
+    return laid_out(pieces, ["counterfactuals"])
+
+
+def _completed_at(header: bytes) -> str:
+    return str(orjson.loads(header)["completed_at"])
