@@ -18,23 +18,35 @@ os.environ.setdefault("EXPLAIND_JOB_NICENESS", "0")  # else jobs wait for all te
 choose_kernel_cache(Path(tempfile.gettempdir()) / "explaind-tests")
 
 LONGEST_FIRST = (
-    "e2e/test_killed_workers.py",
-    "e2e/test_heavy_faults.py",
-    "unit/explainers/sampled/test_coverage.py",
-    "integration/test_engine_under_load.py",
     "e2e/test_evidence_faults.py",
-    "integration/test_acceptance.py",
-    "e2e/test_start.py",
-    "e2e/test_worker.py",
-    "e2e/test_moved_clock.py",
-    "e2e/test_kill.py",
-    "e2e/test_full_disk.py",
-    "integration/test_fuzz.py",
+    "e2e/test_killed_workers.py",
     "integration/test_queued_acceptance.py",
+    "e2e/test_prometheus_faults.py",
+    "e2e/test_heavy_faults.py",
+    "integration/test_engine_under_load.py",
+    "e2e/test_start.py",
+    "e2e/test_bulk.py",
+    "integration/test_acceptance.py",
+    "integration/test_replay.py",
+    "e2e/test_serve.py",
+    "unit/monitoring/test_promtool.py",
+    "e2e/test_image.py",
+    "integration/test_fuzz.py",
+    "unit/service/test_cli.py",
+    "e2e/test_worker.py",
+    "unit/service/gate/test_gate.py",
+    "integration/test_best_effort.py",
+    "e2e/test_rolling_update.py",
+    "unit/explainers/sampled/test_coverage.py",
+    "e2e/test_queued_explanations.py",
+    "e2e/test_load_drill.py",
+    "e2e/test_kill.py",
+    "e2e/test_moved_clock.py",
+    "e2e/test_full_disk.py",
     "unit/explainers/sampled/test_called_explainers.py",
 )
-"""Files that take over a minute with their drills: those with few tests would begin last, and the
-other processes have nothing left to do by then.
+"""Files that take half a minute or more with their drills: those with few tests would begin last, and
+the other processes have nothing left to do by then.
 """
 
 
