@@ -45,8 +45,8 @@ LONGEST_FIRST = (
     "e2e/test_full_disk.py",
     "unit/explainers/sampled/test_called_explainers.py",
 )
-"""Files that take half a minute or more with their drills: those with few tests would begin last, and
-the other processes have nothing left to do by then.
+"""Files that take half a minute or more with their drills: those with few tests would begin last,
+and the other processes have nothing left to do by then.
 """
 
 
