@@ -21,6 +21,7 @@ from schemas import (
     RecordPage,
     RowWarning,
 )
+from schemas.counterfactuals import Counterfactuals
 from schemas.messages import Prediction as Predicted
 from schemas.strict_document import Document
 from service.client.errors import StillPendingError
@@ -183,6 +184,12 @@ class Calls:
         headers = {**JSON, "X-Request-ID": new_request_id or str(uuid4())}
         request = Request("POST", "/explanations", headers=headers, body=_encoded(body))
         return read(Accepted, (yield from answered(request, self.repeats)))
+
+    def counterfactuals(self, request_id: str, instance: int) -> Flow[Counterfactuals]:
+        """POST /counterfactuals about a past request."""
+        body = _encoded({"request_id": request_id, "instance": instance})
+        request = Request("POST", "/counterfactuals", headers=JSON, body=body)
+        return read(Counterfactuals, (yield from answered(request, self.repeats)))
 
     def page(self, matching: Filter, cursor: str | None) -> Flow[RecordPage]:
         """GET /explanations: one page, and the cursor that leads on."""

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from schemas import Accepted, ModelInfo, Proof, RecordSummary
+from schemas.counterfactuals import Counterfactuals
 from service.client.calls import Calls, Filter, Prediction, StoredPrediction
 from service.client.explanation import Instance
 from service.client.sending import Flow, Outcome, Pause, Repeats, Request, arguments_of
@@ -109,6 +110,14 @@ class Client:
         The result is a record of its own, under the answer's request_id: `wait_for` it.
         """
         return self._run(self._calls.explain_again(request_id, method, new_request_id))
+
+    def counterfactuals(self, request_id: str, instance: int = 0) -> Counterfactuals:
+        """What would have to change for the decision the policy aims at, found under its rules and
+        checked by the model: cheapest first, none where `status` says so. Needs the scope recourse;
+        each answer is stored. Raises NotFoundError, ConflictError where the model has no rules for
+        it or another version serves by now.
+        """
+        return self._run(self._calls.counterfactuals(request_id, instance))
 
     def explanations(
         self,

@@ -17,6 +17,7 @@ from servers import JSON, Client, Reply, wait_until
 from tables import instances_of, mixed
 
 from schemas.counterfactuals import CounterfactualList, Counterfactuals
+from service import client as python_client
 from service.auth import SCOPES, KeyFile
 from service.disposal import Destruction, Order, erase, of_subject
 from service.evidence import AppendOutcome, Event, StoreUnavailableError
@@ -187,6 +188,18 @@ def test_what_was_told_is_stored_and_listed(app: LiveApp, referred: Instance) ->
     assert all(item.pop("told_at") for item in items)
     assert items == told
     assert client.get(f"/explanations/{request_id}").body == before.body
+
+
+def test_the_python_client_asks_too(app: LiveApp, discharged: Instance, referred: Instance) -> None:
+    request_id = predicted(app.client(), discharged, referred)["request_id"]
+    with python_client.Client(app.url) as client:
+        found = client.counterfactuals(request_id, instance=1)
+        with pytest.raises(python_client.NotFoundError):
+            client.counterfactuals("no-such-request")
+    (stored,) = app.client().get(f"/explanations/{request_id}/counterfactuals").json()["items"]
+    assert (found.status, found.instance) == ("found", 1)
+    told = [each.model_dump(by_alias=True) for each in found.counterfactuals]
+    assert [each["changes"] for each in told] == [e["changes"] for e in stored["counterfactuals"]]
 
 
 def test_one_of_several_instances_is_meant_by_its_place(
