@@ -43,6 +43,7 @@ class View:
     is_described: bool
     importance: Shown
     drift: Shown
+    slis: Shown
     links: Sequence[tuple[str, str]]
 
 
@@ -74,8 +75,15 @@ def models_page(document: Json) -> Rendered:
     return page("models.html", view)
 
 
-def model_page(info: Json, importance: Json | str, drift: DriftState | str) -> Rendered:
-    """One model. importance, drift: what is known, or why it is not shown."""
+def model_page(
+    info: Json,
+    importance: Json | str,
+    drift: DriftState | str,
+    slis: Sequence[tuple[str, int, int]] | str,
+) -> Rendered:
+    """One model. importance, drift, slis (how many of all were good): what is known, or why it is
+    not shown.
+    """
     path = f"/models/{info['name']}"
     links = [
         ("This model as JSON", wording.link(path, {}, format="json")),
@@ -92,6 +100,7 @@ def model_page(info: Json, importance: Json | str, drift: DriftState | str) -> R
         any(column.description for column in columns),
         Shown(importance) if isinstance(importance, str) else _importance(importance),
         Shown(drift) if isinstance(drift, str) else _drift(drift),
+        Shown(slis) if isinstance(slis, str) else _slis(slis),
         links,
     )
     return page("model.html", view)
@@ -159,6 +168,15 @@ def _drift(state: DriftState) -> Shown:
     listed = sorted(state.psi, key=lambda one: -one[2])
     table = [(feature, kind, short(value)) for kind, feature, value in listed]
     return Shown("", "", f"{said} Looked at {state.at}: {rows}.", table)
+
+
+def _slis(slis: Sequence[tuple[str, int, int]]) -> Shown:
+    rows = [(says, str(good), str(total), f"{good / total:.2%}") for says, good, total in slis]
+    return Shown(
+        summary="Counted by the process that made this page, since its start; dashboards add up "
+        "all processes.",
+        rows=rows,
+    )
 
 
 def _rows_text(rows: Iterable[tuple[str, int]]) -> str:

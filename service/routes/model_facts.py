@@ -1,5 +1,6 @@
 """What a model's page says beside its document: importances and drift, to whom may see them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -7,6 +8,7 @@ import orjson
 from service.auth import Caller
 from service.errors import ForbiddenError, StoreAwayError
 from service.importance import importance_document, window_of
+from service.indicators import Indicator, indicators_of
 from service.metrics import BACKEND
 from service.pages.model import DriftState, Json
 from service.registry import RegisteredModel
@@ -16,6 +18,7 @@ NEEDS_AUDIT = "Shown to keys with the scope audit."
 NEEDS_METRICS = "Shown to keys with the scope metrics."
 WITHHELD = "Withheld from your role, which does not see every column of this model."
 AWAY = "The evidence store is away; look again later."
+NOT_ASKED = "Nothing was asked of this process yet."
 NOT_LOOKED = "Nobody has looked at drift yet: the first look is some seconds after the start."
 PSI, ALARM = "explain_drift_psi", "explain_drift_alarm"
 
@@ -42,6 +45,13 @@ async def importance_of(runtime: Runtime, caller: Caller, model: RegisteredModel
     document = importance_document(model, window, found, runtime.settings.k_anonymity)
     parsed: Json = orjson.loads(orjson.dumps(document))
     return parsed
+
+
+def slis_of(runtime: Runtime, caller: Caller, name: str) -> Sequence[Indicator] | str:
+    """What this process has counted since its start, or why it is not shown."""
+    if "metrics" not in caller.scopes:
+        return NEEDS_METRICS
+    return indicators_of(runtime.metrics, name) or NOT_ASKED
 
 
 def drift_of(runtime: Runtime, caller: Caller, name: str) -> DriftState | str:

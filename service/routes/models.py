@@ -19,7 +19,7 @@ from service.pages.model import model_page, models_page
 from service.records import review_document, review_period
 from service.registry.personal import shown_schema
 from service.routes.explanations import Moment
-from service.routes.model_facts import drift_of, importance_of
+from service.routes.model_facts import drift_of, importance_of, slis_of
 from service.routes.representing import VARY, WITH_PAGE, PageFormat, described_as, sent, wanted
 from service.runtime import Runtime
 from service.secrets import review_rank
@@ -66,7 +66,8 @@ async def show_model(
         return Response(orjson.dumps(info), headers=NEGOTIATED, media_type="application/json")
     importance = await importance_of(runtime, caller, served.model)
     drift = drift_of(runtime, caller, name)
-    rendered = await asyncio.to_thread(model_page, info, importance, drift)
+    slis = slis_of(runtime, caller, name)
+    rendered = await asyncio.to_thread(model_page, info, importance, drift, slis)
     return sent(rendered, {**NEGOTIATED, "Cache-Control": "no-store"})
 
 

@@ -40,6 +40,7 @@ DRIFT = DriftState(
     [("feature", "age")],
     [("feature", "age", 0.51234567), ("attribution", "status", 0.0125)],
 )
+SLIS = [("Explanations in the answer that did not fail", 1999, 2000)]
 
 
 def page_of(rendered: Rendered) -> Node:
@@ -53,7 +54,7 @@ def rows(page: Node, caption: str) -> list[list[str]]:
 
 
 def test_columns_are_told_with_levels_and_bounds() -> None:
-    page = page_of(model_page(INFO, IMPORTANCE, DRIFT))
+    page = page_of(model_page(INFO, IMPORTANCE, DRIFT, SLIS))
     age, status = rows(page, "What an instance")
     assert age == ["age", "integer, at least 18, at most 99", "Years"]
     listed = ", ".join("abcdefghijkl")
@@ -63,7 +64,7 @@ def test_columns_are_told_with_levels_and_bounds() -> None:
 
 
 def test_importances_are_drawn_and_listed_as_they_are_stored() -> None:
-    rendered = model_page(INFO, IMPORTANCE, DRIFT)
+    rendered = model_page(INFO, IMPORTANCE, DRIFT, SLIS)
     ranked = sorted(MEANS.items(), key=lambda item: -item[1])
     listed = rows(page_of(rendered), "Mean absolute")
     assert [(name, float(value)) for name, value in listed] == ranked
@@ -73,21 +74,27 @@ def test_importances_are_drawn_and_listed_as_they_are_stored() -> None:
 
 
 def test_drift_is_told_with_what_moved() -> None:
-    page = page_of(model_page(INFO, IMPORTANCE, DRIFT))
+    page = page_of(model_page(INFO, IMPORTANCE, DRIFT, SLIS))
     assert "Moved: age (feature)." in page.text
     assert [row[-1] for row in rows(page, "How far")] == ["0.5123", "0.0125"]
     calm = DriftState(DRIFT.at, DRIFT.rows, [], DRIFT.psi)
-    assert "Nothing moved." in page_of(model_page(INFO, IMPORTANCE, calm)).text
+    assert "Nothing moved." in page_of(model_page(INFO, IMPORTANCE, calm, SLIS)).text
     unknown = DriftState(DRIFT.at, {"feature": 3}, [], [])
-    assert "Too few rows" in page_of(model_page(INFO, IMPORTANCE, unknown)).text
+    assert "Too few rows" in page_of(model_page(INFO, IMPORTANCE, unknown, SLIS)).text
+
+
+def test_service_levels_are_told_with_what_they_are_of() -> None:
+    page = page_of(model_page(INFO, IMPORTANCE, DRIFT, SLIS))
+    assert rows(page, "What went") == [[SLIS[0][0], "1999", "2000", "99.95%"]]
 
 
 def test_what_is_not_shown_says_why() -> None:
-    page = page_of(model_page(INFO, "Not for you.", "Not yet."))
+    page = page_of(model_page(INFO, "Not for you.", "Not yet.", "Nothing was asked."))
     assert "Not for you." in page.text
     assert "Not yet." in page.text
+    assert "Nothing was asked." in page.text
     withheld = {**IMPORTANCE, "importance": None, "reason": "too few people"}
-    page = page_of(model_page(INFO, withheld, DRIFT))
+    page = page_of(model_page(INFO, withheld, DRIFT, SLIS))
     assert "too few people. A day counts when at least 20 people stand behind it" in page.text
     assert not page.all("svg")
 
