@@ -160,18 +160,20 @@ class Calls:
         explanation = None if answer.explanation is None else Explanation(answer.explanation, rows)
         left = ends_at - time.monotonic()
         if explanation is not None and explanation.is_pending and left > 0 and wait:
-            stored = yield from self._followed(answer.request_id, ends_at)
+            stored = yield from self._followed(answer.request_id, ends_at, None)
             assert stored.explanation is not None
             explanation = Explanation(stored.explanation.body, rows)
         return Prediction(answer, explanation, "idempotent-replay" in response.headers)
 
     def explanation(self, request_id: str, wait: float | None) -> Flow[StoredPrediction]:
         """GET /explanations/{request_id}, pending or not once `wait` is over."""
-        return (yield from self._followed(request_id, time.monotonic() + (wait or 0)))
+        ends_at = time.monotonic() + (wait or 0)
+        return (yield from self._followed(request_id, ends_at, self.tenant))
 
     def wait_for(self, request_id: str, timeout: float) -> Flow[StoredPrediction]:
         """The record once it is final; StillPendingError after the timeout."""
-        stored = yield from self._followed(request_id, time.monotonic() + timeout)
+        ends_at = time.monotonic() + timeout
+        stored = yield from self._followed(request_id, ends_at, self.tenant)
         if stored.is_pending:
             raise StillPendingError(request_id)
         return stored
@@ -188,7 +190,7 @@ class Calls:
     def counterfactuals(self, request_id: str, instance: int) -> Flow[Counterfactuals]:
         """POST /counterfactuals about a past request."""
         body = _encoded({"request_id": request_id, "instance": instance})
-        request = Request("POST", "/counterfactuals", headers=JSON, body=body)
+        request = Request("POST", "/counterfactuals", headers=JSON, body=body, is_repeatable=False)
         return read(Counterfactuals, (yield from answered(request, self.repeats)))
 
     def page(self, matching: Filter, cursor: str | None) -> Flow[RecordPage]:
@@ -227,9 +229,11 @@ class Calls:
         request = Request("GET", path, {**(query or {}), **own})
         return read(kind, (yield from answered(request, self.repeats)))
 
-    def _followed(self, request_id: str, ends_at: float) -> Flow[StoredPrediction]:
+    def _followed(
+        self, request_id: str, ends_at: float, tenant: str | None
+    ) -> Flow[StoredPrediction]:
         """The record when it is final, or pending when the time is over; asked once at least."""
-        path, query = f"/explanations/{quote(request_id, safe='')}", _given(tenant=self.tenant)
+        path, query = f"/explanations/{quote(request_id, safe='')}", _given(tenant=tenant)
         while True:
             left = max(0.0, ends_at - time.monotonic())
             wait = _at_once(left)

@@ -30,7 +30,9 @@ Answered = TypeVar("Answered", bound=Document)
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; wait_seconds: how much longer than others its answer may take."""
+    """One request; wait_seconds: how much longer than others its answer may take. is_repeatable:
+    asked twice, it is done once.
+    """
 
     method: str
     path: str
@@ -38,6 +40,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     wait_seconds: float = 0.0
+    is_repeatable: bool = True
 
 
 def arguments_of(request: Request, timeout_seconds: float) -> dict[str, Any]:
@@ -94,9 +97,9 @@ class Repeats:
 def answered(request: Request, repeats: Repeats) -> Flow[httpx.Response]:
     """The answer, once it is none that may pass later.
 
-    Every call of this client is safe to repeat: a POST carries a request ID, under which the
-    service answers the same again, or replaces what was said before. Raises UnreachableError and
-    RefusedError.
+    A POST is repeated under its request ID, for which the service answers the same again, or
+    replaces what was said before; one that does neither only where it was refused. Raises
+    UnreachableError and RefusedError.
     """
     ends_at = time.monotonic() + repeats.deadline_seconds + request.wait_seconds
     attempt = 0
@@ -106,6 +109,8 @@ def answered(request: Request, repeats: Repeats) -> Flow[httpx.Response]:
         if failure is None and isinstance(outcome, httpx.Response):
             return outcome
         assert failure is not None
+        if isinstance(failure, UnreachableError) and not request.is_repeatable:
+            raise failure
         attempt += 1
         pause = repeats.pause_before(attempt, failure, ends_at - time.monotonic())
         if pause is None:

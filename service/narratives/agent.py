@@ -7,6 +7,7 @@ from service.narratives.cases import Aim, Case
 from service.narratives.numerals import signed
 from service.narratives.said import (
     NOTHING,
+    UNTOLD,
     Document,
     Piece,
     Said,
@@ -147,6 +148,8 @@ def _reasons(case: Case) -> Said:
     entry = case.reasons
     if entry is None:
         return NOTHING
+    if entry["decision"] is None:  # as a masked role sees every instance, adverse or not
+        return UNTOLD
     decision = quoted(entry["decision"])
     if entry["status"] != "given":
         why = f": {quoted(entry['reason'])}" if entry["reason"] else ""

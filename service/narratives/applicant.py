@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.narratives.cases import Aim, Case, Effect
 from service.narratives.numerals import percent
-from service.narratives.said import NOTHING, Said, listed, number, quoted, said, sentences
+from service.narratives.said import NOTHING, UNTOLD, Said, listed, number, quoted, said, sentences
 from service.narratives.wording import towards
 
 MOST = 3
@@ -99,9 +99,11 @@ def _reasons(case: Case) -> Said:
     entry = case.reasons
     if entry is None:
         return NOTHING
+    if entry["decision"] is None:  # as a masked role sees every instance, adverse or not
+        return UNTOLD
     decision = quoted(entry["decision"])
     if entry["status"] != "given":
-        return said(f"No reasons are given for {decision}, as they could not be checked.")
+        return said(f"No reasons are given for {decision}.")
     texts: Sequence[str] = [quoted(item["text"]) for item in entry["items"]]
     if len(texts) == 1:
         return said(f"The reason for {decision} is: ", *texts, ".")

@@ -29,6 +29,7 @@ class Said:
 
 Piece = str | Said
 NOTHING = Said("")
+UNTOLD = Said("Whether there are reasons may not be shown here.")
 
 
 def said(*pieces: Piece) -> Said:

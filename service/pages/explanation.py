@@ -210,8 +210,13 @@ def _filled(view: View, record: Json, asked: Asked) -> View:
         plots=[] if found is None else _plots(found),
         table=None if found is None else table_of(found),
         visible=_visible(explanation, cells, asked.instance),
-        cells=() if found is not None else [(name, exact(cell)) for name, cell in cells.items()],
+        cells=() if found is not None else _cells(cells, sees_all=view.proof.kind != "withheld"),
     )
+
+
+def _cells(cells: Json, *, sees_all: bool) -> Pairs:
+    absent = "missing" if sees_all else "missing or withheld"
+    return [(name, absent if cell is None else exact(cell)) for name, cell in cells.items()]
 
 
 def _contributions(record: Json, asked: Asked) -> Contributions | None:

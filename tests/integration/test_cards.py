@@ -149,6 +149,14 @@ def test_today_tells_what_labels_that_came_later_say(
     assert "AUC 1 (standard error 0), over 64 rows in the last 7 days." in text
 
 
+@pytest.mark.parametrize(("name", "sees"), [("alice", False), ("not-audit", True)])
+def test_what_all_tenants_rows_say_is_for_who_may_see_metrics(
+    keyed: Any, name: str, *, sees: bool
+) -> None:
+    card = as_json(keyed.client(name))
+    assert (card["drift"] is not None, card["performance"] is not None) == (sees, sees)
+
+
 def test_who_may_not_see_every_column_gets_no_card(live: LiveApp, keys: dict[str, str]) -> None:
     for role, status in (("support", 403), ("misspelt", 403), ("trusted", 200)):
         assert live.client(keys[role]).get("/models/mixed/card").status == status

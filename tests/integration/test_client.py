@@ -279,6 +279,17 @@ def test_a_prediction_waits_on_by_asking_for_its_record(
         assert short.explanation.is_pending
 
 
+def test_a_prediction_is_followed_where_it_was_stored(slow: LiveApp, rows: list[Instance]) -> None:
+    asked: list[httpx.Request] = []
+    hooks = {"request": [asked.append]}
+    with Client(slow.url, tenant="elsewhere", event_hooks=hooks) as client:
+        made = client.predict(rows[:1], explain=True, wait=0.2)
+    assert made.explanation is not None
+    assert made.explanation.is_pending
+    assert [request.method for request in asked][:2] == ["POST", "GET"]
+    assert not any("tenant" in request.url.params for request in asked)
+
+
 async def test_many_are_asked_at_once_and_each_gets_its_own(
     live: LiveApp, client: Client, rows: list[Instance]
 ) -> None:

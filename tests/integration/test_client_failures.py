@@ -55,6 +55,15 @@ def test_a_lost_answer_is_asked_for_again_under_its_id(live: LiveApp, rows: list
     assert found.count(made.request_id) == 1
 
 
+def test_what_would_be_done_twice_is_not_repeated(live: LiveApp, rows: list[Instance]) -> None:
+    with Client(live.url) as client:
+        made = client.predict(rows[:1])
+    with relay_to(live.url, "lose the answer") as relay, Client(relay.url) as client:
+        with pytest.raises(UnreachableError):
+            client.counterfactuals(made.request_id)
+        assert len(relay.seen) == 1
+
+
 def test_only_what_may_pass_is_repeated(live: LiveApp, rows: list[Instance]) -> None:
     answers: dict[type[ClientError], bytes] = {
         ServerError: canned(502, "Retry-After: 0", body=MARKER.encode()),

@@ -54,7 +54,7 @@ ClientOf = Callable[[str], Client]
 def settings_of(folder: Path, keys: dict[str, str]) -> dict[str, Any]:
     file, content = folder / "keys.json", KeyFile()
     for name, roles in ROLES.items():
-        scopes = ("predict", "explain", "audit")
+        scopes = ("predict", "explain", "audit", "metrics")
         content, keys[name] = content.with_key(name, scopes, roles=roles, explain_per_minute=0)
     content.write(file)
     (folder / "policy.toml").write_text(POLICY)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from made_records import Document, binary, explanation, record, records
 from narrated import assert_every_number_is_the_records, quoted_in, strings_in, texts
 
+from service.masking import NO_REASONS
 from service.narratives import AUDIENCES, narrate
 
 ITEMS = [
@@ -124,6 +125,13 @@ def test_withheld_reasons_are_said_to_be_and_why_is_for_agents() -> None:
     assert "check 7" not in told(made, "applicant")
     assert 'Reasons for "decline" are withheld: "check 7 failed".' in told(made, "agent")
     assert "eason" not in told(binary(reasons=[None]), "applicant")
+
+
+@pytest.mark.parametrize("audience", ["applicant", "agent"])
+def test_a_masked_role_is_told_neither_of_reasons_nor_of_their_absence(audience: Any) -> None:
+    text = told(binary(reasons=[dict(NO_REASONS)]), audience)
+    assert "Whether there are reasons may not be shown here." in text
+    assert "None" not in text
 
 
 @pytest.mark.parametrize("audience", ["applicant", "agent"])

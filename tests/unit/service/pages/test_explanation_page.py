@@ -212,7 +212,10 @@ def test_reasons_are_given_in_the_words_of_the_policy() -> None:
     assert "Reasons for the decision" not in headings(
         page_of(record_of({**TWO, "reasons": [given, None]}), instance=1)
     )
-    assert "Withheld: a check failed." in page_of(record_of({**TWO, "reasons": [withheld]})).text
+    assert (
+        "No reasons are given: a check failed."
+        in page_of(record_of({**TWO, "reasons": [withheld]})).text
+    )
 
 
 def test_warnings_are_those_of_the_instance_by_name() -> None:
