@@ -2,8 +2,11 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 
@@ -19,6 +22,8 @@ from service.registry.tables import encode_frame, read_frame
 MOST_ROWS = 1000
 MOST_BYTES = 64 << 20
 KEPT = 8
+MISSED_SECONDS = 60.0
+"""So long a cohort that was not at hand is not looked for again: each look reads its files."""
 
 
 def cohort_of(file: PolicyFile, model: str) -> CohortTable | None:
@@ -97,7 +102,9 @@ class Cohorts:
     """
 
     path: Path | None
+    clock: Callable[[], float] = monotonic
     _kept: OrderedDict[tuple[str, str], Explainer] = field(default_factory=OrderedDict)
+    _missed: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def of(self, model: RegisteredModel, rule: ReasonsRule) -> Explainer | None:
         """What explains relative to the rule's cohort; None where it has none, or where its file
@@ -107,15 +114,19 @@ class Cohorts:
         if digest is None:
             return None
         key = (model.digest, digest)
-        if key not in self._kept:
-            try:
-                self._kept[key] = self._made(model, rule, digest)
-            except (CommandError, PolicyError) as error:
-                log.error("cohort_not_here", model=model.name, digest=digest, reason=str(error))
-                return None
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        if self.clock() < self._missed.get(key, -inf):
+            return None
+        try:
+            self._kept[key] = self._made(model, rule, digest)
+        except (CommandError, PolicyError) as error:
+            log.error("cohort_not_here", model=model.name, digest=digest, reason=str(error))
+            self._missed[key] = self.clock() + MISSED_SECONDS
+            return None
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
         return self._kept[key]
 
     def _made(self, model: RegisteredModel, rule: ReasonsRule, digest: str) -> Explainer:

@@ -253,10 +253,13 @@ def _reasons(version: _Version, task: Task, part: ExplainedPart, pulse: _Pulse) 
     said = task.reasons
     if said is None:
         return reasons.NOTHING
-    if said.rule.cohort_digest is not None:
-        pulse.beat()  # its tables may take their time
+    cohort = None
+    if said.adverse:
+        if said.rule.cohort_digest is not None:
+            pulse.beat()  # its tables may take their time
+        cohort = version.cohorts.of(version.model, said.rule)
     rows = ExplainedRows(version.model, part, row_array(task.fed), task.served)
-    return reasons.given(said, rows, version.cohorts.of(version.model, said.rule))
+    return reasons.given(said, rows, cohort)
 
 
 def _in_steps(

@@ -192,3 +192,18 @@ def test_where_the_file_at_hand_is_another_there_is_no_cohort(
     assert Cohorts(tmp_path / "nothing.toml").of(model, rule) is None
     assert Cohorts(path).of(model, replace(rule, cohort_digest="sha256:" + "0" * 64)) is None
     assert Cohorts(path).of(model, replace(rule, cohort_digest=None)) is None
+
+
+def test_a_cohort_that_was_not_at_hand_is_looked_for_again_a_minute_later(
+    tmp_path: Path, model: RegisteredModel, cohort: pd.DataFrame
+) -> None:
+    rule = bound(tmp_path, cohort, model).reasons
+    assert rule is not None
+    now = [0.0]
+    cohorts = Cohorts(tmp_path / "policy.toml", clock=lambda: now[0])
+    (tmp_path / "cohort.csv").rename(tmp_path / "away.csv")
+    assert cohorts.of(model, rule) is None
+    (tmp_path / "away.csv").rename(tmp_path / "cohort.csv")
+    assert cohorts.of(model, rule) is None
+    now[0] = 60.0
+    assert cohorts.of(model, rule) is not None
