@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.pages.drawing import exact
+from service.pages.drawing import elided, exact
 from service.pages.steps import Path
 from service.pages.wording import SPACE_TEXTS
 
@@ -17,6 +17,9 @@ MOST_ROWS = 100
 
 MOST_OUTPUTS = 6
 """Beside each other in the table; of more, only the one that is shown."""
+
+LETTERS = 500
+"""Of a raw value in a table: a column may hold any text."""
 
 OTHER_KINDS = {
     "local_model": ("coefficients", "Coefficients of a local linear model (LIME)"),
@@ -146,9 +149,14 @@ def table_of(found: Contributions) -> Table:
     return Table(caption, _note(found, columns), names, rows, ends if drawn else [])
 
 
+def cell_text(cell: object) -> str:
+    """A raw value as tables show it; the record as JSON has the whole."""
+    return elided(exact(cell), LETTERS)
+
+
 def _row(found: Contributions, rank: int, row: int, columns: Sequence[int]) -> Row:
     cells = [_cell(found, row, column) for column in columns]
-    return Row(str(rank), found.names[row], exact(found.cells[row]), cells)
+    return Row(str(rank), found.names[row], cell_text(found.cells[row]), cells)
 
 
 def _cell(found: Contributions, row: int, column: int) -> str:

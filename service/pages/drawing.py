@@ -39,7 +39,11 @@ def exact(value: object) -> str:
 
 
 def elided(text: str, most: int) -> str:
-    """The text, cut where it is longer than so many Latin letters."""
+    """The text, cut where it is longer than so many Latin letters.
+
+    Cost: by `most`, however long the text is.
+    """
+    text = text[: most + 1]  # no letter is narrower than 1
     widths = [2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text]
     if sum(widths) <= most:
         return text

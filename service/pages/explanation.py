@@ -5,7 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from service.pages import plots, wording
-from service.pages.contributions import Contributions, Table, contributions_of, table_of
+from service.pages.contributions import (
+    Contributions,
+    Table,
+    cell_text,
+    contributions_of,
+    table_of,
+)
 from service.pages.decision_plot import decision_plot
 from service.pages.drawing import DIGITS, exact
 from service.pages.rendering import Rendered, drawing, page
@@ -210,7 +216,7 @@ def _filled(view: View, record: Json, asked: Asked) -> View:
         plots=[] if found is None else _plots(found),
         table=None if found is None else table_of(found),
         visible=_visible(explanation, cells, asked.instance),
-        cells=() if found is not None else [(name, exact(cell)) for name, cell in cells.items()],
+        cells=() if found is not None else [(n, cell_text(cell)) for n, cell in cells.items()],
     )
 
 
@@ -315,7 +321,7 @@ def _visible(explanation: Json | None, cells: Json, instance: int) -> list[Visib
             entry["output"],
             entry["rank"],
             entry["feature"],
-            exact(cells.get(entry["feature"])),
+            cell_text(cells.get(entry["feature"])),
             wording.EFFECTS[entry["sign"]],
         )
         for entry in (listed[instance] if listed else None) or ()

@@ -317,6 +317,27 @@ def test_a_record_of_many_instances_has_a_page_of_the_same_size() -> None:
     assert f"<dd>{999 / 7!r}</dd>" in rendered.body.decode()
 
 
+@pytest.mark.parametrize("kind", ["plotted", "listed", "visible", "unexplained"])
+@pytest.mark.parametrize("letter", ["w", "\N{CJK UNIFIED IDEOGRAPH-5B57}"])
+def test_a_value_that_is_a_long_text_is_cut(kind: str, letter: str) -> None:
+    hidden: Json = dict.fromkeys(("values", "base_values", "outputs"))
+    entry = {"feature": "column 0", "rank": 1, "sign": 1, "output": "bad"}
+    own = {
+        "plotted": TWO,
+        "listed": {**TWO, **hidden, "path": {"attributions": TWO["values"]}},
+        "visible": {**TWO, **hidden, "visible": [[entry], [entry]]},
+        "unexplained": {**TWO, **hidden, "status": "skipped"},
+    }[kind]
+    record = record_of(own)
+    record["instances"][0]["column 0"] = letter * 900_000
+    rendered = explanation_page(record, Asked(), Beside(PROVEN))
+    assert findings(rendered.body) == []
+    assert len(rendered.body) < 60_000
+    assert letter * 100 in rendered.body.decode()
+    assert len(explanation_plot(record, Asked()).body) < 20_000
+    assert len(record["instances"][0]["column 0"]) == 900_000
+
+
 def test_the_same_document_is_the_same_page() -> None:
     record = orjson.loads(orjson.dumps(record_of(TWO)))
     pages = {explanation_page(record, Asked(), Beside(PROVEN, [])).body for _ in range(3)}

@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Iterator
 
 import pytest
 from drawn import Mark, lines, marks, number, parsed
@@ -213,3 +214,13 @@ def test_numbers_are_short_and_minus_is_a_minus() -> None:
     assert signed(12.0) == "+12"
     assert signed(-1.23456e-7) == "\N{MINUS SIGN}1.235e\N{MINUS SIGN}07"
     assert signed(0.0) == "0"
+
+
+def test_cutting_a_text_costs_what_is_kept() -> None:
+    class Counted(str):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("the whole text was read")
+
+    assert elided(Counted("w" * 1000), 5) == "wwww…"
