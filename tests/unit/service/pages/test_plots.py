@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from drawn import Mark, lines, marks, number, parsed
@@ -177,6 +177,22 @@ def test_names_and_values_are_text_whatever_they_hold(draw: object) -> None:
     root = parsed(draw(path_of([1.0, -2.0], names=[hostile, "b"], output=hostile)))
     assert not list(root.iter("{http://www.w3.org/2000/svg}script"))
     assert hostile in {each.get("data-feature") for each in root.iter()}
+
+
+@pytest.mark.parametrize("draw", [waterfall, force, lambda path: decision_plot([path, path])])
+@pytest.mark.parametrize("character", ["\u0001", "\ufffe", "\uffff", "\x1f", "\ud800"])
+def test_what_xml_cannot_write_is_replaced(draw: Callable[[Path], str], character: str) -> None:
+    name, written = f"a{character}\N{GRINNING FACE}", "a\ufffd\N{GRINNING FACE}"
+    ends, names, cells = (0.0, 3.0), [name, "b"], [f"{name}\tc", name]
+    path = Path.of(names, cells, [1.0, 2.0], None, ends=ends, output_name=name, unit="u")
+    root = parsed(draw(path))
+    assert written in "".join(root.itertext())
+    assert {written, "b"} <= {each.get("data-feature") for each in root.iter()}
+
+
+def test_other_plots_replace_it_too() -> None:
+    parsed(bars("Title\u0001", "unit\ufffe", [("a\u0001", 1.0)]))
+    parsed(message("why\u0001 there is none\ufffe"))
 
 
 def test_texts_fit_above_their_bars() -> None:
