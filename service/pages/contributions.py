@@ -29,13 +29,15 @@ OTHER_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Contributions:
-    """All outputs of one instance. path: the one that is plotted, None of numbers that are no
-    Shapley values: these do not add up and are only listed. values, errors: (F, C).
+    """All outputs of one instance. shown: the one that is looked at, by its place; path: that one
+    as it is plotted, None of numbers that are no Shapley values: these do not add up and are only
+    listed. values, errors: (F, C).
     """
 
     names: Sequence[str]
     cells: Sequence[object]
     outputs: Sequence[str]
+    shown: int
     values: Matrix
     errors: Matrix | None
     paths: Sequence[Path]
@@ -45,7 +47,7 @@ class Contributions:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One column: its rank for the plotted output, its raw value, and a cell an output."""
+    """One column: its rank for the shown output, its raw value, and a cell an output."""
 
     rank: str
     name: str
@@ -74,7 +76,7 @@ def contributions_of(
 ) -> Contributions | None:
     """The numbers of the instance at that place of a record; None where there are none to see.
 
-    output: what is plotted; None for the predicted one, or the only one. Raises KeyError for a name
+    output: what is shown; None for the predicted one, or the only one. Raises KeyError for a name
     that is no output's.
     """
     if explanation is None or instance is None:
@@ -84,7 +86,7 @@ def contributions_of(
     cells = [instance.get(name) for name in names]
     values = (explanation["values"] or [None] * (place + 1))[place]
     if values is None:
-        return _listed(explanation, place, names, cells, outputs)
+        return _listed(explanation, place, names, cells, outputs, shown)
     listed = explanation["standard_errors"]
     errors = None if listed is None else listed[place]
     paths = [
@@ -100,7 +102,7 @@ def contributions_of(
         for c, name in enumerate(outputs)
     ]
     return Contributions(
-        names, cells, outputs, values, errors, paths, paths[shown], "Contributions"
+        names, cells, outputs, shown, values, errors, paths, paths[shown], "Contributions"
     )
 
 
@@ -113,21 +115,25 @@ def _shown(outputs: Sequence[str], output: str | None, predicted: str | None) ->
 
 
 def _listed(
-    explanation: Json, place: int, names: list[str], cells: list[object], outputs: list[str]
+    explanation: Json,
+    place: int,
+    names: list[str],
+    cells: list[object],
+    outputs: list[str],
+    shown: int,
 ) -> Contributions | None:
     """Of the kinds that are no Shapley values."""
     for name, (member, title) in OTHER_KINDS.items():
         found = explanation.get(name)
         if found is not None and found[member][place] is not None:
             values = found[member][place]
-            return Contributions(names, cells, outputs, values, None, (), None, title)
+            return Contributions(names, cells, outputs, shown, values, None, (), None, title)
     return None
 
 
 def table_of(found: Contributions) -> Table:
     """All numbers as they are stored."""
-    path = found.path
-    shown = 0 if path is None else found.outputs.index(path.output_name)
+    shown = found.shown
     columns = [shown, *(c for c in range(len(found.outputs)) if c != shown)]
     if len(columns) > MOST_OUTPUTS:
         columns = [shown]
@@ -142,9 +148,7 @@ def table_of(found: Contributions) -> Table:
         ("base value", [exact(each.base) for each in drawn]),
         ("output", [exact(each.output) for each in drawn]),
     ]
-    caption = f"{found.title}, strongest first" + (
-        "" if path is None else f" for “{path.output_name}”"
-    )
+    caption = f"{found.title}, strongest first for “{found.outputs[shown]}”"
     names = [found.outputs[c] for c in columns]
     return Table(caption, _note(found, columns), names, rows, ends if drawn else [])
 

@@ -289,13 +289,12 @@ def _plots(found: Contributions) -> list[Plot]:
 def _output_links(
     found: Contributions, asked: Asked, request_id: str
 ) -> list[tuple[str, str | None]]:
-    if found.path is None or len(found.paths) < 2:
+    if len(found.outputs) < 2:
         return []
-    shown, path = found.path.output_name, f"/explanations/{request_id}"
-    names = [each.output_name for each in found.paths]
+    shown, path = found.outputs[found.shown], f"/explanations/{request_id}"
     return [
         (name, None if name == shown else wording.link(path, asked.query, output=name))
-        for name in names
+        for name in found.outputs
     ]
 
 
