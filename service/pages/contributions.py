@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.pages.drawing import exact
+from service.pages.drawing import elided, exact
 from service.pages.steps import Path
 from service.pages.wording import SPACE_TEXTS
 
@@ -18,6 +18,9 @@ MOST_ROWS = 100
 MOST_OUTPUTS = 6
 """Beside each other in the table; of more, only the one that is shown."""
 
+LETTERS = 500
+"""Of a raw value in a table: a column may hold any text."""
+
 OTHER_KINDS = {
     "local_model": ("coefficients", "Coefficients of a local linear model (LIME)"),
     "path": ("attributions", "Integrated gradients"),
@@ -26,13 +29,15 @@ OTHER_KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Contributions:
-    """All outputs of one instance. path: the one that is plotted, None of numbers that are no
-    Shapley values: these do not add up and are only listed. values, errors: (F, C).
+    """All outputs of one instance. shown: the one that is looked at, by its place; path: that one
+    as it is plotted, None of numbers that are no Shapley values: these do not add up and are only
+    listed. values, errors: (F, C).
     """
 
     names: Sequence[str]
     cells: Sequence[object]
     outputs: Sequence[str]
+    shown: int
     values: Matrix
     errors: Matrix | None
     paths: Sequence[Path]
@@ -42,7 +47,7 @@ class Contributions:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One column: its rank for the plotted output, its raw value, and a cell an output."""
+    """One column: its rank for the shown output, its raw value, and a cell an output."""
 
     rank: str
     name: str
@@ -71,7 +76,7 @@ def contributions_of(
 ) -> Contributions | None:
     """The numbers of the instance at that place of a record; None where there are none to see.
 
-    output: what is plotted; None for the predicted one, or the only one. Raises KeyError for a name
+    output: what is shown; None for the predicted one, or the only one. Raises KeyError for a name
     that is no output's.
     """
     if explanation is None or instance is None:
@@ -81,7 +86,7 @@ def contributions_of(
     cells = [instance.get(name) for name in names]
     values = (explanation["values"] or [None] * (place + 1))[place]
     if values is None:
-        return _listed(explanation, place, names, cells, outputs)
+        return _listed(explanation, place, names, cells, outputs, shown)
     listed = explanation["standard_errors"]
     errors = None if listed is None else listed[place]
     paths = [
@@ -97,7 +102,7 @@ def contributions_of(
         for c, name in enumerate(outputs)
     ]
     return Contributions(
-        names, cells, outputs, values, errors, paths, paths[shown], "Contributions"
+        names, cells, outputs, shown, values, errors, paths, paths[shown], "Contributions"
     )
 
 
@@ -110,21 +115,25 @@ def _shown(outputs: Sequence[str], output: str | None, predicted: str | None) ->
 
 
 def _listed(
-    explanation: Json, place: int, names: list[str], cells: list[object], outputs: list[str]
+    explanation: Json,
+    place: int,
+    names: list[str],
+    cells: list[object],
+    outputs: list[str],
+    shown: int,
 ) -> Contributions | None:
     """Of the kinds that are no Shapley values."""
     for name, (member, title) in OTHER_KINDS.items():
         found = explanation.get(name)
         if found is not None and found[member][place] is not None:
             values = found[member][place]
-            return Contributions(names, cells, outputs, values, None, (), None, title)
+            return Contributions(names, cells, outputs, shown, values, None, (), None, title)
     return None
 
 
 def table_of(found: Contributions) -> Table:
     """All numbers as they are stored."""
-    path = found.path
-    shown = 0 if path is None else found.outputs.index(path.output_name)
+    shown = found.shown
     columns = [shown, *(c for c in range(len(found.outputs)) if c != shown)]
     if len(columns) > MOST_OUTPUTS:
         columns = [shown]
@@ -139,16 +148,19 @@ def table_of(found: Contributions) -> Table:
         ("base value", [exact(each.base) for each in drawn]),
         ("output", [exact(each.output) for each in drawn]),
     ]
-    caption = f"{found.title}, strongest first" + (
-        "" if path is None else f" for “{path.output_name}”"
-    )
+    caption = f"{found.title}, strongest first for “{found.outputs[shown]}”"
     names = [found.outputs[c] for c in columns]
     return Table(caption, _note(found, columns), names, rows, ends if drawn else [])
 
 
+def cell_text(cell: object) -> str:
+    """A raw value as tables show it; the record as JSON has the whole."""
+    return elided(exact(cell), LETTERS)
+
+
 def _row(found: Contributions, rank: int, row: int, columns: Sequence[int]) -> Row:
     cells = [_cell(found, row, column) for column in columns]
-    return Row(str(rank), found.names[row], exact(found.cells[row]), cells)
+    return Row(str(rank), found.names[row], cell_text(found.cells[row]), cells)
 
 
 def _cell(found: Contributions, row: int, column: int) -> str:

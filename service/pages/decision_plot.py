@@ -2,9 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 
-from service.pages.drawing import MARGIN, WIDTH, Scale, elided, figure, label, short, signed, tag
+from service.pages.drawing import (
+    MARGIN,
+    WIDTH,
+    Scale,
+    elided,
+    escaped,
+    figure,
+    label,
+    short,
+    signed,
+    tag,
+)
 from service.pages.steps import MOST_SHOWN, Path
 
 GUTTER = 128
@@ -72,7 +82,7 @@ def _rows(names: Sequence[str]) -> list[str]:
     parts = [label("base values", MARGIN, TOP + 4, style="end")]
     for number, name in enumerate(names, 1):
         y = TOP + ROW * number
-        text = tag("title", escape(name)) + escape(elided(name, LETTERS))
+        text = tag("title", escaped(name)) + escaped(elided(name, LETTERS))
         parts += [
             tag("line", x1=GUTTER, x2=WIDTH - MARGIN, y1=y, y2=y, class_="grid"),
             tag("text", text, x=MARGIN, y=y + 4),
@@ -88,7 +98,7 @@ def _line(
     parts = [tag("polyline", points=points, class_=f"line c{number}")]
     parts += [mark(number, *at[0]), mark(number, *at[-1])]
     for (name, contribution), (x, y) in zip(own.items(), at[1:], strict=True):
-        spoken = tag("title", escape(f"{path.output_name}, {name}: {signed(contribution)}"))
+        spoken = tag("title", escaped(f"{path.output_name}, {name}: {signed(contribution)}"))
         own_data = {"data_feature": name, "data_value": repr(contribution)}
         parts.append(tag("circle", spoken, cx=x, cy=y, r=2, class_=f"dot c{number}", **own_data))
     return tag(

@@ -1,6 +1,7 @@
 """What plots are drawn with: numbers as text, names that fit, a scale from values to pixels."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ MARGIN = 8
 PADDING = 6
 NICE = (1.0, 2.0, 2.5, 5.0, 10.0)
 MINUS = "\N{MINUS SIGN}"
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def short(value: float) -> str:
@@ -39,7 +41,11 @@ def exact(value: object) -> str:
 
 
 def elided(text: str, most: int) -> str:
-    """The text, cut where it is longer than so many Latin letters."""
+    """The text, cut where it is longer than so many Latin letters.
+
+    Cost: by `most`, however long the text is.
+    """
+    text = text[: most + 1]  # no letter is narrower than 1
     widths = [2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text]
     if sum(widths) <= most:
         return text
@@ -50,10 +56,15 @@ def elided(text: str, most: int) -> str:
     return text[:kept] + "…"
 
 
+def escaped(text: str) -> str:
+    """Text as markup; what XML has no way to write is U+FFFD."""
+    return escape(_NOT_XML.sub("\ufffd", text))
+
+
 def tag(name: str, content: str = "", **attributes: object) -> str:
     """An SVG element; content is markup, attributes are text (`data_value` becomes data-value)."""
     listed = "".join(
-        f' {key.strip("_").replace("_", "-")}="{escape(_attribute(value))}"'
+        f' {key.strip("_").replace("_", "-")}="{escaped(_attribute(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -66,14 +77,14 @@ def _attribute(value: object) -> str:
 
 def label(text: str, x: float, y: float, *, style: str = "", anchor: str | None = None) -> str:
     """A line of text."""
-    content = escape(text)
+    content = escaped(text)
     return tag("text", content, x=x, y=y, class_=style or None, text_anchor=anchor)
 
 
 def figure(key: str, title: str, description: str, height: float, parts: Iterable[str]) -> str:
     """The whole plot, named and described for who cannot see it. key: unique in a page."""
-    named = tag("title", escape(title), id=f"{key}-title")
-    described = tag("desc", escape(description), id=f"{key}-desc")
+    named = tag("title", escaped(title), id=f"{key}-title")
+    described = tag("desc", escaped(description), id=f"{key}-desc")
     return tag(
         "svg",
         named + described + "".join(parts),

@@ -5,7 +5,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from service.pages import plots, wording
-from service.pages.contributions import Contributions, Table, contributions_of, table_of
+from service.pages.contributions import (
+    Contributions,
+    Table,
+    cell_text,
+    contributions_of,
+    table_of,
+)
 from service.pages.decision_plot import decision_plot
 from service.pages.drawing import DIGITS, exact
 from service.pages.rendering import Rendered, drawing, page
@@ -216,7 +222,7 @@ def _filled(view: View, record: Json, asked: Asked) -> View:
 
 def _cells(cells: Json, *, sees_all: bool) -> Pairs:
     absent = "missing" if sees_all else "missing or withheld"
-    return [(name, absent if cell is None else exact(cell)) for name, cell in cells.items()]
+    return [(name, absent if cell is None else cell_text(cell)) for name, cell in cells.items()]
 
 
 def _contributions(record: Json, asked: Asked) -> Contributions | None:
@@ -288,13 +294,12 @@ def _plots(found: Contributions) -> list[Plot]:
 def _output_links(
     found: Contributions, asked: Asked, request_id: str
 ) -> list[tuple[str, str | None]]:
-    if found.path is None or len(found.paths) < 2:
+    if len(found.outputs) < 2:
         return []
-    shown, path = found.path.output_name, f"/explanations/{request_id}"
-    names = [each.output_name for each in found.paths]
+    shown, path = found.outputs[found.shown], f"/explanations/{request_id}"
     return [
         (name, None if name == shown else wording.link(path, asked.query, output=name))
-        for name in names
+        for name in found.outputs
     ]
 
 
@@ -320,7 +325,7 @@ def _visible(explanation: Json | None, cells: Json, instance: int) -> list[Visib
             entry["output"],
             entry["rank"],
             entry["feature"],
-            exact(cells.get(entry["feature"])),
+            cell_text(cells.get(entry["feature"])),
             wording.EFFECTS[entry["sign"]],
         )
         for entry in (listed[instance] if listed else None) or ()

@@ -5,13 +5,13 @@ the bar's data-value with all of them.
 """
 
 from collections.abc import Iterator, Sequence
-from html import escape
 
 from service.pages.drawing import (
     MARGIN,
     WIDTH,
     Scale,
     elided,
+    escaped,
     figure,
     label,
     short,
@@ -99,7 +99,7 @@ def _bar(
     start, stop = (scale.x(value) for value in span)
     named = text if step is None else f"{step.rank}. {text}"
     parts = (
-        tag("title", escape(f"{text}: {signed(contribution)}")),
+        tag("title", escaped(f"{text}: {signed(contribution)}")),
         tag("line", x1=start, x2=start, y1=top - 5, y2=top + BAR_TOP, class_="join"),
         label(elided(named, LETTERS), MARGIN, top + TEXT_BASE),
         label(signed(contribution), WIDTH - MARGIN, top + TEXT_BASE, anchor="end"),
@@ -164,7 +164,7 @@ def _pushes(steps: Sequence[Step], output: float, scale: Scale) -> Iterator[str]
         start = end - step.contribution
         x0, x1 = scale.x(start), scale.x(end)
         parts = [
-            tag("title", escape(f"{step.text}: {signed(step.contribution)}")),
+            tag("title", escaped(f"{step.text}: {signed(step.contribution)}")),
             tag(
                 "polygon",
                 points=_arrow(x0, x1, FORCE_TOP, FORCE_HEIGHT),
@@ -220,7 +220,7 @@ def bars(title: str, unit: str, items: Sequence[tuple[str, float]], *, key: str 
         top = number * ROW
         width = max(scale.x(value) - scale.x(0.0), 1.0)
         content = (
-            tag("title", escape(f"{name}: {short(value)}")),
+            tag("title", escaped(f"{name}: {short(value)}")),
             label(elided(name, LETTERS), MARGIN, top + TEXT_BASE),
             label(short(value), WIDTH - MARGIN, top + TEXT_BASE, anchor="end"),
             tag(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from service.pages.drawing import exact
+from service.pages.drawing import elided, exact
 
 MOST_SHOWN = 12
 """Columns with a bar of their own; the others are one bar together."""
@@ -13,10 +13,13 @@ MOST_SHOWN = 12
 MOST_NAMED = 40
 """Of those others in a sentence."""
 
+LETTERS = 200
+"""Of a value in a plot's texts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One column's contribution. rank: 1 for the strongest; value: the raw one, as text."""
+    """One column's contribution. rank: 1 for the strongest; value: the raw one as text, cut."""
 
     rank: int
     name: str
@@ -54,8 +57,9 @@ class Path:
     ) -> Self:
         """Of columns in schema order; equal contributions keep that order."""
         order = sorted(range(len(values)), key=lambda column: -abs(values[column]))
+        texts = [elided(exact(cell), LETTERS) for cell in cells]
         steps = (
-            Step(rank, names[i], exact(cells[i]), values[i], None if errors is None else errors[i])
+            Step(rank, names[i], texts[i], values[i], None if errors is None else errors[i])
             for rank, i in enumerate(order, 1)
         )
         return cls(output_name, unit, *ends, tuple(steps))

@@ -245,22 +245,47 @@ def test_the_proof_is_told_in_plain_words(proof: Proof, words: str) -> None:
     assert words in page_of(record_of(TWO), proof=proof).text
 
 
-@pytest.mark.parametrize(
-    ("kind", "content"),
-    [
-        ("local_model", {"coefficients": [[[1.5], [-2.5]]]}),
-        ("path", {"attributions": [[[1.5], [-2.5]]]}),
-    ],
-)
+LISTED = {"local_model": "coefficients", "path": "attributions"}
+
+
+@pytest.mark.parametrize(("kind", "member"), list(LISTED.items()))
 def test_numbers_that_are_no_shapley_values_are_listed_and_not_plotted(
-    kind: str, content: Json
+    kind: str, member: str
 ) -> None:
+    content = {member: [[[1.5], [-2.5]]]}
     own = {**TWO, **dict.fromkeys(("values", "base_values", "outputs")), kind: content}
     page = page_of(record_of(own, predictions=[{"value": 1.25}]))
     assert "no Shapley values" in page.text
     assert [row[-1] for row in page_rows(page)] == ["-2.5", "1.5"]
     assert not page.all("svg")
+    assert "Outputs" not in {nav.get("aria-label") for nav in page.all("nav")}
     assert "The model predicted 1.25." in page.text
+
+
+@pytest.mark.parametrize(("kind", "member"), list(LISTED.items()))
+@pytest.mark.parametrize("n_outputs", [3, 7])
+def test_of_their_outputs_the_predicted_one_is_shown_and_the_others_a_link_away(
+    kind: str, member: str, n_outputs: int
+) -> None:
+    names = [f"c{n}" for n in range(n_outputs)]
+    values = [[[float(n) for n in range(n_outputs)], [3.0 - 2 * n for n in range(n_outputs)]]]
+    hidden: Json = dict.fromkeys(("values", "base_values", "outputs"))
+    own = {**explained(values, names, output_space="margin"), **hidden, kind: {member: values}}
+    probabilities = {name: n / 100 for n, name in enumerate(names)}
+    record = record_of(own, predictions=[{"label": names[-1], "probabilities": probabilities}])
+    for asked, shown in ((None, n_outputs - 1), (names[1], 1), (names[0], 0)):
+        page = page_of(record, output=asked)
+        strengths = [float(row[3]) for row in page_rows(page)]
+        assert strengths == sorted((row[shown] for row in values[0]), key=abs, reverse=True)
+        (table,) = (t for t in page.all("table") if names[shown] in t.all("caption")[0].text)
+        assert [th.text for th in table.all("tr")[0].all("th")][3] == names[shown]
+        (nav,) = (n for n in page.all("nav") if n.get("aria-label") == "Outputs")
+        assert {a.text: a.get("href") for a in nav.all("a")} == {
+            name: f"/explanations/a-request-id?output={name}"
+            for name in names
+            if name != names[shown]
+        }
+        assert "Waterfall" not in page.text
 
 
 def page_rows(page: Node) -> list[list[str]]:
@@ -318,6 +343,27 @@ def test_a_record_of_many_instances_has_a_page_of_the_same_size() -> None:
     assert len(rendered.body) < 20_000
     assert f"<dd>{999 * 10**15}</dd>" in rendered.body.decode()
     assert f"<dd>{999 / 7!r}</dd>" in rendered.body.decode()
+
+
+@pytest.mark.parametrize("kind", ["plotted", "listed", "visible", "unexplained"])
+@pytest.mark.parametrize("letter", ["w", "\N{CJK UNIFIED IDEOGRAPH-5B57}"])
+def test_a_value_that_is_a_long_text_is_cut(kind: str, letter: str) -> None:
+    hidden: Json = dict.fromkeys(("values", "base_values", "outputs"))
+    entry = {"feature": "column 0", "rank": 1, "sign": 1, "output": "bad"}
+    own = {
+        "plotted": TWO,
+        "listed": {**TWO, **hidden, "path": {"attributions": TWO["values"]}},
+        "visible": {**TWO, **hidden, "visible": [[entry], [entry]]},
+        "unexplained": {**TWO, **hidden, "status": "skipped"},
+    }[kind]
+    record = record_of(own)
+    record["instances"][0]["column 0"] = letter * 900_000
+    rendered = explanation_page(record, Asked(), Beside(PROVEN))
+    assert findings(rendered.body) == []
+    assert len(rendered.body) < 60_000
+    assert letter * 100 in rendered.body.decode()
+    assert len(explanation_plot(record, Asked()).body) < 20_000
+    assert len(record["instances"][0]["column 0"]) == 900_000
 
 
 def test_the_same_document_is_the_same_page() -> None:

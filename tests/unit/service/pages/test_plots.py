@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable, Iterator
 
 import pytest
 from drawn import Mark, lines, marks, number, parsed
@@ -178,6 +179,22 @@ def test_names_and_values_are_text_whatever_they_hold(draw: object) -> None:
     assert hostile in {each.get("data-feature") for each in root.iter()}
 
 
+@pytest.mark.parametrize("draw", [waterfall, force, lambda path: decision_plot([path, path])])
+@pytest.mark.parametrize("character", ["\u0001", "\ufffe", "\uffff", "\x1f", "\ud800"])
+def test_what_xml_cannot_write_is_replaced(draw: Callable[[Path], str], character: str) -> None:
+    name, written = f"a{character}\N{GRINNING FACE}", "a\ufffd\N{GRINNING FACE}"
+    ends, names, cells = (0.0, 3.0), [name, "b"], [f"{name}\tc", name]
+    path = Path.of(names, cells, [1.0, 2.0], None, ends=ends, output_name=name, unit="u")
+    root = parsed(draw(path))
+    assert written in "".join(root.itertext())
+    assert {written, "b"} <= {each.get("data-feature") for each in root.iter()}
+
+
+def test_other_plots_replace_it_too() -> None:
+    parsed(bars("Title\u0001", "unit\ufffe", [("a\u0001", 1.0)]))
+    parsed(message("why\u0001 there is none\ufffe"))
+
+
 def test_texts_fit_above_their_bars() -> None:
     long = path_of([1.0, 0.5], names=["w" * 300, "\N{CJK UNIFIED IDEOGRAPH-5B57}" * 60])
     texts = [
@@ -213,3 +230,13 @@ def test_numbers_are_short_and_minus_is_a_minus() -> None:
     assert signed(12.0) == "+12"
     assert signed(-1.23456e-7) == "\N{MINUS SIGN}1.235e\N{MINUS SIGN}07"
     assert signed(0.0) == "0"
+
+
+def test_cutting_a_text_costs_what_is_kept() -> None:
+    class Counted(str):
+        __slots__ = ()
+
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("the whole text was read")
+
+    assert elided(Counted("w" * 1000), 5) == "wwww…"
