@@ -20,6 +20,7 @@ from service.errors import (
     InvalidRequestError,
     NoRecourseError,
     OverloadedError,
+    PolicyReplacedError,
     QuotaExceededError,
     StoreAwayError,
     VersionReplacedError,
@@ -72,7 +73,8 @@ class RecourseService:
 
         Raises what predicting an instance raises, and NotFoundError for a record the caller may not
         read, ForbiddenError for a role with masked columns, VersionReplacedError, NoRecourseError,
-        InvalidRequestError, QuotaExceededError, OverloadedError, StoreAwayError, GoneError.
+        PolicyReplacedError, InvalidRequestError, QuotaExceededError, OverloadedError,
+        StoreAwayError, GoneError.
         """
         wanted, place = call.wanted, 0
         if isinstance(wanted, NewInstance):
@@ -87,6 +89,7 @@ class RecourseService:
         instance, row = _instance(record, place)
         served = self._serving(record.decision)
         policy, recourse = _rules_of(served)
+        _check_threshold(record, recourse)
         if not isinstance(wanted, NewInstance):
             self._take(call.caller, served)
         advice = await self._advise(served, recourse, instance, row)
@@ -217,6 +220,15 @@ def _rules_of(served: ServedModel) -> tuple[ModelPolicy, Recourse]:
     if policy is None or policy.recourse is None:
         raise NoRecourseError
     return policy, policy.recourse
+
+
+def _check_threshold(record: Record, recourse: Recourse) -> None:
+    """PolicyReplacedError where the record was decided otherwise than the policy would now."""
+    if "policy" not in record.decision.parts:
+        return
+    said = orjson.loads(record.decision.part("policy"))
+    if said["threshold"] != recourse.goal.decided_by:
+        raise PolicyReplacedError
 
 
 def _instance(record: Record, place: int) -> tuple[Instance, list[float]]:
