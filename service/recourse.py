@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -47,6 +48,9 @@ MOST_AT_ONCE = 2
 
 MOST_WAITING = 16
 
+MOST_WAITING_OF_TENANT = 4
+"""So that one tenant does not keep the others out."""
+
 
 class RecourseCall(NamedTuple):
     """One POST /counterfactuals, and the ID under which an instance is recorded first."""
@@ -67,6 +71,7 @@ class RecourseService:
     views: Views
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
     _waiting: int = 0
+    _of_tenant: Counter[str] = field(default_factory=Counter)
 
     async def find(self, call: RecourseCall) -> bytes:
         """The answer as JSON, stored as evidence about the request.
@@ -76,6 +81,7 @@ class RecourseService:
         PolicyReplacedError, InvalidRequestError, QuotaExceededError, OverloadedError,
         StoreAwayError, GoneError.
         """
+        self._check_room(call.caller)
         wanted, place = call.wanted, 0
         if isinstance(wanted, NewInstance):
             await self._predict(call, wanted)
@@ -86,13 +92,13 @@ class RecourseService:
         if not self.views.sees_all(call.caller, record):
             raise ForbiddenError("what would change a decision tells of masked columns")
         check_explainable(record.decision, is_told=not call.caller.roles)
-        instance, row = _instance(record, place)
+        recorded = _instance(record, place)
         served = self._serving(record.decision)
         policy, recourse = _rules_of(served)
         _check_threshold(record, recourse)
         if not isinstance(wanted, NewInstance):
             self._take(call.caller, served)
-        advice = await self._advise(served, recourse, instance, row)
+        advice = await self._advise(call.caller, served, recourse, recorded)
         document = {
             "request_id": request_id,
             "instance": place,
@@ -169,12 +175,23 @@ class RecourseService:
                 return version
         raise VersionReplacedError
 
-    async def _advise(
-        self, served: ServedModel, recourse: Recourse, instance: Instance, row: list[float]
-    ) -> Advice:
-        if self._waiting >= MOST_AT_ONCE + MOST_WAITING:
+    def _check_room(self, caller: Caller) -> None:
+        """OverloadedError where no more searches may wait, or no more of the caller's tenant."""
+        own = self._of_tenant[caller.tenant] - MOST_WAITING_OF_TENANT
+        if max(own, self._waiting - MOST_WAITING) >= MOST_AT_ONCE:
             raise OverloadedError
+
+    async def _advise(
+        self,
+        caller: Caller,
+        served: ServedModel,
+        recourse: Recourse,
+        recorded: tuple[Instance, list[float]],
+    ) -> Advice:
+        self._check_room(caller)
         self._waiting += 1
+        self._of_tenant[caller.tenant] += 1
+        instance, row = recorded
         fed, status = np.array(row, dtype=np.float64), "failed"
         try:
             async with self._room:
@@ -184,6 +201,7 @@ class RecourseService:
             return advice
         finally:
             self._waiting -= 1
+            self._of_tenant -= Counter([caller.tenant])
             self.watch.metrics.recourse.searches.labels(served.model.name, status).inc()
 
     async def _store(
