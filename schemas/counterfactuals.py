@@ -203,6 +203,8 @@ class ToldCounterfactuals(Counterfactuals):
 
 
 class CounterfactualList(Document):
-    """The answer to GET /explanations/{request_id}/counterfactuals, oldest first."""
+    """The answer to GET /explanations/{request_id}/counterfactuals: the last 100, oldest
+    first.
+    """
 
-    items: list[ToldCounterfactuals]
+    items: Annotated[list[ToldCounterfactuals], Field(max_length=100)]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -34,6 +35,7 @@ from service.evidence import (
     Parts,
     Record,
     StoredDecision,
+    StoredVote,
     laid_out,
 )
 from service.followup import check_explainable
@@ -111,8 +113,9 @@ class RecourseService:
         await self._store(record.decision, call.caller, content, policy.version)
         return encoded
 
-    async def told(self, caller: Caller, request_id: str) -> dict[str, object]:
-        """All that was found of a record the caller may read, oldest first.
+    async def told(self, caller: Caller, request_id: str) -> bytes:
+        """The last MOST_LISTED that were found of a record the caller may read, oldest first, as
+        JSON.
 
         Raises NotFoundError, ForbiddenError for a role with masked columns, StoreAwayError.
         """
@@ -123,14 +126,7 @@ class RecourseService:
             stored = await self.watch.evidence.counterfactuals(record.decision)
         except EvidenceError:
             raise StoreAwayError from None
-        return {
-            "items": [
-                one | {"principal": each.actor, "told_at": _completed_at(each.header)}
-                for each in stored
-                for one in orjson.loads(each.part("counterfactuals"))
-                if one is not None
-            ]
-        }
+        return await asyncio.to_thread(_listed, stored)
 
     async def _predict(self, call: RecourseCall, wanted: NewInstance) -> None:
         """Have an instance predicted and recorded as an ordinary request, unless what follows would
@@ -266,6 +262,16 @@ def _payload(decision: StoredDecision, place: int, answer: bytes) -> tuple[bytes
     rows[place] = answer
     pieces = [b'{"counterfactuals":', b"[" + b",".join(rows) + b"]", b"}"]
     return laid_out(pieces, ["counterfactuals"])
+
+
+def _listed(stored: Sequence[StoredVote]) -> bytes:
+    items = [
+        one | {"principal": each.actor, "told_at": _completed_at(each.header)}
+        for each in stored
+        for one in orjson.loads(each.part("counterfactuals"))
+        if one is not None
+    ]
+    return orjson.dumps({"items": items})
 
 
 def _completed_at(header: bytes) -> str:

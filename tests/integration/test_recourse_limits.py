@@ -1,6 +1,7 @@
-"""Of counterfactuals: what is refused because of when and by how many it is asked."""
+"""Of counterfactuals: what is refused because of when and by how many it is asked, long lists."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from servers import Reply, wait_until
 
 from service import recourse
 from service.auth import KeyFile
+from service.evidence import StoredVote
 
 
 def test_a_decision_by_another_threshold_is_refused(
@@ -91,3 +93,26 @@ def test_what_finds_no_room_leaves_nothing_behind_and_no_tenant_takes_it_all(
         assert [each.result().status for each in asked] == [200] * 7
         assert post(north, instance).status == 200
         assert live.runtime.recourse._of_tenant == {}
+
+
+def test_a_list_is_written_beside_the_event_loop(
+    tmp_path: Path,
+    two_models: Path,
+    mixed_rows: list[Instance],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed, numbers = recourse._listed, []
+
+    def write(stored: Sequence[StoredVote]) -> bytes:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()
+        numbers.append(len(stored))
+        return listed(stored)
+
+    monkeypatch.setattr(recourse, "_listed", write)
+    with serving(tmp_path / "data", two_models) as live:
+        client = live.client()
+        request_id = predicted(client, closest(client, mixed_rows))["request_id"]
+        told = post(client, {"request_id": request_id}).json()
+        (item,) = client.get(f"/explanations/{request_id}/counterfactuals").json()["items"]
+        assert (numbers, item["counterfactuals"]) == ([1], told["counterfactuals"])
