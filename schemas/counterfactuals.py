@@ -22,6 +22,19 @@ EXAMPLE: dict[str, Any] = {
     "model": {"name": "german_credit", "version": 3, "digest": "sha256:4d23f91e"},
     "target": "accept",
     "margin": 0.05,
+    "threshold": {"class": "bad", "at_least": 0.5, "name": "decline", "otherwise": "accept"},
+    "most_changes": 4,
+    "rules": [
+        {
+            "feature": "duration_months",
+            "direction": "down",
+            "cost": 0.1,
+            "low": 4.0,
+            "high": 60.0,
+            "step": 1.0,
+            "levels": None,
+        }
+    ],
     "status": "found",
     "counterfactuals": [
         {
@@ -105,6 +118,36 @@ class CounterfactualBody(Document):
     decision: str | None
 
 
+class ThresholdBody(Document):
+    """The decision is `name` where the probability of the class (of a regression the value) is
+    `at_least` so much, else `otherwise`.
+    """
+
+    model_config = ConfigDict(title="Threshold")
+
+    class_: Annotated[str | None, Field(alias="class")]
+    at_least: float
+    name: str
+    otherwise: str | None
+
+
+class RuleBody(Document):
+    """What was allowed to become of a column: a number between low and high, a whole multiple of
+    step, or one of the levels; of the others these are null. cost: of a unit by which a number
+    moves, or of any other level.
+    """
+
+    model_config = ConfigDict(title="ColumnRule")
+
+    feature: str
+    direction: Literal["up", "down", "both"]
+    cost: float
+    low: float | None
+    high: float | None
+    step: float | None
+    levels: list[Scalar] | None
+
+
 class ConstraintBody(Document):
     """What stands in the way. feature: null for the number of `changes`, the budget of `rows`, and
     the `model`, whom nothing that was tried moved. suffices: without it alone the target was
@@ -121,7 +164,9 @@ class ConstraintBody(Document):
 class Counterfactuals(Document):
     """The answer to POST /counterfactuals: cheapest first, each of other columns.
 
-    is_exhaustive: every allowed combination was tried. policy_version: of the rules it keeps to.
+    threshold: what decides, null where the most probable class does. most_changes: columns that one
+    answer could change; rules: of the columns that could, all others could not. is_exhaustive:
+    every allowed combination was tried. policy_version: of the file that these come from.
     """
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
@@ -131,6 +176,9 @@ class Counterfactuals(Document):
     model: ModelReference
     target: str
     margin: float
+    threshold: ThresholdBody | None
+    most_changes: int
+    rules: list[RuleBody]
     status: SearchStatus
     counterfactuals: list[CounterfactualBody]
     constraints: list[ConstraintBody]
@@ -155,6 +203,8 @@ class ToldCounterfactuals(Counterfactuals):
 
 
 class CounterfactualList(Document):
-    """The answer to GET /explanations/{request_id}/counterfactuals, oldest first."""
+    """The answer to GET /explanations/{request_id}/counterfactuals: the last 100, oldest
+    first.
+    """
 
-    items: list[ToldCounterfactuals]
+    items: Annotated[list[ToldCounterfactuals], Field(max_length=100)]

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from explainers.base import FloatArray
-from explainers.counterfactual import Counterfactual, Found, Problem, search
+from explainers.counterfactual import ColumnRule, Counterfactual, Found, Problem, search
 from schemas import InvalidContentError
 from schemas.model_schema import Column, Level
 from service.answers import encode_predictions
@@ -68,8 +68,7 @@ def advise(served: ServedModel, recourse: Recourse, instance: Instance, row: Flo
         status = "found" if told else "none_found"
     seconds = perf_counter() - started
     document = {
-        "target": goal.target,
-        "margin": goal.margin,
+        **_kept_to(served, recourse),
         "status": status,
         "counterfactuals": told,
         "constraints": _constraints(served, found),
@@ -86,6 +85,32 @@ def _affordable(served: ServedModel, rows: int) -> int:
     cost = served.model.manifest.cost
     seconds = cost.predict_row_in_batch or cost.predict_row
     return rows if seconds <= 0 else max(1, min(rows, int(MOST_SECONDS / seconds)))
+
+
+def _kept_to(served: ServedModel, recourse: Recourse) -> dict[str, object]:
+    """What the policy says of the answers, and of the columns that may change."""
+    columns = zip(served.model.schema.columns, recourse.rules, strict=True)
+    rules = [_rule(column, rule) for column, rule in columns if not rule.is_immutable]
+    return {
+        "target": recourse.goal.target,
+        "margin": recourse.goal.margin,
+        "threshold": recourse.goal.decided_by,
+        "most_changes": recourse.changes,
+        "rules": rules,
+    }
+
+
+def _rule(column: Column, rule: ColumnRule) -> dict[str, object]:
+    levels, is_number = rule.levels, rule.levels is None
+    return {
+        "feature": column.name,
+        "direction": rule.direction,
+        "cost": rule.cost,
+        "low": rule.low if is_number else None,
+        "high": rule.high if is_number else None,
+        "step": rule.step if is_number else None,
+        "levels": None if levels is None else [_level(column, code) for code in levels],
+    }
 
 
 def _constraints(served: ServedModel, found: Found) -> list[dict[str, object]]:

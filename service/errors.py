@@ -158,6 +158,13 @@ class VersionReplacedError(ServiceError):
     code = "version_replaced"
 
 
+class PolicyReplacedError(ServiceError):
+    """Another threshold than the one that decided is in force now; send the instance again."""
+
+    status = 409
+    code = "policy_replaced"
+
+
 class NoRecourseError(ServiceError):
     """The policy file names no outcome of this model that people may want."""
 

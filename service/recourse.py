@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -20,6 +22,7 @@ from service.errors import (
     InvalidRequestError,
     NoRecourseError,
     OverloadedError,
+    PolicyReplacedError,
     QuotaExceededError,
     StoreAwayError,
     VersionReplacedError,
@@ -32,6 +35,7 @@ from service.evidence import (
     Parts,
     Record,
     StoredDecision,
+    StoredVote,
     laid_out,
 )
 from service.followup import check_explainable
@@ -45,6 +49,9 @@ MOST_AT_ONCE = 2
 """Searches in one process: each keeps a thread busy, and predictions go before them."""
 
 MOST_WAITING = 16
+
+MOST_WAITING_OF_TENANT = 4
+"""So that one tenant does not keep the others out."""
 
 
 class RecourseCall(NamedTuple):
@@ -66,14 +73,17 @@ class RecourseService:
     views: Views
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
     _waiting: int = 0
+    _of_tenant: Counter[str] = field(default_factory=Counter)
 
     async def find(self, call: RecourseCall) -> bytes:
         """The answer as JSON, stored as evidence about the request.
 
         Raises what predicting an instance raises, and NotFoundError for a record the caller may not
         read, ForbiddenError for a role with masked columns, VersionReplacedError, NoRecourseError,
-        InvalidRequestError, QuotaExceededError, OverloadedError, StoreAwayError, GoneError.
+        PolicyReplacedError, InvalidRequestError, QuotaExceededError, OverloadedError,
+        StoreAwayError, GoneError.
         """
+        self._check_room(call.caller)
         wanted, place = call.wanted, 0
         if isinstance(wanted, NewInstance):
             await self._predict(call, wanted)
@@ -84,12 +94,13 @@ class RecourseService:
         if not self.views.sees_all(call.caller, record):
             raise ForbiddenError("what would change a decision tells of masked columns")
         check_explainable(record.decision, is_told=not call.caller.roles)
-        instance, row = _instance(record, place)
+        recorded = _instance(record, place)
         served = self._serving(record.decision)
         policy, recourse = _rules_of(served)
+        _check_threshold(record, recourse)
         if not isinstance(wanted, NewInstance):
             self._take(call.caller, served)
-        advice = await self._advise(served, recourse, instance, row)
+        advice = await self._advise(call.caller, served, recourse, recorded)
         document = {
             "request_id": request_id,
             "instance": place,
@@ -102,8 +113,9 @@ class RecourseService:
         await self._store(record.decision, call.caller, content, policy.version)
         return encoded
 
-    async def told(self, caller: Caller, request_id: str) -> dict[str, object]:
-        """All that was found of a record the caller may read, oldest first.
+    async def told(self, caller: Caller, request_id: str) -> bytes:
+        """The last MOST_LISTED that were found of a record the caller may read, oldest first, as
+        JSON.
 
         Raises NotFoundError, ForbiddenError for a role with masked columns, StoreAwayError.
         """
@@ -114,14 +126,7 @@ class RecourseService:
             stored = await self.watch.evidence.counterfactuals(record.decision)
         except EvidenceError:
             raise StoreAwayError from None
-        return {
-            "items": [
-                one | {"principal": each.actor, "told_at": _completed_at(each.header)}
-                for each in stored
-                for one in orjson.loads(each.part("counterfactuals"))
-                if one is not None
-            ]
-        }
+        return await asyncio.to_thread(_listed, stored)
 
     async def _predict(self, call: RecourseCall, wanted: NewInstance) -> None:
         """Have an instance predicted and recorded as an ordinary request, unless what follows would
@@ -166,12 +171,23 @@ class RecourseService:
                 return version
         raise VersionReplacedError
 
-    async def _advise(
-        self, served: ServedModel, recourse: Recourse, instance: Instance, row: list[float]
-    ) -> Advice:
-        if self._waiting >= MOST_AT_ONCE + MOST_WAITING:
+    def _check_room(self, caller: Caller) -> None:
+        """OverloadedError where no more searches may wait, or no more of the caller's tenant."""
+        own = self._of_tenant[caller.tenant] - MOST_WAITING_OF_TENANT
+        if max(own, self._waiting - MOST_WAITING) >= MOST_AT_ONCE:
             raise OverloadedError
+
+    async def _advise(
+        self,
+        caller: Caller,
+        served: ServedModel,
+        recourse: Recourse,
+        recorded: tuple[Instance, list[float]],
+    ) -> Advice:
+        self._check_room(caller)
         self._waiting += 1
+        self._of_tenant[caller.tenant] += 1
+        instance, row = recorded
         fed, status = np.array(row, dtype=np.float64), "failed"
         try:
             async with self._room:
@@ -181,6 +197,7 @@ class RecourseService:
             return advice
         finally:
             self._waiting -= 1
+            self._of_tenant -= Counter([caller.tenant])
             self.watch.metrics.recourse.searches.labels(served.model.name, status).inc()
 
     async def _store(
@@ -219,6 +236,15 @@ def _rules_of(served: ServedModel) -> tuple[ModelPolicy, Recourse]:
     return policy, policy.recourse
 
 
+def _check_threshold(record: Record, recourse: Recourse) -> None:
+    """PolicyReplacedError where the record was decided otherwise than the policy would now."""
+    if "policy" not in record.decision.parts:
+        return
+    said = orjson.loads(record.decision.part("policy"))
+    if said["threshold"] != recourse.goal.decided_by:
+        raise PolicyReplacedError
+
+
 def _instance(record: Record, place: int) -> tuple[Instance, list[float]]:
     """The instance as it was recorded, and as it was fed to the model."""
     instances = orjson.loads(record.part("instances"))
@@ -236,6 +262,16 @@ def _payload(decision: StoredDecision, place: int, answer: bytes) -> tuple[bytes
     rows[place] = answer
     pieces = [b'{"counterfactuals":', b"[" + b",".join(rows) + b"]", b"}"]
     return laid_out(pieces, ["counterfactuals"])
+
+
+def _listed(stored: Sequence[StoredVote]) -> bytes:
+    items = [
+        one | {"principal": each.actor, "told_at": _completed_at(each.header)}
+        for each in stored
+        for one in orjson.loads(each.part("counterfactuals"))
+        if one is not None
+    ]
+    return orjson.dumps({"items": items})
 
 
 def _completed_at(header: bytes) -> str:

@@ -19,6 +19,9 @@ class CounterfactualEvent(RepeatableEvent):
     event_type: ClassVar[str] = "counterfactual"
 
 
+MOST_LISTED = 100
+
+
 def counterfactuals_of(store: EvidenceStore, decision: StoredDecision) -> Sequence[StoredVote]:
-    """All that was told of that request, oldest first. Raises as `told_of`."""
-    return told_of(store, decision, (CounterfactualEvent.event_type,))
+    """The last MOST_LISTED that were told of that request, oldest first. Raises as `told_of`."""
+    return told_of(store, decision, (CounterfactualEvent.event_type,), newest=MOST_LISTED)

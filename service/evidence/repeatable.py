@@ -31,10 +31,14 @@ class RepeatableEvent(Event):
 
 
 def told_of(
-    store: EvidenceStore, decision: StoredDecision, types: Collection[str]
+    store: EvidenceStore,
+    decision: StoredDecision,
+    types: Collection[str],
+    *,
+    newest: int | None = None,
 ) -> Sequence[StoredVote]:
-    """All events of these types about a request, oldest first; erased ones are left out. Cost: an
-    index entry for each about a request of the same microsecond.
+    """The newest so many events of these types about a request, None for all, oldest first; erased
+    ones are left out. Cost: an index entry for each about a request of the same microsecond.
 
     Raises StoreUnavailableError, UnreadablePayloadError.
     """
@@ -44,8 +48,8 @@ def told_of(
         events.c.event_type.in_(types),
         events.c.received_us == microseconds(decision.received_at),
         events.c.request_id == decision.request_id,
-    ).order_by(events.c.event_id)
+    ).order_by(events.c.event_id.desc())
     with store.reading() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(query.limit(newest)).all()[::-1]
     opened = zip(rows, store.sealer.open(rows, erased=erased_in(rows)), strict=True)
     return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]

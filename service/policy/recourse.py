@@ -108,6 +108,11 @@ class Goal:
     threshold: Threshold | None = None
     is_above: bool = True
 
+    @property
+    def decided_by(self) -> dict[str, object] | None:
+        """The threshold as records have it."""
+        return None if self.threshold is None else self.threshold.to_json()
+
     @classmethod
     def of(cls, section: RecourseSection, vocabulary: Vocabulary) -> Self:
         """That of a section, for the model of this vocabulary. Raises PolicyError."""

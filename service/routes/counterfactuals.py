@@ -1,8 +1,7 @@
-"""POST /counterfactuals, and what was found of a record so far."""
+"""POST /counterfactuals, and what was found of a record last."""
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
@@ -61,6 +60,6 @@ async def find(
 
 @router.get("/explanations/{request_id}/counterfactuals", response_model=CounterfactualList)
 async def told(request_id: RequestId, runtime: RuntimeDep, caller: ReaderDep) -> Response:
-    """What was found of a record so far, oldest first. Scope: as its record."""
+    """The last 100 searches that were made of a record, oldest first. Scope: as its record."""
     found = await runtime.recourse.told(caller, request_id)
-    return Response(orjson.dumps(found), headers=NO_STORE, media_type="application/json")
+    return Response(found, headers=NO_STORE, media_type="application/json")

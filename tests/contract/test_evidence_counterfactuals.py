@@ -54,7 +54,7 @@ def found(store: EvidenceStore, about: StoredDecision) -> list[object]:
     return [orjson.loads(each.part("counterfactuals")) for each in counterfactuals_of(store, about)]
 
 
-def test_all_that_was_told_is_found_oldest_first_and_nothing_of_others(url: str) -> None:
+def test_what_was_told_is_found_oldest_first_and_nothing_of_others(url: str) -> None:
     about = decision("request-one")
     twin = replace(decision("request-two"), received_at=about.received_at)
     with EvidenceStore.open(url) as store:
@@ -66,6 +66,15 @@ def test_all_that_was_told_is_found_oldest_first_and_nothing_of_others(url: str)
             [{"status": "none_found"}],
             [{"status": "found"}],
         ]
+
+
+def test_of_very_many_the_newest_are_found(url: str) -> None:
+    about = decision("request-one")
+    with EvidenceStore.open(url) as store:
+        for event in (about, *(told(about, {"number": number}) for number in range(102))):
+            assert store.append(event) is STORED
+        numbers = [[{"number": number}] for number in range(2, 102)]
+        assert found(store, stored(store, about)) == numbers
 
 
 def test_it_goes_with_the_subject_of_its_instance_and_no_other(url: str, tmp_path: Path) -> None:

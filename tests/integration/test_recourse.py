@@ -1,19 +1,17 @@
 """Counterfactuals over HTTP: what is told holds, is stored, and is told to nobody else."""
 
-import json
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faulty_parts import BrokenLog, put_in
-from live_app import LiveApp, live_app
+from live_app import LiveApp
 from problems import assert_problem
-from servers import JSON, Client, Reply, wait_until
+from recourse_apps import POLICY, Instance, closest, post, predicted, serving
+from servers import wait_until
 from tables import instances_of, mixed
 
 from schemas.counterfactuals import CounterfactualList, Counterfactuals
@@ -23,35 +21,6 @@ from service.disposal import Destruction, Order, erase, of_subject
 from service.evidence import AppendOutcome, Event, StoreUnavailableError
 from service.secrets import Keyring
 
-Instance = dict[str, Any]
-POLICY = """
-[default.roles.support]
-mask = ["radius"]
-
-[models.mixed.decision]
-name = "refer"
-otherwise = "discharge"
-class = "0"
-at_least = 0.5
-
-[models.mixed.recourse]
-target = "discharge"
-margin = 0.1
-
-[models.mixed.recourse.columns]
-radius = { direction = "down", step = 0.1 }
-area = { low = 200, high = 900, step = 10 }
-visits = { step = 2, cost = 0.5 }
-site = { levels = ["left", "right"] }
-grade = "free"
-perimeter = "free"
-texture = "free"
-
-[[models.mixed.rules]]
-name = "rough"
-when = "smoothness > 0.14"
-explain = "never"
-"""
 CHANGED = {"radius", "area", "visits", "site", "grade", "perimeter", "texture"}
 PEOPLE: dict[str, dict[str, Any]] = {
     "ann": {},
@@ -63,28 +32,10 @@ PEOPLE: dict[str, dict[str, Any]] = {
 }
 
 
-def post(client: Client, content: object, **headers: str) -> Reply:
-    return client.request("POST", "/counterfactuals", json.dumps(content).encode(), JSON | headers)
-
-
-def predicted(client: Client, *instances: Instance, **more: object) -> Any:
-    body = json.dumps({"instances": instances, **more}).encode()
-    return client.request("POST", "/models/mixed/predict", body, JSON).json()
-
-
 def counted(app: LiveApp, status: str) -> float:
     labels = {"model": "mixed", "status": status}
     name = "explain_counterfactuals_total"
     return app.runtime.metrics.registry.get_sample_value(name, labels) or 0.0
-
-
-@contextmanager
-def serving(folder: Path, registry: Path, policy: str = POLICY, **more: Any) -> Iterator[LiveApp]:
-    folder.mkdir(exist_ok=True)
-    shutil.copytree(registry, folder / "registry")
-    (folder / "policy.toml").write_text(policy)
-    with live_app(folder, policy_file=folder / "policy.toml", model="mixed", **more) as live:
-        yield live
 
 
 @pytest.fixture(scope="module")
@@ -115,11 +66,7 @@ def keyed_app(
 @pytest.fixture(scope="module")
 def referred(app: LiveApp, mixed_rows: list[Instance]) -> Instance:
     """Of those that are decided against and may be explained the closest call."""
-    rows = [r for r in mixed_rows if r["smoothness"] <= 0.13 and None not in r.values()]
-    bad = [p["probabilities"]["0"] for p in predicted(app.client(), *rows)["predictions"]]
-    return min(
-        (p, place, row) for place, (p, row) in enumerate(zip(bad, rows, strict=True)) if p >= 0.5
-    )[2]
+    return closest(app.client(), mixed_rows)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +102,22 @@ def test_each_answer_is_what_the_model_predicts_and_keeps_the_rules(
         assert changes.get("radius", 0) <= referred["radius"]
         assert changes.get("visits", 0) % 2 == 0
     assert counted(app, "found") - before == 1
+
+
+def test_the_rules_it_keeps_to_are_told_and_stored(app: LiveApp, referred: Instance) -> None:
+    request_id = predicted(app.client(), referred)["request_id"]
+    told = post(app.client(), {"request_id": request_id})
+    found = Counterfactuals.model_validate_json(told.body)
+    assert found.threshold is not None
+    rules = {each.feature: each for each in found.rules}
+    assert (found.threshold.at_least, found.most_changes, rules.keys()) == (0.5, 4, CHANGED)
+    area, site = rules["area"], rules["site"]
+    assert (area.low, area.high, area.step, area.levels) == (200, 900, 10, None)
+    assert (site.low, site.step, site.levels) == (None, None, ["left", "right"])
+    assert (rules["radius"].direction, rules["visits"].cost) == ("down", 0.5)
+    (stored,) = app.client().get(f"/explanations/{request_id}/counterfactuals").json()["items"]
+    for name in ("threshold", "most_changes", "rules"):
+        assert stored[name] == told.json()[name]
 
 
 def test_an_instance_is_predicted_and_recorded_first(app: LiveApp, referred: Instance) -> None:
