@@ -116,8 +116,13 @@ def _expanded(problem: Problem, front: States, candidates: Candidates, pool: Poo
 
 
 def _first_of_each(rows: FloatArray) -> NDArray[np.intp]:
-    _, first = np.unique(rows, axis=0, return_index=True)
-    return np.sort(first)
+    """By their bytes, so that a missing cell is the same as another; to sort rows would hold all
+    other threads up meanwhile.
+    """
+    first: dict[bytes, int] = {}
+    for place, row in enumerate(rows):
+        first.setdefault(row.tobytes(), place)
+    return np.fromiter(first.values(), np.intp, len(first))
 
 
 def _promising(states: States, gains: FloatArray) -> NDArray[np.intp]:

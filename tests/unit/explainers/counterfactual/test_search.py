@@ -13,6 +13,10 @@ from explainers.counterfactual.evaluating import Evaluator
 from explainers.counterfactual.problem import Candidates
 from explainers.counterfactual.shrinking import shrink
 
+def candidates_of(asked: Problem) -> Candidates:
+    return Candidates.of(asked.rules, asked.row, 40)
+
+
 TARGETS = (-2.5, -1.5, -0.5, 0.5)
 HEURISTIC = 1000
 """Rows of a budget too small to try all combinations, of which half of it may be spent on."""
@@ -175,6 +179,20 @@ def test_a_beam_adds_no_column_twice() -> None:
     beam_search(asked, evaluator, pool, Candidates.of(RULES, ROW, 40))
     assert pool.by_cost
     assert all(asked.allows(row) for _, row in pool.by_cost)
+
+
+@pytest.mark.parametrize("missing", [[], [0]])
+def test_a_beam_puts_no_combination_to_the_model_twice(missing: list[int]) -> None:
+    row, seen = ROW.copy(), []
+    row[missing] = np.nan
+
+    def recorded(rows: FloatArray) -> FloatArray:
+        seen.extend(each.tobytes() for each in rows[:, 1:])
+        return np.nan_to_num(rows).sum(axis=1)
+
+    asked = problem(1e6, row=row, score=recorded, rules=(replace(RULES[4], name="a"), *RULES[1:]))
+    beam_search(asked, Evaluator(recorded, 20_000, row, -np.inf), Pool(), candidates_of(asked))
+    assert len(seen) == len({*seen}) > 20
 
 
 @pytest.mark.parametrize("wrong", [{"most": 0}, {"changes": 0}, {"rows": 0}, {"rules": RULES[1:]}])
