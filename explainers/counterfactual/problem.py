@@ -1,5 +1,6 @@
 """The question: whose row, what it must reach, and what may change on the way."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +11,9 @@ from explainers.counterfactual.constraints import ColumnRule
 from explainers.counterfactual.evaluating import Mask, Score, States
 
 DEFAULT_ROWS = 20_000
+
+ROWS_AT_ONCE = 2048
+"""That are made before it is seen which of them are wanted: what bounds memory."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -98,3 +102,11 @@ class Candidates:
         """Those of other columns than these (F,)."""
         kept = ~columns[self.columns]
         return Candidates(self.columns[kept], self.values[kept])
+
+    def applied(self, row: FloatArray) -> Iterator[FloatArray]:
+        """(N, F) the row with each of them in turn, ROWS_AT_ONCE at most at a time."""
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            columns = self.columns[start : start + ROWS_AT_ONCE]
+            rows = np.repeat(row[None], len(columns), axis=0)
+            rows[np.arange(len(columns)), columns] = self.values[start : start + ROWS_AT_ONCE]
+            yield rows

@@ -10,8 +10,9 @@ from explainers.base import FloatArray
 from explainers.counterfactual import Binding, ColumnRule, Problem, search
 from explainers.counterfactual.beam import Pool, beam_search, combinations_of
 from explainers.counterfactual.evaluating import Evaluator
-from explainers.counterfactual.problem import Candidates
+from explainers.counterfactual.problem import ROWS_AT_ONCE, Candidates
 from explainers.counterfactual.shrinking import shrink
+
 
 def candidates_of(asked: Problem) -> Candidates:
     return Candidates.of(asked.rules, asked.row, 40)
@@ -87,6 +88,68 @@ def test_the_budget_is_kept() -> None:
     told = len(found.answers)
     assert sum(rows) == found.rows_used + told
     assert found.rows_used <= 500 + 3  # and the row itself, at the start of each beam
+
+
+class Costed(Problem):
+    """Records how many rows are made at a time, and how many altogether."""
+
+    made: list[int]
+
+    def costs(self, rows: FloatArray) -> FloatArray:
+        self.__dict__.setdefault("made", []).append(len(rows))
+        return super().costs(rows)
+
+
+def linear(columns: int, **changes: object) -> Costed:
+    """Many columns, of which no changes reach the target."""
+    rules = tuple(ColumnRule(f"x{i}", low=-100, high=100) for i in range(columns))
+    given = {"score": lambda rows: rows @ np.linspace(1, 2, columns), "row": np.zeros(columns)}
+    return Costed(**given | {"target": 1e9, "rules": rules} | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("left", [0, 1, 700, 5000])
+def test_a_beam_makes_hardly_more_rows_than_are_left(left: int) -> None:
+    asked = linear(60)
+    evaluator = Evaluator(asked.score, left, asked.row, -np.inf)
+    beam_search(asked, evaluator, Pool(), candidates_of(asked))
+    assert evaluator.was_short
+    assert evaluator.used == left + 1  # and the row itself
+    assert max(asked.made) <= left + ROWS_AT_ONCE
+
+
+def test_what_a_short_beam_puts_to_the_model_is_what_a_longer_one_begins_with() -> None:
+    seen: dict[int, list[FloatArray]] = {3000: [], 9000: []}
+    for left, rows in seen.items():
+        asked = linear(30, score=lambda X, rows=rows: (rows.append(X), X.sum(axis=1))[1])
+        beam_search(
+            asked, Evaluator(asked.score, left, asked.row, -np.inf), Pool(), candidates_of(asked)
+        )
+    short, long = (np.concatenate(rows) for rows in seen.values())
+    assert (len(short), len(long)) == (3001, 9001)
+    assert (long[: len(short)] == short).all()
+
+
+def of_categories(levels: int, **changes: object) -> Costed:
+    rules = [ColumnRule(f"x{i}", levels=tuple(map(float, range(levels)))) for i in range(2)]
+    rules.append(ColumnRule("n", low=0, high=100, cost=0.1))
+    return linear(3, rules=tuple(rules), **changes)
+
+
+def test_shrinking_trades_no_two_categories_and_few_levels_of_one() -> None:
+    asked = of_categories(1000, target=1300.0)
+    evaluator = Evaluator(asked.score, 20_000, asked.row, -np.inf)
+    row = np.array([500.0, 500.0, 90.0])
+    found = shrink(asked, evaluator, row, candidates_of(asked))
+    assert asked.costs(found[None])[0] < asked.costs(row[None])[0]
+    assert max(asked.made) < 2 * ROWS_AT_ONCE
+
+
+def test_shrinking_puts_the_cheapest_to_the_model_where_not_all_can_be() -> None:
+    asked = linear(8, target=-1e9)
+    evaluator = Evaluator(asked.score, 5, asked.row, -np.inf)
+    found = shrink(asked, evaluator, np.full(8, 50.0), candidates_of(asked))
+    assert evaluator.used == 5
+    assert np.sort(found).tolist() == [0.0, *[50.0] * 7]
 
 
 def unreachable(**changes: object) -> tuple[Binding, ...]:
