@@ -22,7 +22,8 @@ class Problem:
 
     wider: the same columns as far as anybody could go, for what to name where nothing is found.
     most: how many answers; changes: in how many columns at most; rows: to evaluate at most, beside
-    those that find out what stands in the way. Raises ValueError where these do not fit together.
+    a fourth as many that find out what stands in the way. Raises ValueError where these do not fit
+    together.
     """
 
     score: Score
@@ -102,6 +103,11 @@ class Candidates:
         """Those of other columns than these (F,)."""
         kept = ~columns[self.columns]
         return Candidates(self.columns[kept], self.values[kept])
+
+    def thinned(self, most: int) -> "Candidates":
+        """Of each column the first ones, as many as that at most."""
+        nth = np.arange(len(self)) - np.searchsorted(self.columns, self.columns)
+        return Candidates(self.columns[nth < most], self.values[nth < most])
 
     def applied(self, row: FloatArray) -> Iterator[FloatArray]:
         """(N, F) the row with each of them in turn, ROWS_AT_ONCE at most at a time."""

@@ -195,6 +195,33 @@ def test_the_number_of_changes_in_the_way_is_named() -> None:
     assert search(replace(asked, changes=4)).answers
 
 
+@pytest.mark.parametrize("columns", [1, 8, 60, 200])
+@pytest.mark.parametrize("rows", [40, 2000])
+@pytest.mark.parametrize("changes", [1, 4])
+def test_what_stands_in_the_way_is_found_out_within_a_fourth_of_the_budget(
+    columns: int, rows: int, changes: int
+) -> None:
+    wider = tuple(ColumnRule(f"x{i}", low=-900, high=900) for i in range(columns))
+    found = search(linear(columns, rows=rows, changes=changes, wider=wider))
+    assert found.rows_used <= 1.25 * rows + 2  # and the row itself, twice
+    assert columns < 60 or Binding("rows", None, suffices=False) in found.constraints
+    assert "range" in {binding.kind for binding in found.constraints}
+
+
+def test_of_a_category_beyond_its_rule_few_levels_are_tried() -> None:
+    asked = of_categories(1000, score=lambda X: X[:, 0] + X[:, 1])
+    fixed = tuple(replace(rule, is_immutable=True) for rule in asked.rules[:2])
+    found = search(replace(asked, rules=(*fixed, asked.rules[2]), wider=asked.rules))
+    assert {binding.column for binding in found.constraints} >= {0, 1}
+    assert found.rows_used < 300
+
+
+def test_no_more_than_eight_further_changes_are_tried() -> None:
+    found = search(linear(60, changes=1, rows=1_000_000))
+    assert found.is_exact
+    assert found.rows_used <= 1 + 60 * 200 + 8 * 60 * 24
+
+
 def test_a_budget_that_is_too_small_is_named() -> None:
     assert Binding("rows", None, suffices=False) in unreachable(rows=60, changes=3)
     assert Binding("rows", None, suffices=False) not in unreachable(rows=100_000)
