@@ -90,7 +90,9 @@ def beam_search(problem: Problem, evaluator: Evaluator, pool: Pool, candidates: 
     front = problem.states(problem.row[None])
     base = float(evaluator.of_rows(front.rows)[0])
     for _ in range(problem.changes):
-        states, scores = evaluator.scores(_expanded(problem, front, candidates, pool))
+        states, scores = evaluator.scores(
+            _expanded(problem, front, candidates, pool, evaluator.left)
+        )
         reaches = scores >= problem.target
         pool.add(states.take(reaches))
         states, scores = states.take(~reaches), scores[~reaches]
@@ -99,25 +101,26 @@ def beam_search(problem: Problem, evaluator: Evaluator, pool: Pool, candidates: 
         front = states.take(_promising(states, scores - base))
 
 
-def _expanded(problem: Problem, front: States, candidates: Candidates, pool: Pool) -> States:
+def _expanded(
+    problem: Problem, front: States, candidates: Candidates, pool: Pool, left: int
+) -> States:
     """Each of the front with each candidate of a column it has not changed, cheap enough to be
     among the answers; the front's order is kept, so what a budget cuts off is the least promising.
+    What comes after more than are left is not made at all.
+
+    Rows are told apart by their bytes, so that a missing cell is the same as another; to sort them
+    would hold all other threads up meanwhile.
     """
-    n, k = len(front), len(candidates)
-    rows = np.repeat(front.rows, k, axis=0)
-    columns, values = np.tile(candidates.columns, n), np.tile(candidates.values, n)
-    is_new = ~front.changed.repeat(k, axis=0)[np.arange(n * k), columns]
-    rows[np.arange(n * k), columns] = values
-    states = problem.states(rows[is_new])
     known = pool.by_cost
-    if len(known) >= problem.most:
-        states = states.take(states.costs < known[problem.most - 1][0])
-    return states.take(_first_of_each(states.rows))
-
-
-def _first_of_each(rows: FloatArray) -> NDArray[np.intp]:
-    _, first = np.unique(rows, axis=0, return_index=True)
-    return np.sort(first)
+    below = known[problem.most - 1][0] if len(known) >= problem.most else np.inf
+    found: dict[bytes, None] = {}
+    parents = zip(front.rows, front.changed, strict=True)
+    for rows in (r for row, changed in parents for r in candidates.without(changed).applied(row)):
+        found |= dict.fromkeys(row.tobytes() for row in rows[problem.costs(rows) < below])
+        if len(found) > left:
+            break
+    joined = np.frombuffer(bytearray().join(found), front.rows.dtype)
+    return problem.states(joined.reshape(-1, len(problem.row)))
 
 
 def _promising(states: States, gains: FloatArray) -> NDArray[np.intp]:

@@ -13,7 +13,10 @@ from explainers.base import FloatArray
 Direction = Literal["up", "down", "both"]
 
 ON_GRID = 1e-9
-"""Of a step: how far from a whole number of steps counts as none."""
+"""Of the number of steps, and of one step at least: how far from a whole number counts as none."""
+
+MOST_OFF_GRID = 0.05
+"""Of a step: never more than that, or of large values neighbours on the grid were the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class ColumnRule:
         steps = value / self.step
         return (
             self.low <= value <= self.high
-            and abs(steps - round(steps)) <= ON_GRID * max(1.0, abs(steps))
+            and abs(steps - round(steps)) <= _slack(steps)
             and not (self.direction == "up" and value < present)
             and not (self.direction == "down" and value > present)
         )
@@ -124,7 +127,7 @@ class ColumnRule:
         lowest = math.ceil(self.low / self.step - ON_GRID)
         highest = math.floor(self.high / self.step + ON_GRID)
         place = present / self.step
-        slack = ON_GRID * max(1.0, abs(place))
+        slack = _slack(place)
         if self.direction != "up":
             first = min(highest, math.ceil(place - slack) - 1)
             yield _Arm(first, -1, first - lowest + 1)
@@ -157,6 +160,10 @@ class _Arm:
             far = np.geomspace(max(1, most // 2), self.count - 1, most - len(near)).round()
             offsets = np.unique(np.concatenate([near, far]))
         return self.first + self.sign * offsets
+
+
+def _slack(steps: float) -> float:
+    return min(MOST_OFF_GRID, ON_GRID * max(1.0, abs(steps)))
 
 
 def _decimals(step: float) -> int:

@@ -15,7 +15,16 @@ BindingKind = Literal[
     "immutable", "direction", "range", "levels", "missing", "changes", "rows", "model"
 ]
 VALUES = 24
-"""Of each column beyond its rule that are tried."""
+"""Of each column that are tried, of a category too."""
+
+FEWEST_VALUES = 6
+"""Of them where the rows do not suffice for as many: the nearest and the farthest, either way."""
+
+MORE_CHANGES = 8
+"""Further ones that are tried on top of the best row's."""
+
+SHARE = 4
+"""Of the budget a fourth at least, whatever the search left of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +39,24 @@ class Binding:
     suffices: bool
 
 
-def binding_constraints(
-    problem: Problem, evaluator: Evaluator, *, is_exact: bool
-) -> tuple[Binding, ...]:
+def binding_constraints(problem: Problem, evaluator: Evaluator) -> tuple[Binding, ...]:
     """What keeps the best row that was seen from the target; that which helps most comes first of
     the columns. Cost: about 25 rows for each column, times the number of changes where the best row
-    has as many as are allowed; and 25 for each column left and each further change.
+    has as many as are allowed; and 25 for each column left and each further change; both together
+    at most the rows that are left, or a fourth of the budget.
     """
-    found = []
     best, best_score = evaluator.best, evaluator.best_score
-    if evaluator.was_short and not is_exact:
-        found.append(Binding("rows", None, suffices=False))
+    allowance = max(evaluator.left, problem.rows // SHARE)
+    evaluator.left = allowance // 2
     reached = _with_more_changes(problem, evaluator, best)
+    evaluator.left += allowance - allowance // 2
+    beyond = _beyond_rules(problem, evaluator, best)
+    found = [Binding("rows", None, suffices=False)] if evaluator.was_short else []
     if reached > best_score:
         found.append(Binding("changes", None, suffices=reached >= problem.target))
     found += [
         Binding(kind, column, suffices=score >= problem.target)
-        for score, column, kind in _beyond_rules(problem, evaluator, best)
+        for score, column, kind in beyond
         if score > best_score
     ]
     found += [Binding("missing", column, suffices=False) for column in _missing(problem)]
@@ -59,22 +69,24 @@ def _missing(problem: Problem) -> Iterator[int]:
             yield column
 
 
+def _values_each(left: int, rounds: int) -> int:
+    """How many values of one column can be tried in so many rounds."""
+    return min(VALUES, max(FEWEST_VALUES, left // max(1, rounds)))
+
+
 def _with_more_changes(problem: Problem, evaluator: Evaluator, row: FloatArray) -> float:
     """The highest score that changing further columns gives, the best one at a time."""
-    candidates = Candidates.of(problem.rules, problem.row, VALUES)
+    most = _values_each(evaluator.left, problem.changes * len(row))
+    candidates = Candidates.of(problem.rules, problem.row, most).thinned(most)
     reached = -np.inf
-    for _ in range(len(row)):
+    for _ in range(min(len(row), MORE_CHANGES)):
+        before = reached
         left = candidates.without(problem.changed(row[None])[0])
-        if not len(left):
-            break
-        rows = np.repeat(row[None], len(left), axis=0)
-        rows[np.arange(len(left)), left.columns] = left.values
-        scores = evaluator.of_rows(rows)
-        place = int(np.argmax(scores))
-        if scores[place] <= reached:
-            break
-        row, reached = rows[place], float(scores[place])
-        if reached >= problem.target:
+        for rows in left.applied(row):
+            states, scores = evaluator.scores(problem.states(rows))
+            if len(states) and scores.max() > reached:
+                row, reached = states.rows[int(np.argmax(scores))], float(scores.max())
+        if reached == before or reached >= problem.target:
             break
     return reached
 
@@ -87,32 +99,30 @@ def _beyond_rules(
     wider = problem.wider or tuple(rule.freed for rule in problem.rules)
     is_full = int(problem.changed(best[None]).sum()) >= problem.changes
     changed = problem.changed(best[None])[0]
+    most = _values_each(evaluator.left, len(best) * (problem.changes if is_full else 1))
     for column, (rule, free) in enumerate(zip(problem.rules, wider, strict=True)):
         start = _freed_of_one(problem, best) if is_full and not changed[column] else best[None]
-        found += _beyond_rule(problem, evaluator, start, column, (rule, free))
+        present = float(problem.row[column])
+        values = [v for v in free.values(present, most) if not rule.allows(present, v)][:most]
+        found += [
+            (score, column, kind)
+            for kind, score in _highest(problem, evaluator, start, column, values).items()
+        ]
     return sorted(found, key=lambda each: (-each[0], each[1]))
 
 
-def _beyond_rule(
-    problem: Problem,
-    evaluator: Evaluator,
-    start: FloatArray,
-    column: int,
-    rules: tuple[ColumnRule, ColumnRule],
-) -> list[tuple[float, int, BindingKind]]:
-    rule, free = rules
-    present = float(problem.row[column])
+def _highest(
+    problem: Problem, evaluator: Evaluator, start: FloatArray, column: int, values: list[float]
+) -> dict[BindingKind, float]:
+    """The highest score that one of the values gives any of the rows, by what forbids the value."""
+    rows = np.tile(start, (len(values), 1))
+    rows[:, column] = np.repeat(values, len(start))
+    _, scores = evaluator.scores(problem.states(rows))
     highest: dict[BindingKind, float] = {}
-    values = [value for value in free.values(present, VALUES) if not rule.allows(present, value)]
-    if not values:
-        return []
-    rows = np.repeat(start, len(values), axis=0)
-    rows[:, column] = np.tile(values, len(start))
-    scores = evaluator.of_rows(rows).reshape(len(start), -1).max(axis=0)
-    for value, score in zip(values, scores.tolist(), strict=True):
-        kind = _kind(rule, value)
+    for value, score in zip(rows[:, column].tolist(), scores.tolist(), strict=False):
+        kind = _kind(problem.rules[column], value)
         highest[kind] = max(score, highest.get(kind, -np.inf))
-    return [(score, column, kind) for kind, score in highest.items()]
+    return highest
 
 
 def _freed_of_one(problem: Problem, row: FloatArray) -> FloatArray:

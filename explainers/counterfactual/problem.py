@@ -1,5 +1,6 @@
 """The question: whose row, what it must reach, and what may change on the way."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +12,9 @@ from explainers.counterfactual.evaluating import Mask, Score, States
 
 DEFAULT_ROWS = 20_000
 
+ROWS_AT_ONCE = 2048
+"""That are made before it is seen which of them are wanted: what bounds memory."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Problem:
@@ -18,7 +22,8 @@ class Problem:
 
     wider: the same columns as far as anybody could go, for what to name where nothing is found.
     most: how many answers; changes: in how many columns at most; rows: to evaluate at most, beside
-    those that find out what stands in the way. Raises ValueError where these do not fit together.
+    a fourth as many that find out what stands in the way. Raises ValueError where these do not fit
+    together.
     """
 
     score: Score
@@ -98,3 +103,16 @@ class Candidates:
         """Those of other columns than these (F,)."""
         kept = ~columns[self.columns]
         return Candidates(self.columns[kept], self.values[kept])
+
+    def thinned(self, most: int) -> "Candidates":
+        """Of each column the first ones, as many as that at most."""
+        nth = np.arange(len(self)) - np.searchsorted(self.columns, self.columns)
+        return Candidates(self.columns[nth < most], self.values[nth < most])
+
+    def applied(self, row: FloatArray) -> Iterator[FloatArray]:
+        """(N, F) the row with each of them in turn, ROWS_AT_ONCE at most at a time."""
+        for start in range(0, len(self), ROWS_AT_ONCE):
+            columns = self.columns[start : start + ROWS_AT_ONCE]
+            rows = np.repeat(row[None], len(columns), axis=0)
+            rows[np.arange(len(columns)), columns] = self.values[start : start + ROWS_AT_ONCE]
+            yield rows

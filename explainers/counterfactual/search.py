@@ -54,7 +54,7 @@ def search(problem: Problem) -> Found:
     All combinations are tried where they are few; else single changes, then combinations of the
     most promising ones, whose costs are brought down as long as they reach the target; then again
     without the columns of the cheapest answer, so that the others are no variants of it.
-    Cost: problem.rows model rows, and some hundreds more where nothing was found.
+    Cost: problem.rows model rows, and up to a fourth as many more where nothing was found.
     """
     start = float(problem.score(problem.row[None])[0])
     evaluator = Evaluator(problem.score, problem.rows, problem.row, start, used=1)
@@ -66,7 +66,7 @@ def search(problem: Problem) -> Found:
     else:
         _search_promising(problem, evaluator, pool)
     chosen = _diverse(problem, pool)
-    constraints = () if chosen else binding_constraints(problem, evaluator, is_exact=is_exact)
+    constraints = () if chosen else binding_constraints(problem, evaluator)
     answers = tuple(_answer(problem, row) for row in chosen)
     return Found(answers, constraints, is_exact, evaluator.used)
 

@@ -1,9 +1,10 @@
 """A row that reaches the target made cheaper, as long as it still does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explainers.base import FloatArray
 from explainers.counterfactual.evaluating import Evaluator
@@ -16,8 +17,8 @@ ONE_VALUES = 64
 PAIR_VALUES = 14
 """Of each of two columns that are tried together."""
 
-Tries = Callable[[Problem, FloatArray, Candidates], FloatArray]
-"""(N, F) rows like a given one that may be cheaper."""
+Tries = Callable[[Problem, FloatArray, Candidates], Iterator[FloatArray]]
+"""(N, F) rows like a given one that may be cheaper, few at a time: most of them are not."""
 
 
 def shrink(
@@ -41,56 +42,59 @@ def shrink(
 
 
 def _cheapest(
-    problem: Problem, evaluator: Evaluator, rows: FloatArray, than: FloatArray
+    problem: Problem, evaluator: Evaluator, tried: Iterator[FloatArray], than: FloatArray
 ) -> FloatArray | None:
     """The cheapest of these rows that reaches the target for less; of equal ones the first."""
-    states = problem.states(rows)
     below = float(problem.costs(than[None])[0]) * (1 - 1e-12)
-    states = states.take(states.costs < below)
-    states = states.take(np.argsort(states.costs, kind="stable"))
-    states, scores = evaluator.scores(states)
+    cheaper = than[None][:0]
+    for rows in tried:
+        cheaper = np.concatenate([cheaper, rows[problem.costs(rows) < below]])
+        if len(cheaper) > evaluator.left:
+            cheaper = cheaper[_by_cost(problem, cheaper)[: evaluator.left + 1]]
+    states, scores = evaluator.scores(problem.states(cheaper[_by_cost(problem, cheaper)]))
     reaching = np.flatnonzero(scores >= problem.target)
     return states.rows[reaching[0]].copy() if len(reaching) else None
 
 
-def _moved_back(problem: Problem, row: FloatArray, _: Candidates) -> FloatArray:
+def _by_cost(problem: Problem, rows: FloatArray) -> NDArray[np.intp]:
+    return np.argsort(problem.costs(rows), kind="stable")
+
+
+def _moved_back(problem: Problem, row: FloatArray, _: Candidates) -> Iterator[FloatArray]:
     """One change dropped, or nearer to where it came from."""
-    rows = []
     for column in _changed(problem, row):
         values = _nearer(problem, row, column, ONE_VALUES)
         moved = np.repeat(row[None], len(values) + 1, axis=0)
         moved[:, column] = [problem.row[column], *values]
-        rows.append(moved)
-    return np.concatenate(rows)
+        yield moved
 
 
-def _traded(problem: Problem, row: FloatArray, _: Candidates) -> FloatArray:
-    """Two of the changed columns at any values."""
-    rows = [row[None]]
+def _traded(problem: Problem, row: FloatArray, _: Candidates) -> Iterator[FloatArray]:
+    """Two of the changed columns at any values; not two categories, which cost the same at any."""
     for pair in combinations(_changed(problem, row), 2):
-        values = [
-            problem.rules[column].values(float(problem.row[column]), PAIR_VALUES) for column in pair
-        ]
-        near = [_nearer(problem, row, column, PAIR_VALUES // 2) for column in pair]
-        first, second = (np.concatenate([*both]) for both in zip(values, near, strict=True))
+        if all(problem.rules[column].levels is not None for column in pair):
+            continue
+        first, second = (_around(problem, row, column) for column in pair)
         moved = np.repeat(row[None], len(first) * len(second), axis=0)
         moved[:, pair[0]] = np.repeat(first, len(second))
         moved[:, pair[1]] = np.tile(second, len(first))
-        rows.append(moved)
-    return np.concatenate(rows)
+        yield moved
 
 
-def _swapped(problem: Problem, row: FloatArray, candidates: Candidates) -> FloatArray:
+def _around(problem: Problem, row: FloatArray, column: int) -> FloatArray:
+    """(V,) values to trade against another column's: of a category the first ones."""
+    values = problem.rules[column].values(float(problem.row[column]), PAIR_VALUES)
+    near = _nearer(problem, row, column, PAIR_VALUES // 2)
+    return np.concatenate([values[:ONE_VALUES], near])
+
+
+def _swapped(problem: Problem, row: FloatArray, candidates: Candidates) -> Iterator[FloatArray]:
     """One change undone, and another column changed instead."""
-    changed = problem.changed(row[None])[0]
-    others = candidates.without(changed)
-    rows = [row[None]]
+    others = candidates.without(problem.changed(row[None])[0])
     for column in _changed(problem, row):
-        moved = np.repeat(row[None], len(others), axis=0)
-        moved[:, column] = problem.row[column]
-        moved[np.arange(len(others)), others.columns] = others.values
-        rows.append(moved)
-    return np.concatenate(rows)
+        undone = row.copy()
+        undone[column] = problem.row[column]
+        yield from others.applied(undone)
 
 
 def _nearer(problem: Problem, row: FloatArray, column: int, most: int) -> FloatArray:

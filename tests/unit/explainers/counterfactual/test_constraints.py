@@ -76,6 +76,19 @@ def test_a_grid_point_just_outside_the_range_is_left_out() -> None:
     assert rule.values(0.0, 10).tolist() == [0.4]
 
 
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [(1.7e9, [-1, -2, 1, 2]), (1.7e9 + 0.5, [-0.5, -1.5, -2.5, 0.5, 1.5])],
+)
+def test_neighbours_on_the_grid_are_told_apart_however_large(
+    present: float, expected: list[float]
+) -> None:
+    rule = number(low=1.7e9 - 2, high=1.7e9 + 2, step=1.0)
+    assert (rule.values(present, 100) - present).tolist() == expected
+    assert rule.count(present) == len(expected)
+    assert not rule.allows(1.7e9, 1.7e9 + 0.5)
+
+
 def test_what_is_nearer_is_on_the_same_side_and_cheaper() -> None:
     rule = number(high=100.0, step=5.0)
     assert rule.nearer(52.0, 75.0, 50).tolist() == [55, 60, 65, 70]

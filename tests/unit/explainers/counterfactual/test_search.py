@@ -10,8 +10,13 @@ from explainers.base import FloatArray
 from explainers.counterfactual import Binding, ColumnRule, Problem, search
 from explainers.counterfactual.beam import Pool, beam_search, combinations_of
 from explainers.counterfactual.evaluating import Evaluator
-from explainers.counterfactual.problem import Candidates
+from explainers.counterfactual.problem import ROWS_AT_ONCE, Candidates
 from explainers.counterfactual.shrinking import shrink
+
+
+def candidates_of(asked: Problem) -> Candidates:
+    return Candidates.of(asked.rules, asked.row, 40)
+
 
 TARGETS = (-2.5, -1.5, -0.5, 0.5)
 HEURISTIC = 1000
@@ -85,6 +90,68 @@ def test_the_budget_is_kept() -> None:
     assert found.rows_used <= 500 + 3  # and the row itself, at the start of each beam
 
 
+class Costed(Problem):
+    """Records how many rows are made at a time, and how many altogether."""
+
+    made: list[int]
+
+    def costs(self, rows: FloatArray) -> FloatArray:
+        self.__dict__.setdefault("made", []).append(len(rows))
+        return super().costs(rows)
+
+
+def linear(columns: int, **changes: object) -> Costed:
+    """Many columns, of which no changes reach the target."""
+    rules = tuple(ColumnRule(f"x{i}", low=-100, high=100) for i in range(columns))
+    given = {"score": lambda rows: rows @ np.linspace(1, 2, columns), "row": np.zeros(columns)}
+    return Costed(**given | {"target": 1e9, "rules": rules} | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("left", [0, 1, 700, 5000])
+def test_a_beam_makes_hardly_more_rows_than_are_left(left: int) -> None:
+    asked = linear(60)
+    evaluator = Evaluator(asked.score, left, asked.row, -np.inf)
+    beam_search(asked, evaluator, Pool(), candidates_of(asked))
+    assert evaluator.was_short
+    assert evaluator.used == left + 1  # and the row itself
+    assert max(asked.made) <= left + ROWS_AT_ONCE
+
+
+def test_what_a_short_beam_puts_to_the_model_is_what_a_longer_one_begins_with() -> None:
+    seen: dict[int, list[FloatArray]] = {3000: [], 9000: []}
+    for left, rows in seen.items():
+        asked = linear(30, score=lambda X, rows=rows: (rows.append(X), X.sum(axis=1))[1])
+        beam_search(
+            asked, Evaluator(asked.score, left, asked.row, -np.inf), Pool(), candidates_of(asked)
+        )
+    short, long = (np.concatenate(rows) for rows in seen.values())
+    assert (len(short), len(long)) == (3001, 9001)
+    assert (long[: len(short)] == short).all()
+
+
+def of_categories(levels: int, **changes: object) -> Costed:
+    rules = [ColumnRule(f"x{i}", levels=tuple(map(float, range(levels)))) for i in range(2)]
+    rules.append(ColumnRule("n", low=0, high=100, cost=0.1))
+    return linear(3, rules=tuple(rules), **changes)
+
+
+def test_shrinking_trades_no_two_categories_and_few_levels_of_one() -> None:
+    asked = of_categories(1000, target=1300.0)
+    evaluator = Evaluator(asked.score, 20_000, asked.row, -np.inf)
+    row = np.array([500.0, 500.0, 90.0])
+    found = shrink(asked, evaluator, row, candidates_of(asked))
+    assert asked.costs(found[None])[0] < asked.costs(row[None])[0]
+    assert max(asked.made) < 2 * ROWS_AT_ONCE
+
+
+def test_shrinking_puts_the_cheapest_to_the_model_where_not_all_can_be() -> None:
+    asked = linear(8, target=-1e9)
+    evaluator = Evaluator(asked.score, 5, asked.row, -np.inf)
+    found = shrink(asked, evaluator, np.full(8, 50.0), candidates_of(asked))
+    assert evaluator.used == 5
+    assert np.sort(found).tolist() == [0.0, *[50.0] * 7]
+
+
 def unreachable(**changes: object) -> tuple[Binding, ...]:
     found = search(problem(**{"target": 3.0} | changes))  # type: ignore[arg-type]
     assert not found.answers
@@ -126,6 +193,33 @@ def test_the_number_of_changes_in_the_way_is_named() -> None:
     assert not found.answers
     assert Binding("changes", None, suffices=True) in found.constraints
     assert search(replace(asked, changes=4)).answers
+
+
+@pytest.mark.parametrize("columns", [1, 8, 60, 200])
+@pytest.mark.parametrize("rows", [40, 2000])
+@pytest.mark.parametrize("changes", [1, 4])
+def test_what_stands_in_the_way_is_found_out_within_a_fourth_of_the_budget(
+    columns: int, rows: int, changes: int
+) -> None:
+    wider = tuple(ColumnRule(f"x{i}", low=-900, high=900) for i in range(columns))
+    found = search(linear(columns, rows=rows, changes=changes, wider=wider))
+    assert found.rows_used <= 1.25 * rows + 2  # and the row itself, twice
+    assert columns < 60 or Binding("rows", None, suffices=False) in found.constraints
+    assert "range" in {binding.kind for binding in found.constraints}
+
+
+def test_of_a_category_beyond_its_rule_few_levels_are_tried() -> None:
+    asked = of_categories(1000, score=lambda X: X[:, 0] + X[:, 1])
+    fixed = tuple(replace(rule, is_immutable=True) for rule in asked.rules[:2])
+    found = search(replace(asked, rules=(*fixed, asked.rules[2]), wider=asked.rules))
+    assert {binding.column for binding in found.constraints} >= {0, 1}
+    assert found.rows_used < 300
+
+
+def test_no_more_than_eight_further_changes_are_tried() -> None:
+    found = search(linear(60, changes=1, rows=1_000_000))
+    assert found.is_exact
+    assert found.rows_used <= 1 + 60 * 200 + 8 * 60 * 24
 
 
 def test_a_budget_that_is_too_small_is_named() -> None:
@@ -175,6 +269,20 @@ def test_a_beam_adds_no_column_twice() -> None:
     beam_search(asked, evaluator, pool, Candidates.of(RULES, ROW, 40))
     assert pool.by_cost
     assert all(asked.allows(row) for _, row in pool.by_cost)
+
+
+@pytest.mark.parametrize("missing", [[], [0]])
+def test_a_beam_puts_no_combination_to_the_model_twice(missing: list[int]) -> None:
+    row, seen = ROW.copy(), []
+    row[missing] = np.nan
+
+    def recorded(rows: FloatArray) -> FloatArray:
+        seen.extend(each.tobytes() for each in rows[:, 1:])
+        return np.nan_to_num(rows).sum(axis=1)
+
+    asked = problem(1e6, row=row, score=recorded, rules=(replace(RULES[4], name="a"), *RULES[1:]))
+    beam_search(asked, Evaluator(recorded, 20_000, row, -np.inf), Pool(), candidates_of(asked))
+    assert len(seen) == len({*seen}) > 20
 
 
 @pytest.mark.parametrize("wrong", [{"most": 0}, {"changes": 0}, {"rows": 0}, {"rules": RULES[1:]}])
