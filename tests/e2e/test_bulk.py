@@ -23,7 +23,7 @@ from service.registry import Registry
 from service.registry.work import Options
 from service.settings import Settings
 
-ROWS = 12
+ROWS = 30
 SOON = {"EXPLAIND_LEASE_SECONDS": "2"}
 """After it, what a killed run's worker had taken is run again."""
 
