@@ -1,4 +1,4 @@
-"""Counterfactuals of another library, where it is installed, over the same applicants and prices."""
+"""Counterfactuals of another library, where it is installed, for the same applicants and prices."""
 
 import subprocess
 import sys
