@@ -23,7 +23,7 @@ from service.registry import Registry
 from service.registry.work import Options
 from service.settings import Settings
 
-ROWS = 30
+ROWS = 16
 SOON = {"EXPLAIND_LEASE_SECONDS": "2"}
 """After it, what a killed run's worker had taken is run again."""
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         KNeighborsClassifier(5).fit(X, y),
         X,
         y.map({0: "malignant", 1: "benign"}),
-        options=Options(classes=("malignant", "benign"), background_rows=20),
+        options=Options(classes=("malignant", "benign"), background_rows=60),
     )
     EvidenceStore.open(Settings.load({}, data_dir=folder).database_url).close()
     return folder
