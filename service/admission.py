@@ -60,12 +60,12 @@ _CLOSE = b"connection: close\r\n"
 
 @dataclass(slots=True, eq=False)
 class Admission:
-    """How many requests may be answered at a time; on_refusal is told method and route of each
-    one that is refused. Used on the event loop only.
+    """How many requests may be answered at a time; on_refusal is told method, route and status of
+    each one that nobody but the protocol sees. Used on the event loop only.
     """
 
     most: int = MOST_AT_ONCE
-    on_refusal: Callable[[str, str], None] = lambda _method, _route: None
+    on_refusal: Callable[[str, str, int], None] = lambda _method, _route, _status: None
     resting: int = 0
     """Requests under way that only wait: for a worker, for news, for their own bodies."""
 
@@ -82,12 +82,17 @@ class Admission:
         finally:
             self.resting -= 1
 
+    def count_unread(self, status: int) -> None:
+        """Count a request that was refused before its head was whole, or was none at all."""
+        self.on_refusal("OTHER", UNMATCHED, status)
+
     def refusal(
         self, method: str, url: bytes, headers: list[tuple[bytes, bytes]], *, closes: bool
     ) -> bytes:
         """The whole answer to a request that is not admitted, counted. Cost: 4 us."""
         path = url.partition(b"?")[0]
-        self.on_refusal(method if method in METHODS else "OTHER", _route(path))
+        known = method if method in METHODS else "OTHER"
+        self.on_refusal(known, _route(path), OverloadedError.status)
         request_id = _request_id(headers)
         head, parts = _OF_PROTOCOL if is_of_protocol(path.decode("latin-1")) else _PROBLEM
         body = request_id.join(parts)

@@ -30,7 +30,6 @@ from service.errors import (
     InvalidRequestError,
     MethodNotAllowedError,
     NotFoundError,
-    OverloadedError,
     ServiceError,
 )
 from service.evidence import EvidenceError, Spooling, SpoolLimits
@@ -114,8 +113,8 @@ def create_app(
     metrics = Metrics()
     authenticator = Authenticator(settings.api_keys_file)
 
-    def count_refused(method: str, route: str) -> None:
-        metrics.http_duration_of(method, route, OverloadedError.status).observe(0.0)
+    def count_refused(method: str, route: str, status: int) -> None:
+        metrics.http_duration_of(method, route, status).observe(0.0)
 
     admission = Admission(settings.max_at_once, count_refused)
 

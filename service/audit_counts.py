@@ -38,9 +38,10 @@ class SpoolCounts(CommitCounts):
         """A file is damaged, and put aside."""
         self._writes.labels(SPOOL, "damaged").inc()
 
-    def on_drained(self, stored: int, twins: int, refused: int) -> None:
+    def on_drained(self, stored: int, twins: int, refused: int, erased: int) -> None:
         """So many events came from the spool into the store, and so on."""
-        for outcome, rows in (("drained", stored), ("twin", twins), ("refused", refused)):
+        counted = {"drained": stored, "twin": twins, "refused": refused, "erased": erased}
+        for outcome, rows in counted.items():
             self._writes.labels(SPOOL, outcome).inc(rows)
 
 

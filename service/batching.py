@@ -1,4 +1,4 @@
-"""One batch per event-loop tick: all that arrived together is answered together."""
+"""Requests that arrive together, within a few turns of the event loop, are answered together."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,6 +25,14 @@ SHED_SECONDS = 1.0
 ENOUGH_REQUESTS = 64
 """As many waiting requests do not wait for a running commit to end."""
 
+FULL_BATCH = 32
+"""As many waiting requests do not wait for others: a larger batch saves little."""
+
+QUIET_TURNS = 2
+"""Turns of the loop without a new request after which none is on its way: one reads it from its
+socket, the next one validates it.
+"""
+
 
 @dataclass(slots=True, eq=False)
 class Waiting:
@@ -44,6 +52,33 @@ class Waiting:
 
 
 @dataclass(slots=True, eq=False)
+class Gathering:
+    """Whether more requests are on their way into the next batch. Clients that have just been
+    answered ask again within a few turns of the loop; without them half of all clients would be
+    computed while the records of the other half are committed, in batches of half the size.
+    """
+
+    n_before: int = 0
+    """Requests of the batch before."""
+
+    n_seen: int = 0
+    quiet_turns: int = 0
+
+    def expects_more(self, n_waiting: int) -> bool:
+        """Asked once a turn, of how many wait; a lone client never waits for company."""
+        is_alone = n_waiting == 1 and self.n_before <= 1
+        if is_alone or n_waiting >= FULL_BATCH:
+            return False
+        self.quiet_turns = 0 if n_waiting > self.n_seen else self.quiet_turns + 1
+        self.n_seen = n_waiting
+        return self.quiet_turns < QUIET_TURNS
+
+    def end(self, n_taken: int) -> None:
+        """A batch of so many was taken."""
+        self.n_before, self.n_seen, self.quiet_turns = n_taken, 0, 0
+
+
+@dataclass(slots=True, eq=False)
 class Batcher:
     """The pending requests of one served version."""
 
@@ -52,6 +87,7 @@ class Batcher:
     evidence: EvidenceLog
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     waiting: list[Waiting] = field(default_factory=list)
+    gathering: Gathering = field(default_factory=Gathering)
     threads: int = 0
     scheduled: bool = False
     owed_seconds: float = 0.0
@@ -81,7 +117,7 @@ class Batcher:
         return not self.waiting and not self.threads
 
     def schedule(self) -> None:
-        """Flush in the next iteration of the loop, once for all requests of this one."""
+        """Flush in the next turn of the loop, once for all requests of this one."""
         if self.waiting and not self.scheduled:
             self.scheduled = True
             self.loop.call_soon(self._flush)
@@ -94,6 +130,9 @@ class Batcher:
             and not self.evidence.is_slow
         ):
             return  # the end of the running commit flushes: until then the batch grows
+        if self.gathering.expects_more(len(self.waiting)):
+            self.schedule()
+            return
         while self.waiting:
             batch = self._next_batch()
             if self._seconds(batch) <= LOOP_BUDGET_SECONDS:
@@ -115,6 +154,7 @@ class Batcher:
 
     def _take(self, batch: Sequence[Waiting]) -> None:
         del self.waiting[: len(batch)]
+        self.gathering.end(len(batch))
         owed = self.owed_seconds - sum(waiting.seconds for waiting in batch)
         self.owed_seconds = owed if self.waiting else 0.0
 

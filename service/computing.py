@@ -77,7 +77,7 @@ class Computer:
     """Explains tasks with the versions of one registry; keeps the last few loaded."""
 
     registry: Registry
-    cohorts: Cohorts = field(default_factory=lambda: Cohorts(None))
+    cohorts: Cohorts = NO_COHORTS
     _kept: OrderedDict[tuple[str, int], tuple[RegisteredModel, AnswerTemplates]] = field(
         default_factory=OrderedDict
     )

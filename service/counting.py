@@ -20,12 +20,12 @@ def _count_wanted(served: ServedModel, plan: Plan) -> None:
 
 def count_failure(served: ServedModel, ask: Ask, error: Exception) -> ServiceError:
     """Count a request that failed; what its transport is to say. Where the serving version is to
-    answer instead of a canary, it counts what was wanted.
+    answer instead of a canary, nobody's has failed yet, and that one counts what was wanted.
     """
     metrics = served.metrics
-    metrics.predictions["error"].inc()
     if served.is_candidate and isinstance(error, FALLS_BACK):
         return error
+    metrics.predictions["error"].inc()
     _count_wanted(served, ask.plan)
     if ask.plan.counted_in is not None:
         metrics.explanations[ask.plan.counted_in, "failed"].inc()

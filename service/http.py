@@ -23,6 +23,7 @@ from service.errors import (
 from service.logs import log, place_of
 from service.metrics import METHODS, Metrics
 from service.negotiation import HTML, JSON, preferred
+from service.privacy import personal_in_id
 from service.uuid7 import uuid7
 
 LOOPBACK_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
@@ -177,10 +178,21 @@ def _combined(scope: Scope) -> dict[bytes, bytes]:
 
 
 def check_request_id(value: str) -> str:
-    """A client's X-Request-ID; BadHeaderError when it is not 8 to 64 of [A-Za-z0-9._-]."""
-    if not REQUEST_ID.fullmatch(value):
-        raise BadHeaderError("X-Request-ID must be 8 to 64 of A-Z a-z 0-9 . _ -")
+    """A client's X-Request-ID; BadHeaderError for one that `wrong_with_id` finds fault with."""
+    wrong = wrong_with_id(value)
+    if wrong is not None:
+        raise BadHeaderError(f"X-Request-ID {wrong}")
     return value
+
+
+def wrong_with_id(value: str) -> str | None:
+    """Why a client's text cannot be a request ID: it is not 8 to 64 of [A-Za-z0-9._-], or holds
+    personal data, which would stay in a header for good. Cost: 0.3 us, 1 us for a UUID.
+    """
+    if not REQUEST_ID.fullmatch(value):
+        return "must be 8 to 64 of A-Z a-z 0-9 . _ -"
+    entity = personal_in_id(value)
+    return None if entity is None else f"must not hold personal data, as a {entity} is"
 
 
 def problem_response(error: ServiceError, request_id: str) -> Response:

@@ -21,7 +21,7 @@ import orjson
 from explainers.base import FloatArray
 from schemas import Violation
 from service.errors import InvalidRequestError, StoreAwayError
-from service.evidence import EvidenceError, EvidenceLog, ListedDecision, Record
+from service.evidence import Among, EvidenceError, EvidenceLog, ListedDecision, Record
 from service.keyed_hash import keyed_hash
 from service.registry import RegisteredModel
 from service.secrets import AGGREGATE_KEYS, Keyring, review_rank
@@ -116,7 +116,7 @@ class Importances:
                 period=period,
                 size=DAY_SAMPLE,
                 rank=rank,
-                stored_by=settled_at,
+                among=Among(stored_by=settled_at),
             )
             records = await self._records(tenant, model, sample)
         except EvidenceError:

@@ -19,6 +19,7 @@ from service.drift_metrics import DriftMetrics
 from service.performance_metrics import PerformanceMetrics
 from service.reason_metrics import ReasonMetrics
 from service.recourse_metrics import RecourseMetrics
+from service.tallies import TalliedCounter, TalliedHistogram
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one
 
@@ -67,7 +68,7 @@ TRIED_OUTCOMES = ("ok", "error", "failed", "dropped")
 
 BACKEND = "sql"
 SPOOL = "spool"
-SPOOL_OUTCOMES = ("ok", "error", "none", "drained", "twin", "refused", "damaged")
+SPOOL_OUTCOMES = ("ok", "error", "none", "drained", "twin", "refused", "erased", "damaged")
 LOG_BACKEND = "log"
 
 
@@ -157,7 +158,7 @@ class Metrics:
         self.build_info.labels(version("explaind"), platform.python_version()).set(1)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
+        return TalliedCounter(name, text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)
@@ -165,7 +166,7 @@ class Metrics:
     def _histogram(
         self, name: str, text: str, buckets: tuple[float, ...], *labels: str
     ) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+        return TalliedHistogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     def _make_http(self) -> None:
         self.http_duration = self._histogram(

@@ -159,7 +159,7 @@ class PredictService:
             explain=call.explain,
             top=top,
             fingerprint=fingerprint,
-            subjects=self._keyed_subjects(call.caller.tenant, body.subjects),
+            subjects=self.keyring.keyed_subjects(call.caller.tenant, body.subjects),
             plan=plan,
             answer_by=received_at + timedelta(seconds=wait + SAY_SECONDS) if wait else None,
         )
@@ -186,15 +186,6 @@ class PredictService:
         """What makes two requests under one ID the same request; keyed, so it reveals nothing."""
         message = orjson.dumps([model, call.explain, top, body.subjects])
         return self.keyring.digest(call.caller.tenant, "fingerprint", message + instances)
-
-    def _keyed_subjects(self, tenant: str, subjects: list[str | None] | None) -> str | None:
-        if subjects is None:
-            return None
-        keyed = [
-            None if name is None else self.keyring.digest(tenant, "subject", name.encode())
-            for name in subjects
-        ]
-        return orjson.dumps(keyed).decode()
 
     async def _answer_once(
         self, served: ServedModel, ask: Ask, started: float, parsed: float

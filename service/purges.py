@@ -24,13 +24,19 @@ class PurgeJob:
     _is_over: Event = field(default_factory=Event)
 
     async def run(self) -> None:
-        """At once and then every hour, until cancelled; what fails is tried an hour later."""
+        """At once and then every hour, until cancelled; what fails is tried an hour later.
+
+        Ends with the purge: what it accounts for at last still gets a place in the log.
+        """
+        purging = asyncio.create_task(self._run_once())
         try:
             while True:
-                await self._run_once()
+                await asyncio.shield(purging)
                 await asyncio.sleep(PURGE_SECONDS)
+                purging = asyncio.create_task(self._run_once())
         finally:
             self._is_over.set()
+            await purging
 
     async def _run_once(self) -> None:
         try:

@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +13,11 @@ import orjson
 from schemas import Violation
 from schemas.counterfactuals import NewInstance, PastInstance
 from service.advising import Advice, Instance, advise
+from service.appending import append_about
 from service.auth import Caller
 from service.calls import PredictCall
 from service.errors import (
     ForbiddenError,
-    GoneError,
     InvalidRequestError,
     NoRecourseError,
     OverloadedError,
@@ -28,14 +27,13 @@ from service.errors import (
     VersionReplacedError,
 )
 from service.evidence import (
-    AppendOutcome,
     CounterfactualEvent,
     EvidenceError,
     HeaderTemplate,
     Parts,
     Record,
     StoredDecision,
-    StoredVote,
+    StoredRepeatable,
     laid_out,
 )
 from service.followup import check_explainable
@@ -110,7 +108,7 @@ class RecourseService:
         }
         encoded = orjson.dumps(document)
         content = _payload(record.decision, place, encoded)
-        await self._store(record.decision, call.caller, content, policy.version)
+        await self._append(record.decision, content, call.caller, policy)
         return encoded
 
     async def told(self, caller: Caller, request_id: str) -> bytes:
@@ -200,33 +198,22 @@ class RecourseService:
             self._of_tenant -= Counter([caller.tenant])
             self.watch.metrics.recourse.searches.labels(served.model.name, status).inc()
 
-    async def _store(
+    async def _append(
         self,
         decision: StoredDecision,
-        caller: Caller,
         content: tuple[bytes, Parts],
-        policy_version: str,
+        caller: Caller,
+        policy: ModelPolicy,
     ) -> None:
-        payload, parts = content
-        event = CounterfactualEvent(
-            template=HeaderTemplate.from_header(decision.header, policy_version=policy_version),
-            request_id=decision.request_id,
-            received_at=decision.received_at,
-            completed_at=datetime.now(UTC),
-            payload=payload,
-            parts=parts,
-            tenant=decision.tenant,
-            actor=caller.principal,
-            auth_method=caller.auth_method,
-            parent_request_id=decision.parent_request_id,
-            subjects=decision.subjects,
+        template = HeaderTemplate.from_header(decision.header, policy_version=policy.version)
+        await append_about(
+            self.watch.evidence,
+            decision,
+            CounterfactualEvent,
+            content,
+            caller=caller,
+            template=template,
         )
-        try:
-            outcome = await self.watch.evidence.append(event)
-        except EvidenceError:
-            raise StoreAwayError from None
-        if outcome is AppendOutcome.CONFLICT:
-            raise GoneError("the record was erased, or somebody it is about was from it")
 
 
 def _rules_of(served: ServedModel) -> tuple[ModelPolicy, Recourse]:
@@ -264,7 +251,7 @@ def _payload(decision: StoredDecision, place: int, answer: bytes) -> tuple[bytes
     return laid_out(pieces, ["counterfactuals"])
 
 
-def _listed(stored: Sequence[StoredVote]) -> bytes:
+def _listed(stored: Sequence[StoredRepeatable]) -> bytes:
     items = [
         one | {"principal": each.actor, "told_at": _completed_at(each.header)}
         for each in stored

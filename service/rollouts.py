@@ -94,8 +94,7 @@ class Rollouts:
     def _failed(self, served: ServedModel, tried: Tried, *, is_candidate: bool) -> None:
         arm = tried.trial.candidate if is_candidate else tried.trial.serving
         arm.failed()
-        if not is_candidate:  # a canary's own counter has it
-            self._count(served, "serving", "error")
+        self._count(served, "canary" if is_candidate else "serving", "error")
         self._judge(served, tried)
 
     def answered(

@@ -1,9 +1,10 @@
 """Keys for everything keyed: derived from one secret file, per tenant and purpose."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import orjson
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -53,6 +54,17 @@ class Keyring:
     def digest(self, tenant: str, purpose: str, message: bytes) -> str:
         """HMAC-SHA256 under the tenant's key for the purpose, in hexadecimal."""
         return keyed_hash(self.key(tenant, purpose), message).hex()
+
+    def keyed_subject(self, tenant: str, name: str) -> str:
+        """Under what records about somebody are filed; nobody without the secret finds his name."""
+        return self.digest(tenant, "subject", name.encode())
+
+    def keyed_subjects(self, tenant: str, names: Sequence[str | None] | None) -> str | None:
+        """Those of a record's rows, as JSON; None where it names none."""
+        if names is None:
+            return None
+        keyed = [None if name is None else self.keyed_subject(tenant, name) for name in names]
+        return orjson.dumps(keyed).decode()
 
     def seed(self, tenant: str, model_digest: str, instance: bytes) -> int:
         """The seed of one instance's draws, below 2^53 so that every JSON reader keeps it.

@@ -227,6 +227,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if not self._is_answering():
             self.transport.write(_raw_problem(error))
+            if self.cycle is None or self.cycle.response_complete:  # else the application counts it
+                self._admission.count_unread(error.status)
         self.transport.close()
 
     def _is_answering(self) -> bool:

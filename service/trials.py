@@ -110,14 +110,13 @@ def _log_choose(n: int, k: int) -> float:
 
 
 def canary_metrics(metrics: Metrics, model: str, method: str) -> ModelMetrics:
-    """What a canary counts in. Its failed predictions are no client's, for the serving version
-    answers then; its queued explanations are counted by who stores them, who knows no roles.
+    """What a canary counts in. Its queued explanations are counted by who stores them, who knows no
+    roles.
     """
     own, serving = metrics.bind(model, method, "canary"), metrics.bind(model, method)
     queued = {key: count for key, count in serving.explanations.items() if key[0] == "queued"}
     return replace(
         own,
-        predictions={**own.predictions, "error": metrics.tried.labels(model, "canary", "error")},
         wanted={**own.wanted, "queued": serving.wanted["queued"]},
         explanations={**own.explanations, **queued},
     )

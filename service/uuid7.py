@@ -13,24 +13,25 @@ class RandomBuffer:
     twice, also not after a fork. Safe to call from several threads.
     """
 
-    __slots__ = ("__weakref__", "_left", "_lock")
+    __slots__ = ("__weakref__", "_at", "_bytes", "_lock")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._left = b""
+        self._bytes, self._at = b"", 0
         os.register_at_fork(after_in_child=self._forget)
 
     def __call__(self, size: int) -> bytes:
         """That many random bytes, at most 4096."""
         with self._lock:
-            if len(self._left) < size:
-                self._left = os.urandom(_AHEAD_BYTES)
-            taken, self._left = self._left[:size], self._left[size:]
-        return taken
+            if self._at + size > len(self._bytes):
+                self._bytes, self._at = os.urandom(_AHEAD_BYTES), 0
+            start = self._at
+            self._at = stop = start + size
+            return self._bytes[start:stop]
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
-        self._left = b""
+        self._bytes, self._at = b"", 0
 
 
 _AHEAD_BYTES = 4096

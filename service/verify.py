@@ -38,13 +38,17 @@ _ALONE = """SELECT name, seq FROM notes WHERE kind = 'beside' AND name NOT IN (
   SELECT name FROM notes WHERE kind = 'name')"""
 _MANIFEST = {"format", "vkey", "checkpoint", "selection", "seqs", "count", "consistency"}
 _PROOF = {"request_id", "log", "vkey", "checkpoint", "entries", "consistency"}
-_TABLES = """CREATE TABLE notes (kind TEXT, name TEXT, seq INTEGER);
-CREATE TABLE hidden (seq INTEGER, request TEXT, event TEXT, is_part INTEGER, is_empty INTEGER);
+_NOTES = "CREATE TABLE notes (kind TEXT, name TEXT, seq INTEGER)"
+_HIDING = """CREATE TABLE payloads (
+  seq INTEGER, request TEXT, event TEXT, missing INTEGER, is_part INTEGER, is_empty INTEGER);
 CREATE TABLE hiding (request TEXT, event TEXT, until INTEGER, of_part INTEGER, by TEXT);
 CREATE INDEX by_request ON hiding (request, event)"""
-_UNEXPLAINED = """SELECT seq FROM hidden WHERE NOT EXISTS (
-  SELECT 1 FROM hiding WHERE hiding.request = hidden.request AND until > seq
-  AND (hiding.event IS NULL OR hiding.event = hidden.event OR is_empty) AND of_part <= is_part)"""
+_UNEXPLAINED = """SELECT seq FROM payloads AS p WHERE missing AND NOT EXISTS (
+  SELECT 1 FROM hiding WHERE hiding.request = p.request AND until > seq
+  AND (hiding.event IS NULL OR hiding.event = p.event OR is_empty) AND of_part <= is_part)"""
+_UNDONE = """SELECT seq FROM payloads AS p WHERE missing < 2 AND EXISTS (
+  SELECT 1 FROM hiding WHERE hiding.request = p.request AND hiding.event = p.event
+  AND until BETWEEN seq + 1 AND ? AND missing <= 1 - of_part)"""
 
 Json = dict[str, Any]
 Ranges = Sequence[Sequence[int]]
@@ -182,6 +186,53 @@ class Key(NamedTuple):
         return Checkpoint(int(size), unbase64(root, 32))
 
 
+class Hiding:
+    """Which payloads are missing, and what the log of that size says of why, in constant memory."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._tables = size, sqlite3.connect("")  # a temporary file, as other notes
+        self._tables.executescript(_HIDING)
+
+    def take_fact(self, seq: int, header: Json) -> None:
+        """What an entry's header says of payloads: that they are destroyed, hidden or free again.
+
+        An erasure names the events it destroys, before it; one of a subject leaves what is in
+        sections its first, common one. A quarantine hides what follows it, too, until a release
+        names it. What had no content goes with any erasure of its request.
+        """
+        kind, request = header.get("event_type"), request_of(header)
+        if kind in HIDING:
+            until = self._size if kind == "quarantine" else seq
+            named = [None] if kind == "quarantine" else ["", *map(str, header.get("destroys", ()))]
+            of_part, own = header.get("scope") is not None, str(header.get("event_id"))
+            rows = [(request, event, until, of_part, own) for event in named]
+            self._tables.executemany("INSERT INTO hiding VALUES (?, ?, ?, ?, ?)", rows)
+        elif kind == "release":
+            released = (request, str(header.get("releases")))
+            self._tables.execute("DELETE FROM hiding WHERE request = ? AND by = ?", released)
+
+    def take_payload(self, seq: int, header: Json, entry: Json, missing: int) -> None:
+        """An entry with a payload; missing: as `missing_of` says."""
+        sealed: Json = header.get("payload") or {}
+        is_part = bool((entry.get("sections") or ["sections" not in sealed])[0])
+        is_empty = sealed.get("size") == len("{}")
+        row = (seq, request_of(header), str(header["event_id"]), missing, is_part, is_empty)
+        self._tables.execute("INSERT INTO payloads VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def unexplained(self) -> list[int]:
+        """The places of payloads that are missing and that nothing so far says why."""
+        return [seq for (seq,) in self._tables.execute(_UNEXPLAINED)]
+
+    def undone(self) -> list[int]:
+        """The places of payloads that are shown, and that an erasure or purge has destroyed: of one
+        of a subject, all sections are there.
+        """
+        return [seq for (seq,) in self._tables.execute(_UNDONE, (self._size - 1,))]
+
+    def close(self) -> None:
+        self._tables.close()
+
+
 class Verification:
     """Checks entries one after the other, in constant memory, against one checkpoint."""
 
@@ -196,14 +247,20 @@ class Verification:
         self.checkpoint = self.key.checkpoint(head["checkpoint"])
         self._witness = None if witness is None else self.key.checkpoint(witness)
         self._consistency: Json = head.get("consistency") or {}
-        self.is_whole = sum(last - first + 1 for first, last in seqs) == self.checkpoint.size
+        self.left_out = left_out_of(seqs, self.checkpoint.size)
         self._ranges, self._firsts = seqs, [first for first, _ in seqs]
         self._due = seqs[0][0] if seqs else None
         self._size, self._subtrees, self._root_at_witness = 0, list[bytes](), b""
         self._notes = sqlite3.connect("")  # a temporary file: any number of entries
-        self._notes.executescript(_TABLES)
+        self._notes.execute(_NOTES)
+        self._hiding = Hiding(self.checkpoint.size)
         self.findings: list[tuple[int | None, str]] = []
         self.count, self._hidden, self._lacks = 0, 0, ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Every entry of the log is to follow, and no other."""
+        return self.left_out is None
 
     def report(self, seq: int | None, problem: str) -> None:
         """Note what is wrong with an entry or, None, with the whole; at most SHOWN times."""
@@ -268,34 +325,18 @@ class Verification:
             notes.append(("beside", f"decision of {request}", seq))
         self._notes.executemany("INSERT INTO notes VALUES (?, ?, ?)", notes)
         self.note_fact(seq, header)
-        if not is_shown(header.get("payload"), entry):
-            self._hidden += 1
-            sealed: Json = header.get("payload") or {}
-            is_part = bool((entry.get("sections") or ["sections" not in sealed])[0])
-            hidden = (seq, request, event, is_part, sealed.get("size") == len("{}"))
-            self._notes.execute("INSERT INTO hidden VALUES (?, ?, ?, ?, ?)", hidden)
+        missing = missing_of(header.get("payload"), entry)
+        self._hidden += missing > 0
+        if header.get("payload") is not None:
+            self._hiding.take_payload(seq, header, entry, missing)
 
     def note_fact(self, seq: int, header: Json) -> None:
-        """What an entry's header says of payloads: that they are destroyed, hidden or free again.
+        """As `Hiding.take_fact`."""
+        self._hiding.take_fact(seq, header)
 
-        An erasure names the events it destroys, before it; one of a subject leaves what is in
-        sections its first, common one. A quarantine hides what follows it, too, until a release
-        names it. What had no content goes with any erasure of its request.
-        """
-        kind, request = header.get("event_type"), request_of(header)
-        if kind in HIDING:
-            until = self.checkpoint.size if kind == "quarantine" else seq
-            named = [None] if kind == "quarantine" else ["", *map(str, header.get("destroys", ()))]
-            of_part, own = header.get("scope") is not None, str(header.get("event_id"))
-            rows = [(request, event, until, of_part, own) for event in named]
-            self._notes.executemany("INSERT INTO hiding VALUES (?, ?, ?, ?, ?)", rows)
-        elif kind == "release":
-            released = (request, str(header.get("releases")))
-            self._notes.execute("DELETE FROM hiding WHERE request = ? AND by = ?", released)
-
-    def unexplained(self) -> list[tuple[int]]:
-        """The places of payloads that are missing and that nothing so far says why."""
-        return self._notes.execute(_UNEXPLAINED).fetchall()
+    def unexplained(self) -> list[int]:
+        """As `Hiding.unexplained`."""
+        return self._hiding.unexplained()
 
     def check_proof(self, seq: int, leaf: bytes, proof: Sequence[str]) -> None:
         """The entry has this place in the signed tree. Raises ProblemError."""
@@ -310,18 +351,24 @@ class Verification:
             self.report(self._due, "missing: nothing stands in its place or after it")
         for name, seq in self._notes.execute(_TWICE):
             self.report(seq, f"a second {name}")
+        for seq in self._hiding.undone():
+            self.report(seq, "payload shown, and a later erasure or purge has destroyed it")
         if self.is_whole:
-            for name, seq in self._notes.execute(_ALONE):
-                self.report(seq, f"beside nothing: there is no {name} of its own")
-            for (seq,) in self.unexplained():
-                self.report(seq, f"payload missing, and no later {' or '.join(HIDING)} says why")
-            if self._root() != self.checkpoint.root and not self.findings:
-                self.report(None, "the root over all entries is not the checkpoint's")
+            self._finish_whole()
         if self._witness is not None:
             self._compare(self._witness, self.checkpoint)
         (beside,) = self._notes.execute("SELECT count(*) FROM notes WHERE kind = 'beside'")
         self._notes.close()
+        self._hiding.close()
         return self._verdict(*beside)
+
+    def _finish_whole(self) -> None:
+        for name, seq in self._notes.execute(_ALONE):
+            self.report(seq, f"beside nothing: there is no {name} of its own")
+        for seq in self.unexplained():
+            self.report(seq, f"payload missing, and no later {' or '.join(HIDING)} says why")
+        if self._root() != self.checkpoint.root and not self.findings:
+            self.report(None, "the root over all entries is not the checkpoint's")
 
     def _compare(self, old: Checkpoint, new: Checkpoint) -> None:
         is_between, given = 0 < old.size < new.size, self._consistency
@@ -353,6 +400,16 @@ class Verification:
         }
 
 
+def left_out_of(seqs: Ranges, size: int) -> int | None:
+    """The first place of a log of that size at which these ascending ranges leave it."""
+    due = 0
+    for first, last in seqs:
+        if first != due:
+            break
+        due = last + 1
+    return None if due == size else min(due, size)
+
+
 def request_of(header: Json) -> str:
     """Tenant and request ID; neither holds a slash."""
     return f"{header.get('tenant')}/{header.get('request_id')}"
@@ -363,14 +420,16 @@ def is_decision(header: Json) -> bool:
     return header.get("event_type") == "decision" and header.get("beside") is not True
 
 
-def is_shown(sealed: Json | None, entry: Json) -> bool:
-    """Whether the payload is shown in full; what is shown must be what the header commits to."""
+def missing_of(sealed: Json | None, entry: Json) -> int:
+    """0: the payload is shown in full, or there is none; 1: in part; 2: not at all. Raises
+    ProblemError where what is shown is not what the header commits to.
+    """
     parts: list[Json] = [sealed or {}]
     shown: list[Json | None] = [{"text": entry.get("payload"), "key": entry.get("key")}]
     if "sections" in entry:
         parts, shown = parts[0]["sections"], entry["sections"]
     elif entry["payload"] is None and entry["key"] is None:
-        return sealed is None
+        return 0 if sealed is None else 2
     for part, opening in zip(parts, shown, strict=True):
         if opening is not None:
             text, key = opening["text"].encode(), opening["key"]
@@ -379,7 +438,7 @@ def is_shown(sealed: Json | None, entry: Json) -> bool:
             code = hmac.digest(bytes.fromhex(key), text, "sha256").hex()
             if len(key) != 64 or code != part["commitment"]:
                 raise ProblemError("payload or key changed: not what the header commits to")
-    return None not in shown
+    return 2 if all(one is None for one in shown) else int(None in shown)
 
 
 def line_of(file: BinaryIO) -> bytes:
@@ -403,14 +462,15 @@ def verify_bundle(file: BinaryIO, first: bytes, **asked: Text) -> Json:
     digest = hashlib.sha256(first)
     found = Verification(manifest, manifest["seqs"], **asked)
     if manifest["selection"] is None and not found.is_whole:
-        found.report(None, "manifest: nothing selected, but not the whole log")
+        found.report(found.left_out, "missing: nothing is selected, but this is not the whole log")
     while (line := line_of(file)) and not line.startswith(TRAILER):
         digest.update(line)
         found.take(line)
     expected = f"{BUNDLE} trailer\ncount {manifest['count']}\nsha256 {digest.hexdigest()}\n"
     try:
         trailer = known_only(strict_json(line), {"trailer"}, "it") if line else {}
-        if not line or found.key.open(trailer["trailer"]) != expected or file.read(1):
+        is_ended = line.endswith(b"\n") and not file.read(1)
+        if not is_ended or found.key.open(trailer["trailer"]) != expected:
             found.report(None, "truncated or changed: no trailer of these lines at the end")
     except MALFORMED as error:
         found.report(None, f"trailer: {said(error)}")

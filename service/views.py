@@ -39,6 +39,17 @@ class Views:
             return frozenset()
         return self.models.hidden(model, caller.roles, columns)
 
+    def unasked_of(self, caller: Caller) -> frozenset[str] | None:
+        """The models of which the caller may know what was explained unasked; None for all. Policy
+        may decide that by the output, so that to know it bounds a number that a role withholds.
+        """
+        if not caller.roles:
+            return None
+        served = self.models.all.items()
+        return frozenset(
+            name for name, each in served if not self.hidden(caller, name, each.model.schema.names)
+        )
+
     def sees_all(self, caller: Caller, record: Record) -> bool:
         """Nothing of the record is withheld: the caller may have its proof's openings too."""
         return not self._hidden_of(caller, record)

@@ -1,21 +1,21 @@
 """Feedback on explanations and labels that came to be known: stored as later events."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import orjson
 
 from schemas import Feedback, Labels, Level, Violation
+from service.appending import append_about
 from service.auth import Caller
-from service.errors import GoneError, InvalidRequestError, StoreAwayError
+from service.errors import InvalidRequestError, StoreAwayError
 from service.evidence import (
-    AppendOutcome,
     EvidenceError,
     FeedbackEvent,
     LabelEvent,
+    Parts,
     StoredDecision,
-    StoredVote,
+    StoredRepeatable,
     VoteEvent,
     laid_out,
 )
@@ -50,7 +50,7 @@ class VoteBox:
         said: dict[str, object] = {"rating": feedback.rating}
         if feedback.comment is not None:
             said["comment"] = self.privacy.blacked_out(feedback.comment)
-        await self._store(FeedbackEvent, record.decision, caller, said)
+        await self._append(FeedbackEvent, record.decision, caller, said)
         self.metrics.feedback_rating.labels(record.decision.model).observe(feedback.rating)
 
     async def label(self, caller: Caller, request_id: str, labels: Labels) -> None:
@@ -64,7 +64,7 @@ class VoteBox:
         violations = _misfits(labels.labels, predictions)
         if violations:
             raise InvalidRequestError("see errors", errors=violations)
-        await self._store(LabelEvent, record.decision, caller, {"labels": labels.labels})
+        await self._append(LabelEvent, record.decision, caller, {"labels": labels.labels})
         told = sum(label is not None for label in labels.labels)
         self.metrics.labels.labels(record.decision.model).inc(told)
 
@@ -87,36 +87,24 @@ class VoteBox:
             "labels": [vote for vote in given if "labels" in vote],
         }
 
-    async def _store(
+    async def _append(
         self,
         kind: type[VoteEvent],
         decision: StoredDecision,
         caller: Caller,
-        said: dict[str, object],
+        said: Mapping[str, object],
     ) -> None:
-        payload, parts = _payload(said)
-        event = kind(
+        await append_about(
+            self.watch.evidence,
+            decision,
+            kind,
+            _payload(said),
+            caller=caller,
             template=decision.template,
-            request_id=decision.request_id,
-            received_at=decision.received_at,
-            completed_at=datetime.now(UTC),
-            payload=payload,
-            parts=parts,
-            tenant=decision.tenant,
-            actor=caller.principal,
-            auth_method=caller.auth_method,
-            parent_request_id=decision.parent_request_id,
-            subjects=decision.subjects,
         )
-        try:
-            outcome = await self.watch.evidence.append(event)
-        except EvidenceError:
-            raise StoreAwayError from None
-        if outcome is AppendOutcome.CONFLICT:
-            raise GoneError("the record was erased, or somebody it is about was from it")
 
 
-def _payload(said: dict[str, object]) -> tuple[bytes, dict[str, tuple[int, int]]]:
+def _payload(said: Mapping[str, object]) -> tuple[bytes, Parts]:
     pieces: list[bytes] = []
     lead = b'{"'
     for name, value in said.items():
@@ -125,7 +113,7 @@ def _payload(said: dict[str, object]) -> tuple[bytes, dict[str, tuple[int, int]]
     return laid_out([*pieces, b"}"], list(said))
 
 
-def _given(vote: StoredVote) -> dict[str, object]:
+def _given(vote: StoredRepeatable) -> dict[str, object]:
     said = {name: orjson.loads(vote.part(name)) for name in vote.parts}
     given_at = orjson.loads(vote.header)["completed_at"]
     return said | {"principal": vote.actor, "given_at": given_at}

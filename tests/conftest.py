@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from postgres_server import new_database, running_postgres
+from small_versions import without_drill
 from tables import breast_cancer, mixed
 
 from service.compiling import choose_kernel_cache
@@ -20,29 +21,30 @@ choose_kernel_cache(Path(tempfile.gettempdir()) / "explaind-tests")
 LONGEST_FIRST = (
     "e2e/test_evidence_faults.py",
     "e2e/test_killed_workers.py",
-    "integration/test_queued_acceptance.py",
     "e2e/test_prometheus_faults.py",
     "e2e/test_heavy_faults.py",
     "integration/test_engine_under_load.py",
-    "e2e/test_start.py",
-    "e2e/test_bulk.py",
+    "integration/test_queued_acceptance.py",
     "integration/test_acceptance.py",
     "integration/test_replay.py",
-    "e2e/test_serve.py",
-    "unit/monitoring/test_promtool.py",
-    "e2e/test_image.py",
+    "e2e/test_start.py",
     "integration/test_fuzz.py",
-    "unit/service/test_cli.py",
     "e2e/test_worker.py",
-    "unit/service/gate/test_gate.py",
+    "e2e/test_serve.py",
     "integration/test_best_effort.py",
+    "unit/monitoring/test_promtool.py",
     "e2e/test_rolling_update.py",
+    "e2e/test_bulk.py",
+    "e2e/test_moved_clock.py",
+    "e2e/test_image.py",
+    "e2e/test_prometheus.py",
+    "e2e/test_load_drill.py",
+    "e2e/test_promotion.py",
     "unit/explainers/sampled/test_coverage.py",
     "e2e/test_queued_explanations.py",
-    "e2e/test_load_drill.py",
     "e2e/test_kill.py",
-    "e2e/test_moved_clock.py",
     "e2e/test_full_disk.py",
+    "integration/test_access.py",
     "unit/explainers/sampled/test_called_explainers.py",
 )
 """Files that take half a minute or more with their drills: those with few tests would begin last,
@@ -53,6 +55,8 @@ and the other processes have nothing left to do by then.
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where files are shared out among processes: long ones first, then those of many tests."""
+    if lacking := without_drill(items):
+        raise pytest.UsageError(f"small versions of no drill: {lacking}")
     if not hasattr(config, "workerinput"):
         return
     folder = Path(__file__).parent

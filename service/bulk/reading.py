@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from schemas import Column, Level, ModelSchema
 from service.errors import InvalidInputError
@@ -26,15 +26,29 @@ Cell = Level | None
 Instance = Mapping[str, Cell]
 
 
+class Subjects(NamedTuple):
+    """Whom rows are about, by number: None for nobody; what is no text is to be refused."""
+
+    column: str
+    names: Mapping[int, Cell]
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Consecutive rows of a file; the first row after the header has number 1.
 
-    rows: number and instance of each; broken: number and reason of those that are none.
+    rows: number and instance of each; broken: number and reason of those that are none. subjects:
+    None of a table without them.
     """
 
     rows: Sequence[tuple[int, Instance]]
     broken: Mapping[int, str]
+    subjects: Subjects | None = None
+
+
+class _TableRow(NamedTuple):
+    instance: Instance
+    subject: Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +56,8 @@ class Table:
     """A file whose columns a model can read.
 
     digest: of the file's bytes. n_rows: of Parquet exact; of CSV the lines, which is at least the
-    rows. ignored: columns the model does not have.
+    rows. ignored: columns the model does not have. subject_column: says whom each row is about,
+    and is none of the model's.
     """
 
     path: Path
@@ -50,11 +65,12 @@ class Table:
     digest: str
     n_rows: int
     ignored: tuple[str, ...]
+    subject_column: str | None
     _names: tuple[str, ...]
     _stamp: tuple[int, int]
 
     @classmethod
-    def open(cls, path: Path, schema: ModelSchema) -> Self:
+    def open(cls, path: Path, schema: ModelSchema, *, subject_column: str | None = None) -> Self:
         """Read the header, count and digest, in one pass. Raises InvalidInputError."""
         names, stamp = column_names(path), _stamp(path)
         absent = [c.name for c in schema.columns if c.is_required and c.name not in names]
@@ -62,14 +78,17 @@ class Table:
             raise InvalidInputError(
                 f"{path} lacks columns the model reads: {', '.join(map(repr, absent[:10]))}"
             )
+        if subject_column is not None:
+            _check_subject_column(path, subject_column, names, schema)
         digest, lines = _digest_and_lines(path)
-        known = frozenset(schema.names)
+        known = {*schema.names, subject_column}
         return cls(
             path=path,
             schema=schema,
             digest=digest,
             n_rows=_parquet(path).metadata.num_rows if _is_parquet(path) else max(0, lines - 1),
             ignored=tuple(name for name in names if name not in known),
+            subject_column=subject_column,
             _names=tuple(names),
             _stamp=stamp,
         )
@@ -82,37 +101,58 @@ class Table:
         """
         numbered = enumerate(self._rows(), start=1)
         while taken := list(islice(numbered, size)):
-            rows = [(number, found) for number, found in taken if not isinstance(found, str)]
-            broken = {number: found for number, found in taken if isinstance(found, str)}
-            yield Chunk(rows, broken)
+            found = [(number, row) for number, row in taken if not isinstance(row, str)]
+            broken = {number: reason for number, reason in taken if isinstance(reason, str)}
+            subjects = None
+            if self.subject_column is not None:
+                names = {number: row.subject for number, row in found}
+                subjects = Subjects(self.subject_column, names)
+            yield Chunk([(number, row.instance) for number, row in found], broken, subjects)
         if _stamp(self.path) != self._stamp:
             raise InvalidInputError(f"{self.path} was changed while it was read")
 
-    def _rows(self) -> Iterator[Instance | str]:
+    def _rows(self) -> Iterator[_TableRow | str]:
         try:
             yield from self._parquet_rows() if _is_parquet(self.path) else self._csv_rows()
         except (OSError, ValueError, csv.Error) as error:
             raise unreadable(self.path, error) from error
 
-    def _parquet_rows(self) -> Iterator[Instance]:
+    def _parquet_rows(self) -> Iterator[_TableRow]:
         known = [name for name in self._names if name not in set(self.ignored)]
         for batch in _parquet(self.path).iter_batches(BATCH_ROWS, columns=known):
-            columns = [map(_value, column.to_pylist()) for column in batch.columns]
-            for cells in zip(*columns, strict=True):
-                yield dict(zip(batch.schema.names, cells, strict=True))
+            values = batch.to_pydict()
+            subjects = values.pop(self.subject_column, [None] * len(batch))
+            columns = [map(_value, column) for column in values.values()]
+            for subject, *cells in zip(subjects, *columns, strict=True):
+                yield _TableRow(dict(zip(values, cells, strict=True)), _subject(subject))
 
-    def _csv_rows(self) -> Iterator[Instance | str]:
+    def _csv_rows(self) -> Iterator[_TableRow | str]:
         columns = {column.name: column for column in self.schema.columns}
         read = [(i, columns[name]) for i, name in enumerate(self._names) if name in columns]
+        subject = None
+        if self.subject_column is not None:
+            subject = self._names.index(self.subject_column)
         with self.path.open(newline="", encoding=ENCODING) as lines:
             rows = csv.reader(lines, strict=True)
             next(rows)
             for fields in rows:
                 if len(fields) == len(self._names):
-                    yield {column.name: _parsed(fields[i], column) for i, column in read}
+                    instance = {column.name: _parsed(fields[i], column) for i, column in read}
+                    yield _TableRow(instance, None if subject is None else fields[subject] or None)
                 elif fields:
                     expected = len(self._names)
                     yield f"has {len(fields)} fields, the header has {expected}"
+
+
+def _check_subject_column(
+    path: Path, column: str, names: Sequence[str], schema: ModelSchema
+) -> None:
+    if column not in names:
+        raise InvalidInputError(f"{path} has no column {column!r} that says whom a row is about")
+    if column in schema.names:
+        raise InvalidInputError(
+            f"the model reads {column!r}: whom a row is about must stand in a column of its own"
+        )
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -161,6 +201,18 @@ def _parsed(text: str, column: Column) -> Cell:
         return int(stripped) if len(stripped) < INTEGER_DIGITS else text
     number = float(stripped) if NUMBER.fullmatch(stripped) else math.nan
     return number if math.isfinite(number) else text
+
+
+def _subject(value: object) -> Cell:
+    """A Parquet cell as the text that CSV would hold; False, to be refused, where it is neither
+    text nor a whole number. 4711.0 is what becomes of 4711 in a column with gaps: nobody would ask
+    for somebody by that name.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return (value or None) if isinstance(value, str) else False
 
 
 def _value(value: object) -> Cell:

@@ -118,6 +118,7 @@ class Bulk:
             "policy_version": None if policy is None else policy.version,
             "file": {"name": self.table.path.name, "digest": self.table.digest},
             "chunk_rows": self.chunk_rows,
+            "subject_column": self.table.subject_column,
         }
 
     async def _chunks(self) -> AsyncGenerator[list[Found], None]:
@@ -201,7 +202,14 @@ class Bulk:
         """The same for the same rows of the same file, so that an interrupted run goes on."""
         policy = self.served.policy
         version = None if policy is None else policy.version
-        facts = [self.served.model.digest, version, self.table.digest, accepted.numbers]
+        facts: list[object] = [
+            self.served.model.digest,
+            version,
+            self.table.digest,
+            accepted.numbers,
+        ]
+        if accepted.body.subjects is not None:
+            facts.append(accepted.body.subjects)
         message = orjson.dumps(facts) + instances
         return "bulk-" + self.keyring.digest(self.caller.tenant, "bulk", message)[:40]
 
@@ -216,7 +224,7 @@ class Bulk:
             explain=True,
             top=0,
             fingerprint=self.keyring.digest(self.caller.tenant, "bulk", instances),
-            subjects=None,
+            subjects=self.keyring.keyed_subjects(self.caller.tenant, accepted.body.subjects),
             plan=QUEUED,
             priority="low",
             is_counted=False,
@@ -252,10 +260,14 @@ class Bulk:
 
 
 def _is_settled(record: Record | None) -> bool:
-    """Smaller chunks would end no better, or are not wanted."""
-    if record is None or record.status == "failed":
-        return record is not None and _reason(record).startswith(CANCELLED)
-    return True
+    """Smaller chunks would end no better, or are not wanted: they would be made anew of what was
+    erased from this one.
+    """
+    if record is None:
+        return False
+    if record.status != "failed" or record.decision.is_parted:
+        return True
+    return _reason(record).startswith(CANCELLED)
 
 
 def _reason(record: Record) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 METADATA_KEY = b"explaind"
+ERASED = "What the record says of this row has been erased."
 Line = dict[str, object]
 
 
@@ -104,13 +105,12 @@ class Columns:
         predictions = orjson.loads(record.part("predictions"))
         explanation = orjson.loads(record.part("explanation"))
         for i, number in enumerate(found.numbers):
-            line: Line = {
-                "row": number,
-                "request_id": record.decision.request_id,
-                "status": explanation["status"],
-                "reason": explanation["reason"],
-                **_predicted(predictions[i]),
-            }
+            line: Line = {"row": number, "request_id": record.decision.request_id}
+            if predictions[i] is None:
+                yield line | {"status": "erased", "reason": ERASED}
+                continue
+            line |= {"status": explanation["status"], "reason": explanation["reason"]}
+            line |= _predicted(predictions[i])
             if explanation["status"] == "complete":
                 line |= self._explained(explanation, i)
             reasons = explanation.get("reasons") if self.has_reasons else None

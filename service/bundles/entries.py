@@ -1,17 +1,13 @@
 """Entries of a log as bundles carry them: header, proof of its place, opened payload."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import islice
 
-import orjson
 from sqlalchemy import ColumnElement, Connection, func, select
 
 from service.evidence import EvidenceStore, ProvenEvent
-from service.evidence.events import microseconds
 from service.evidence.tables import accesses, events, log_entries
 from service.ledger import ACCESS, EVIDENCE, Ledger, LogMismatchError, proven_line
-from service.verify import HIDING
 
 Json = dict[str, object]
 Keys = set[tuple[str, str]]
@@ -71,27 +67,6 @@ def entries(
     """
     paths = ledger.inclusions(log, [seq for seq, _ in found], size)
     return [proven_line(seq, event, path) for (seq, event), path in zip(found, paths, strict=True)]
-
-
-def is_hidden_later(store: EvidenceStore, event: ProvenEvent, *, size: int) -> bool:
-    """What hides the payload has happened, but has no place in the tree of that size."""
-    header = orjson.loads(event.header)
-    place = log_entries.c.seq
-    about = select(place).select_from(
-        events.outerjoin(
-            log_entries,
-            (log_entries.c.event_id == events.c.event_id) & (log_entries.c.log == EVIDENCE.name),
-        )
-    )
-    about = about.where(
-        events.c.tenant == header["tenant"],
-        events.c.event_type.in_(HIDING),
-        events.c.received_us == microseconds(datetime.fromisoformat(header["received_at"])),
-        events.c.request_id == header["request_id"],
-    )
-    with store.reading() as connection:
-        places = connection.scalars(about).all()
-    return bool(places) and all(place is None or place >= size for place in places)
 
 
 def distinct(

@@ -12,27 +12,24 @@ from sqlalchemy import Row, select, tuple_, type_coerce
 from sqlalchemy.types import NullType
 
 from service.bundles.entries import PAGE, SOURCES, events_by_id
-from service.bundles.filing import misfiled, unfiled_subjects
+from service.bundles.filing import doomed_in_use, misfiled, strangers, unfiled_subjects
+from service.bundles.kept import Kept, KeptCheck
 from service.bundles.nodes import NodeCheck
 from service.bundles.placing import Unplaced, is_late, stray_problems, unplaced
 from service.bundles.register import Register
 from service.bundles.subjects import is_misfiled, unlike_their_requests
 from service.evidence import EvidenceStore, ProvenEvent, UnreadablePayloadError
 from service.evidence.rails import rail_problems
-from service.evidence.tables import checkpoints, log_entries
+from service.evidence.tables import log_entries
 from service.ledger import EVIDENCE, LOGS, Ledger, LogMismatchError, hashes_text, proven_line
-from service.ledger.checkpoints import CheckpointFile
 from service.ledger.rows import HASH_BYTES
 from service.ledger.tree import leaf_hash
 from service.verify import (
     HIDING,
     MALFORMED,
-    Checkpoint,
     Json,
     Key,
-    ProblemError,
     Verification,
-    is_extended,
     said,
 )
 
@@ -113,22 +110,22 @@ class Inspector:
 
     def _log(self, log: str, witness: str | None) -> Json:
         try:
-            filed = CheckpointFile(self.directory, log).read()  # first: the log only grows
+            kept = Kept.read(self.store, self.directory, log)  # first: the log only grows
             signed = self.ledger.checkpoint(log)
             if signed is None:  # the same as one of an empty log
                 signed = self.ledger.signer.sign(log, 0, sha256().digest())
             head = {"vkey": self.ledger.vkey(log), "checkpoint": signed.note}
             ranges = [(0, signed.size - 1)] if signed.size else []
             whole = _Whole(head, ranges, witness, self.vkey)
-            return self._checked(log, whole, None if filed is None else filed.note)
+            return self._checked(whole, kept)
         except LogMismatchError as error:
             problem = str(error)
         except MALFORMED as error:
             problem = said(error)
         return {"verdict": "failed", "findings": [{"seq": None, "problem": problem}]}
 
-    def _checked(self, log: str, whole: _Whole, filed: str | None) -> Json:
-        verdict = _LogCheck(self, log, whole).run(filed)
+    def _checked(self, whole: _Whole, kept: Kept) -> Json:
+        verdict = _LogCheck(self, kept.log, whole).run(kept)
         source = "of the secret file" if self.vkey is None else "as given"
         return {**verdict, "key": f"{whole.key.fingerprint}, {source}"}
 
@@ -138,8 +135,8 @@ class _LogCheck:
 
     def __init__(self, inspector: Inspector, log: str, whole: _Whole) -> None:
         self._store = inspector.store
-        self._ledger = inspector.ledger
-        self._keys = {key.name: key for key in (whole.key, *inspector.former_keys(log))}
+        keys = {key.name: key for key in (whole.key, *inspector.former_keys(log))}
+        self._kept = KeptCheck(inspector.ledger, whole.checkpoint, keys, whole.report)
         self._now = inspector.now
         self._log = log
         self._whole = whole
@@ -148,18 +145,21 @@ class _LogCheck:
         self._unsigned: list[str] = []
         self._closed: dict[int, str] = {}
         self._patience = _PATIENCE_SECONDS
+        self._has_looked_again = False
 
-    def run(self, filed: str | None) -> Json:
-        """The verdict; filed: the checkpoint in the file beside the database."""
+    def run(self, kept: Kept) -> Json:
+        """The verdict; kept: checkpoints from before this inspection's own."""
         for rows in self._pages():
             present = [row for row in rows if self._is_present(row)]
             for row, event in zip(present, self._events(present), strict=True):
                 self._check_row(row, event)
             self._check_subjects(present)
         self._check_nodes()
-        compared = self._check_checkpoints(filed)
+        compared = self._kept.run(kept)
         if self._log == EVIDENCE.name:
             self._register.finish()
+            for seq, problem in (*strangers(self._store), *doomed_in_use(self._store)):
+                self._whole.report(seq, problem)
         waiting = self._check_waiting()
         return {**self._whole.finish(), "waiting": waiting, **compared}
 
@@ -194,21 +194,24 @@ class _LogCheck:
         while True:
             with self._store.reading() as connection:
                 rows = connection.execute(page).all()
-            if not rows and not self._awaits_reason():
+            if rows:
+                yield rows
+                last = tuple_(rows[-1].seq, rows[-1].logged_id)
+                page = query.where(tuple_(entries.seq, entries.event_id) > last)
+            # A short page is the end, though a busy service may have gone on since.
+            if len(rows) < PAGE and not self._awaits_reason():
                 return
-            if not rows:
-                continue
-            yield rows
-            last = tuple_(rows[-1].seq, rows[-1].logged_id)
-            page = query.where(tuple_(entries.seq, entries.event_id) > last)
 
     def _awaits_reason(self) -> bool:
-        """A record was erased while it was read: what says why is about to get its place."""
+        """A record was erased while it was read: what says why is about to get its place, or has
+        got it since the last page.
+        """
         if self._log != EVIDENCE.name or not self._whole.unexplained():
             return False
         waiting = unplaced(self._store, self._log, HIDING)
         if self._patience <= 0 or not any(self._is_fresh(each) for each in waiting):
-            return False
+            is_first, self._has_looked_again = not self._has_looked_again, True
+            return is_first
         self._patience -= _PAUSE_SECONDS
         time.sleep(_PAUSE_SECONDS)
         return True
@@ -288,51 +291,6 @@ class _LogCheck:
             if not any(seq in wrong for seq, _ in self._whole.findings if seq is not None):
                 about = f"entries {wrong[0]} to {wrong[-1]}"
                 self._whole.report(wrong[0], f"the stored node over {about} is not theirs")
-
-    def _check_checkpoints(self, filed: str | None) -> Json:
-        """Every checkpoint there is must be a beginning of this history; which were compared."""
-        stored = select(checkpoints.c.size, checkpoints.c.note)
-        with self._store.reading() as connection:
-            of_log = stored.where(checkpoints.c.log == self._log)
-            rows = connection.execute(of_log.order_by(checkpoints.c.size)).all()
-        compared = 0
-        for row in rows:
-            compared += self._check_checkpoint(
-                row.note, f"the stored checkpoint of size {row[0]!r}"
-            )
-        file = "no checkpoint file compared"
-        if filed is not None and self._check_checkpoint(filed, f"the file checkpoint.{self._log}"):
-            file = "compared"
-        return {
-            "checkpoint_file": file,
-            "stored_checkpoints": f"{compared} of {len(rows)} compared",
-        }
-
-    def _check_checkpoint(self, note: object, name: str) -> bool:
-        """Whether it could be compared: it is a note signed by a key of this log."""
-        new = self._whole.checkpoint
-        try:
-            if type(note) is not str:
-                raise ProblemError("it is no text")
-            key = self._keys.get(note.partition("\n")[0])
-            if key is None:
-                raise ProblemError("of another log, or of a former key that was not given")
-            old = key.checkpoint(note)
-            if old.size > new.size:
-                problem = f"rolled back or truncated: {name} has {old.size} entries"
-                self._whole.report(new.size, problem)
-            elif not self._is_extended(old, new):
-                self._whole.report(None, f"forked: {name} is not of this history")
-        except MALFORMED as error:
-            self._whole.report(None, f"{name}: {said(error)}")
-            return False
-        except LogMismatchError as error:
-            self._whole.report(None, str(error))
-            return False
-        return True
-
-    def _is_extended(self, old: Checkpoint, new: Checkpoint) -> bool:
-        return is_extended(old, new, self._ledger.consistency(self._log, old.size, new.size))
 
     def _check_waiting(self) -> int:
         """How many events have no place, or none that is signed; those that should are found."""

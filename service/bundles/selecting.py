@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 from service.bundles.entries import SOURCES, Keys, distinct
 from service.evidence import EvidenceStore
 from service.evidence.events import idempotency_key, microseconds
+from service.evidence.sections import is_about
 from service.evidence.tables import accesses, event_subjects, events, log_entries
 from service.ledger import EVIDENCE
 
@@ -110,7 +111,8 @@ def _conditions(log: str, selection: Selection) -> list[ColumnElement[bool]]:
 
 def _requests(store: EvidenceStore, selection: Selection) -> Keys:
     """The requests named, and all that explain one of them again."""
-    filed = select(events.c.tenant, events.c.request_id).where(events.c.event_type == "decision")
+    columns = (events.c.tenant, events.c.request_id, events.c.subjects)
+    filed = select(*columns).where(events.c.event_type == "decision")
     filed = filed.where(*_conditions(EVIDENCE.name, selection))
     with store.reading() as connection:
         if selection.subject is not None:
@@ -122,7 +124,12 @@ def _requests(store: EvidenceStore, selection: Selection) -> Keys:
             tenants = distinct(connection, events.c.tenant)
             named = [idempotency_key(t, name) for t in tenants for name in selection.request_ids]
             filed = filed.where(events.c.idempotency_key.in_(named))
-        found: Keys = {(row.tenant, row.request_id) for row in connection.execute(filed)}
+        wanted = selection.subject
+        found: Keys = {
+            (row.tenant, row.request_id)
+            for row in connection.execute(filed)
+            if wanted is None or is_about(row.subjects, wanted)  # the index of them is no evidence
+        }
         newest = found
         while newest:
             newest = _children(connection, newest) - found

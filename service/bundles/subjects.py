@@ -7,7 +7,8 @@ from sqlalchemy import Connection, Row, select, tuple_
 
 from service.evidence import ProvenEvent
 from service.evidence.sections import joined
-from service.evidence.tables import events
+from service.evidence.tables import erasures, events
+from service.verify import MALFORMED
 
 PART = b'"subjects":'
 FOLLOWING = frozenset({"explanation", "feedback", "label", "counterfactual"})
@@ -49,7 +50,28 @@ def unlike_their_requests(connection: Connection, rows: Sequence[FiledRow]) -> l
         row.seq
         for row in later
         if filed.get((row.tenant, row.request_id), row.subjects) != row.subjects
+        and not _is_former_ending(connection, row)
     ]
+
+
+def _is_former_ending(connection: Connection, row: FiledRow) -> bool:
+    """An erasure or purge put it in the place of an explanation that was still to come, and filed
+    it under nobody, as they once did: it tells of no row, and what is stored stays.
+    """
+    if row.event_type != "explanation" or row.subjects is not None:
+        return False
+    query = (
+        select(events.c.header)
+        .join(erasures, erasures.c.event_id == events.c.event_id)
+        .where(erasures.c.tenant == row.tenant, erasures.c.request_id == row.request_id)
+    )
+    try:
+        own = orjson.loads(row.header)
+        ending = (own["status"], own["actor"], own["completed_at"])
+        said = [orjson.loads(header) for header in connection.scalars(query)]
+        return ending in [("failed", each["actor"], each["completed_at"]) for each in said]
+    except MALFORMED:
+        return False
 
 
 def _committed(event: ProvenEvent) -> Sequence[str | None] | None:

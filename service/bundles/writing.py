@@ -18,10 +18,10 @@ from service.bundles.entries import (
     SOURCES,
     Ranges,
     entries,
-    is_hidden_later,
     pages,
     proven_at,
 )
+from service.bundles.missing import is_lost_meanwhile
 from service.bundles.selecting import Selection, count_selected, ranges_of, selected_seqs
 from service.durability import sync
 from service.errors import CheckFailedError, InvalidInputError, UnavailableError, UnknownError
@@ -76,21 +76,25 @@ class Exporter:
         witness: a checkpoint somebody keeps, for a proof that the log has grown from it.
         Raises UnknownError when nothing matches, InvalidInputError for a file that cannot be
         written or is there (unless force), CheckFailedError if the log does not begin with the
-        witness, UnavailableError before the first checkpoint, LogMismatchError for a damaged log.
+        witness, UnavailableError before the first checkpoint or while so much is erased that what
+        says so is never covered yet, LogMismatchError for a damaged log.
         """
         if path.exists() and not force:
             raise InvalidInputError(f"{path} is there already; --force replaces it")
-        for is_last in [False] * (_ATTEMPTS - 1) + [True]:
+        for _ in range(_ATTEMPTS):
             checkpoint = self._checkpoint(log)
             exported, ranges = self._planned(path, selection, log, checkpoint)
             head = self._manifest(checkpoint, selection, ranges, log=log, witness=witness)
             with contextlib.suppress(_ErasedMeanwhileError), replaced(path) as file:
                 signed = _Signed(file, self.ledger, log)
                 signed.write({**head, "count": exported.count})
-                self._write_entries(signed, ranges, log, checkpoint.size, is_last=is_last)
+                self._write_entries(signed, ranges, log, checkpoint.size)
                 signed.finish(exported.count)
                 return exported
-        raise AssertionError
+        raise UnavailableError(
+            "records were erased or purged while they were exported, each time anew: export again "
+            "once that is over"
+        )
 
     def _checkpoint(self, log: str) -> Checkpoint:
         """The last one, once it covers what is stored now or the time to wait is over."""
@@ -160,17 +164,13 @@ class Exporter:
             raise CheckFailedError("the log does not begin with the witness's entries")
         return {"from": old.size, "proof": hashes_text(proof)}
 
-    def _write_entries(
-        self, file: "_Signed", ranges: Ranges, log: str, size: int, *, is_last: bool
-    ) -> None:
+    def _write_entries(self, file: "_Signed", ranges: Ranges, log: str, size: int) -> None:
         written, count = 0, sum(last - first + 1 for first, last in ranges)
         for page in pages(ranges):
-            found = proven_at(self.store, log, page)
-            hidden = [event for event in found if event.opening is None]
-            is_open = log == EVIDENCE.name and not is_last
-            if is_open and any(is_hidden_later(self.store, event, size=size) for event in hidden):
+            found = list(zip(page, proven_at(self.store, log, page), strict=True))
+            if log == EVIDENCE.name and is_lost_meanwhile(self.store, found, size=size):
                 raise _ErasedMeanwhileError
-            for line in entries(self.ledger, log, size, list(zip(page, found, strict=True))):
+            for line in entries(self.ledger, log, size, found):
                 file.write(line)
             written += len(page)
             self.progress(written, count)

@@ -36,6 +36,9 @@ def explain(
     chunk: Annotated[int, typer.Option(min=1, max=1000, help="Rows of one record.")] = 200,
     version: Annotated[int | None, typer.Option(help="Version (default: what serves).")] = None,
     tenant: Annotated[str, typer.Option(help="Tenant the records belong to.")] = "default",
+    subject_column: Annotated[
+        str | None, typer.Option(help="Column that says whom a row is about.")
+    ] = None,
     data_dir: DataDir = None,
     registry: RegistryDir = None,
     database_url: DatabaseUrl = None,
@@ -60,7 +63,7 @@ def explain(
     )
     configure_logs(level="WARNING")
     choose_kernel_cache(settings.data_dir)
-    report = _run(settings, Order(name, file, out, version, chunk, tenant))
+    report = _run(settings, Order(name, file, out, version, chunk, tenant, subject_column))
     if as_json:
         print_json({"file": str(out), "rows": report.rows, "by_status": report.by_status})
 
@@ -87,6 +90,8 @@ def _run(settings: "Settings", order: "Order") -> "BulkReport":
 
 def _say_what(table: "Table") -> None:
     say(f"explaining {table.path}, {table.digest}")
+    if table.subject_column is not None:
+        say(f"whom a row is about: {table.subject_column}")
     if table.ignored:
         say(f"not read, because the model lacks them: {', '.join(table.ignored)}")
 

@@ -45,7 +45,7 @@ class Selection:
         if not self.settings.secret_file.exists():  # one made now would find nobody
             raise UnavailableError(f"there is no secret file {self.settings.secret_file}")
         keyring = Keyring.open(self.settings.secret_file)
-        return keyring.digest(self.tenant, "subject", self.subject.encode())
+        return keyring.keyed_subject(self.tenant, self.subject)
 
     @property
     def manner(self) -> str:

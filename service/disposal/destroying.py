@@ -122,6 +122,7 @@ def end_pending(
         outcome="rejected",
         payload=payload,
         parts=parts,
+        subjects=target.subjects,
     )
     for event in (final, final.counted()):
         key = idempotency_key(event.tenant, event.request_id, event.event_type)

@@ -8,7 +8,15 @@ from sqlalchemy import Connection
 from service.disposal.destroying import WHOLE, Destruction, destroy
 from service.disposal.forgetting import forget_keys
 from service.disposal.parting import destroy_parts
-from service.disposal.targets import Target, copies_of, events_about, held_among, in_batches, load
+from service.disposal.targets import (
+    Target,
+    about_subject,
+    copies_of,
+    events_about,
+    held_among,
+    in_batches,
+    load,
+)
 from service.evidence import EvidenceStore, RequestKey
 from service.evidence.exclusive import exclusively
 
@@ -36,13 +44,12 @@ def survey(store: EvidenceStore, keys: Iterable[RequestKey]) -> Erasing:
     total = Erasing()
     for batch in in_batches(keys):
         with store.reading() as connection:
-            total += _sorted_out(connection, batch)[1]
+            total += _sorted_out(connection, load(connection, batch))[1]
     return total
 
 
-def _sorted_out(connection: Connection, batch: list[RequestKey]) -> tuple[list[Target], Erasing]:
-    targets = load(connection, batch)
-    held = held_among(connection, batch)
+def _sorted_out(connection: Connection, targets: list[Target]) -> tuple[list[Target], Erasing]:
+    held = held_among(connection, [target.key for target in targets])
     here = [target for target in targets if not target.is_gone]
     free = [target for target in here if target.key not in held]
     refused = tuple(target.key for target in here if target.key in held)
@@ -58,7 +65,8 @@ def erase(
 ) -> Erasing:
     """Erase the records that no hold keeps, each batch at once.
 
-    With a record go those that explain it again. Raises StoreUnavailableError; called again, it
+    With a record go those that explain it again. A subject's part goes only from what names him
+    itself. Raises StoreUnavailableError; called again, it
     goes on where it was. Free pages are overwritten as they come free (`secure_delete`); call
     `forget` at the end.
     """
@@ -67,7 +75,7 @@ def erase(
     added: set[RequestKey] = set()
     for batch in in_batches(keys):
         total += _erase(store, [key for key in batch if key not in added], what, added)
-        forget_keys(store, what.keys, seconds=0.0)
+        forget_keys(store, what.keys, seconds=0.0, is_all=False)
         dealt_with += len(batch)
         progress(dealt_with)
     return total
@@ -82,7 +90,10 @@ def _erase(
     with exclusively(store) as connection:
         copies = copies_of(connection, batch, what.subject)
         added.update(copies)
-        free, found = _sorted_out(connection, batch + copies)
+        targets = load(connection, batch + copies)
+        if what.subject != WHOLE:
+            targets = about_subject(connection, targets, what.subject)
+        free, found = _sorted_out(connection, targets)
         if what.subject == WHOLE:
             destroy(connection, free, events_about(connection, free), what)
         else:

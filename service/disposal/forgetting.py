@@ -8,19 +8,23 @@ the process, a kill would leave them. So they stand in a table until no file hol
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, delete
 
 from service.evidence import EvidenceStore, StoreUnavailableError
+from service.evidence.doomed import doomed_refs, in_use, note_doomed
 from service.evidence.exclusive import forget_pages
 from service.evidence.tables import doomed_keys
 from service.keystore import KeyStoreError
-
-_AT_ONCE = 1000
+from service.logs import log
 
 
 class Keys(Protocol):
-    """What destroys the keys of payloads."""
+    """What destroys the keys of payloads.
+
+    doomed: references that this process has said are to be destroyed, and that may not be yet.
+    """
+
+    doomed: set[bytes]
 
     def delete(self, refs: Iterable[bytes]) -> None:
         """Delete the keys with these references; unknown ones are deleted already."""
@@ -40,32 +44,54 @@ def doom(connection: Connection, keys: Keys | None, refs: Sequence[bytes]) -> No
         return
     if keys is None:
         raise StoreUnavailableError("the payloads are encrypted, and no key store was given")
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    rows = [{"ref": ref} for ref in refs]
-    connection.execute(insert(doomed_keys).on_conflict_do_nothing(), rows)
+    keys.doomed.update(refs)
+    note_doomed(connection, refs)
 
 
-def forget_keys(store: EvidenceStore, keys: Keys | None, *, seconds: float = 5.0) -> bool:
-    """Destroy all doomed keys, whoever doomed them, outside of any transaction that answers wait
-    for. False while files still hold some: call it again.
+def forget_keys(
+    store: EvidenceStore, keys: Keys | None, *, seconds: float = 5.0, is_all: bool = True
+) -> bool:
+    """Destroy all doomed keys, outside of any transaction that answers wait for; unless is_all only
+    those that this process has doomed. False while files still hold some: call it again.
 
+    One of which nobody here knows that it was doomed is destroyed only if no event has content
+    under it; else somebody has put it there, which is logged, and which `explaind verify` names.
     Raises StoreUnavailableError, also where the key store cannot be reached.
     """
-    while refs := _doomed(store):
+    for refs in doomed_refs(store):
         if keys is None:
             return False
-        try:
-            keys.delete(refs)
-            is_forgotten = keys.forget_pages(seconds=seconds)
-        except (KeyStoreError, OSError) as error:
-            raise StoreUnavailableError(
-                f"key store: {error}; what is erased stays so, its keys are still to be destroyed"
-            ) from error
-        if not is_forgotten:
+        due = [ref for ref in refs if ref in keys.doomed]
+        if is_all:
+            due += _left_behind(store, [ref for ref in refs if ref not in keys.doomed])
+        if due and not _destroyed(store, keys, due, seconds):
             return False
+    return True
+
+
+def _left_behind(store: EvidenceStore, refs: Sequence[bytes]) -> list[bytes]:
+    """Those that are no event's: another process doomed them, and was perhaps killed."""
+    planted = dict[bytes, str]()
+    for event_id, ref in in_use(store, refs) if refs else ():
+        planted[ref] = event_id
+    for event_id in sorted(set(planted.values())):
+        log.error("doomed_key_in_use", event_id=event_id)
+    return [ref for ref in refs if ref not in planted]
+
+
+def _destroyed(store: EvidenceStore, keys: Keys, refs: Sequence[bytes], seconds: float) -> bool:
+    try:
+        keys.delete(refs)
+        is_forgotten = keys.forget_pages(seconds=seconds)
+    except (KeyStoreError, OSError) as error:
+        raise StoreUnavailableError(
+            f"key store: {error}; what is erased stays so, its keys are still to be destroyed"
+        ) from error
+    if is_forgotten:
         with store.changing() as connection:
             connection.execute(delete(doomed_keys).where(doomed_keys.c.ref.in_(refs)))
-    return True
+        keys.doomed.difference_update(refs)
+    return is_forgotten
 
 
 def forget(store: EvidenceStore) -> bool:
@@ -75,8 +101,3 @@ def forget(store: EvidenceStore) -> bool:
     """
     is_forgotten = forget_keys(store, store.sealer.keys)
     return forget_pages(store) and is_forgotten
-
-
-def _doomed(store: EvidenceStore) -> list[bytes]:
-    with store.reading() as connection:
-        return [bytes(ref) for ref in connection.scalars(select(doomed_keys.c.ref).limit(_AT_ONCE))]

@@ -96,7 +96,7 @@ def purge(
             if found is None:
                 break
             counts += found
-            forget_keys(store, what.keys, seconds=0.0)
+            forget_keys(store, what.keys, seconds=0.0, is_all=False)
             progress(counts.total())
             spent = time.monotonic() - started
     finally:

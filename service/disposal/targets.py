@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, func, select, text, tuple_
 from service.evidence import EvidenceStore, RequestKey
 from service.evidence.events import idempotency_key, microseconds
 from service.evidence.sealing import NOTHING
+from service.evidence.sections import is_about
 from service.evidence.tables import IS_BESIDE, erasures, event_subjects, events, holds
 
 BATCH = 100
@@ -228,8 +229,7 @@ def copies_of(
         copies |= dict.fromkeys(newest)
     if not subject:
         return list(copies)
-    about = f'"{subject}"'
-    return [each.key for each in load(connection, copies) if about in (each.subjects or "")]
+    return [each.key for each in load(connection, copies) if is_about(each.subjects, subject)]
 
 
 def _children(
@@ -244,25 +244,43 @@ def _children(
 
 
 def of_subject(store: EvidenceStore, tenant: str, subject: str) -> list[RequestKey]:
-    """The requests about a subject, by its keyed name, whose part in them is still there."""
+    """The requests about a subject, by its keyed name, whose part in them is still there.
+
+    What the index has under that name counts only where the event itself is filed under it.
+    """
     gone = select(erasures.c.request_id).where(
         erasures.c.tenant == tenant,
         erasures.c.request_id == events.c.request_id,
         erasures.c.subject == subject,
     )
     query = (
-        select(events.c.request_id)
+        select(events.c.request_id, events.c.subjects)
         .join(event_subjects, event_subjects.c.event_id == events.c.event_id)
         .where(
             event_subjects.c.tenant == tenant,
             event_subjects.c.subject == subject,
+            events.c.tenant == tenant,
             func.length(events.c.payload) > len(NOTHING),
             ~gone.correlate(events).exists(),
         )
         .order_by(events.c.received_us)
     )
     with store.reading() as connection:
-        return [(tenant, each) for each in dict.fromkeys(connection.scalars(query))]
+        rows = connection.execute(query).all()
+    own = [row.request_id for row in rows if is_about(row.subjects, subject)]
+    return [(tenant, each) for each in dict.fromkeys(own)]
+
+
+def about_subject(connection: Connection, targets: Sequence[Target], subject: str) -> list[Target]:
+    """Those of which an event with content names that subject itself: what a search found them by
+    is an index, and no evidence. Cost: a query for each that its decision does not settle.
+    """
+    return [
+        each
+        for each in targets
+        if is_about(each.subjects, subject)
+        or any(is_about(row.subjects, subject) for row in events_about(connection, [each]))
+    ]
 
 
 def of_model(

@@ -7,6 +7,7 @@ from service.evidence.errors import (
     EventRefusedError,
     EvidenceError,
     InQuarantineError,
+    NothingWrittenError,
     SchemaVersionError,
     StoreBusyError,
     StoreUnavailableError,
@@ -40,9 +41,11 @@ from service.evidence.reading import (
     RequestKey,
     StoredDecision,
     StoredFinal,
-    StoredVote,
+    StoredRepeatable,
     UnreadableRecord,
 )
+from service.evidence.repeatable import RepeatableEvent
+from service.evidence.sampling import Among
 from service.evidence.sealing import Sealer
 from service.evidence.spool import SpoolLimits
 from service.evidence.spooling import Spooling, SpoolState
@@ -51,6 +54,7 @@ from service.evidence.votes import FeedbackEvent, LabelEvent, VoteEvent, votes_o
 from service.evidence.writer import Answer, CommitObserver
 
 __all__ = [
+    "Among",
     "Answer",
     "AnswerEvent",
     "AppendOutcome",
@@ -78,6 +82,7 @@ __all__ = [
     "Lane",
     "ListedDecision",
     "ListedStatus",
+    "NothingWrittenError",
     "Opening",
     "OutcomeEvent",
     "Page",
@@ -86,6 +91,7 @@ __all__ = [
     "Priority",
     "ProvenEvent",
     "Record",
+    "RepeatableEvent",
     "RequestKey",
     "SchemaVersionError",
     "Sealer",
@@ -98,7 +104,7 @@ __all__ = [
     "StoreUnavailableError",
     "StoredDecision",
     "StoredFinal",
-    "StoredVote",
+    "StoredRepeatable",
     "UnreadablePayloadError",
     "UnreadableRecord",
     "VoteEvent",

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from service.evidence.errors import EventRefusedError, StoreBusyError, StoreUnavailableError
+from service.evidence.errors import (
+    EventRefusedError,
+    NothingWrittenError,
+    StoreBusyError,
+    StoreUnavailableError,
+)
 from service.evidence.events import Event, idempotency_key
 from service.evidence.sealing import Ready, Sealed
 from service.evidence.spool import Spool
@@ -28,21 +33,27 @@ class SpoolObserver(CommitObserver, Protocol):
         """A file of the spool is damaged and put aside. Called by any thread."""
         ...
 
-    def on_drained(self, stored: int, twins: int, refused: int) -> None:
+    def on_drained(self, stored: int, twins: int, refused: int, erased: int) -> None:
         """So many events are in the store now, of them so many beside another process's answer to
-        the same request; so many the store does not take for what they are.
+        the same request; so many the store does not take for what they are, and so many no more as
+        what they are about was erased meanwhile.
         """
         ...
 
 
 @dataclass(slots=True, eq=False)
 class _Claim:
-    """An event on its way into store or spool, and who waits for it."""
+    """An event on its way into store or spool, and who waits for it.
+
+    may_be_stored, may_be_spooled: it has been given to it, which has not said that it has it not.
+    """
 
     sealed: Sealed
     answer: Answer
     stored: Answer
     is_diverted: bool = False
+    may_be_stored: bool = False
+    may_be_spooled: bool = False
 
     @property
     def key(self) -> str:
@@ -67,7 +78,7 @@ class BestEffort:
         give_back: Callable[[Iterable[Sealed]], None],
         observer: SpoolObserver | None = None,
     ) -> None:
-        """give_back: told what is in conflict, and therefore neither in the store nor spooled."""
+        """give_back: told what is neither in the store nor in the spool, nor will be."""
         self._give_back = give_back
         self._observer = observer
         self._store = store
@@ -103,13 +114,15 @@ class BestEffort:
         if self.is_diverting:
             self._divert(claims)
             return
-        for claim in claims:
-            claim.stored.add_done_callback(partial(self._on_outcome, claim))
         try:
             self._store.submit([(claim.sealed, claim.stored) for claim in claims])
         except (StoreBusyError, StoreUnavailableError) as error:
             self._open(str(error))
             self._divert(claims)
+            return
+        for claim in claims:
+            claim.may_be_stored = True
+            claim.stored.add_done_callback(partial(self._on_outcome, claim))
 
     def is_claimed(self, key: str) -> bool:
         """An event of this idempotency key is on its way."""
@@ -128,10 +141,11 @@ class BestEffort:
     def _on_outcome(self, claim: _Claim, stored: Answer) -> None:
         error = stored.exception()
         if error is None:
-            if stored.result() is AppendOutcome.CONFLICT and not claim.is_diverted:
-                self._give_back([claim.sealed])
+            claim.may_be_stored = stored.result() is AppendOutcome.STORED
             self._end(claim, stored.result())
-        elif isinstance(error, EventRefusedError):
+            return
+        claim.may_be_stored = not isinstance(error, NothingWrittenError)
+        if isinstance(error, EventRefusedError):
             self._lose(claim, error)  # it would never leave the spool
         else:
             self._open(str(error))
@@ -152,6 +166,7 @@ class BestEffort:
         claims = [claim for claim in claims if not claim.is_diverted]
         for claim in claims:
             claim.is_diverted = True
+            claim.may_be_spooled = True
             answer: Answer = loop.create_future()
             answer.add_done_callback(partial(self._on_spooled, claim))
             spooled.append((claim.sealed, answer))
@@ -159,6 +174,7 @@ class BestEffort:
             self._spooling.submit(spooled)
         except (StoreBusyError, StoreUnavailableError) as error:
             for claim in claims:
+                claim.may_be_spooled = False
                 self._lose(claim, error)
 
     def _on_spooled(self, claim: _Claim, spooled: Answer) -> None:
@@ -167,6 +183,7 @@ class BestEffort:
             self._end(claim, spooled.result())
             self.on_need.set()
         else:
+            claim.may_be_spooled = not isinstance(error, NothingWrittenError)
             self._lose(claim, error)
 
     def lose(self, event: Event, answer: Answer, error: BaseException) -> None:
@@ -183,6 +200,8 @@ class BestEffort:
     def _end(self, claim: _Claim, outcome: AppendOutcome) -> None:
         if self._claims.get(claim.key) is claim:
             del self._claims[claim.key]
+        if not claim.may_be_stored and not claim.may_be_spooled:
+            self._give_back([claim.sealed])
         _tell(claim.answer, outcome)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from service.evidence.reading import StoredDecision, StoredVote
+from service.evidence.reading import StoredDecision, StoredRepeatable
 from service.evidence.repeatable import RepeatableEvent, told_of
 from service.evidence.store import EvidenceStore
 
@@ -22,6 +22,8 @@ class CounterfactualEvent(RepeatableEvent):
 MOST_LISTED = 100
 
 
-def counterfactuals_of(store: EvidenceStore, decision: StoredDecision) -> Sequence[StoredVote]:
+def counterfactuals_of(
+    store: EvidenceStore, decision: StoredDecision
+) -> Sequence[StoredRepeatable]:
     """The last MOST_LISTED that were told of that request, oldest first. Raises as `told_of`."""
     return told_of(store, decision, (CounterfactualEvent.event_type,), newest=MOST_LISTED)

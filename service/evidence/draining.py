@@ -44,6 +44,9 @@ class Drain:
     store: EventWriter
     best_effort: BestEffort
     is_writable: Callable[[], Awaitable[bool]]
+    doom: Callable[[Sequence[Row]], None]
+    """Destroys the keys of rows that are stored nowhere. Blocks; raises StoreUnavailableError."""
+
     observer: SpoolObserver | None = None
     on_drained: list[Callable[[datetime], None]] = field(default_factory=list)
     """Called with the time of receipt of the oldest event of each batch that has been stored."""
@@ -105,20 +108,47 @@ class Drain:
         refuses for what they are. Raises _AwayError.
         """
         outcomes = await self._commit(rows)
+        taken = _in_conflict(rows, outcomes)
+        beside = await self._commit_beside(taken)
+        erased = _in_conflict(taken, beside)
+        await self._drop(erased)
+        n_refused = sum(isinstance(one, EventRefusedError) for one in (*outcomes, *beside))
+        if self.observer is not None:
+            self.observer.on_drained(
+                len(rows) - n_refused - len(erased),
+                beside.count(AppendOutcome.STORED),
+                n_refused,
+                len(erased),
+            )
+        return n_refused
+
+    async def _commit_beside(self, rows: Sequence[Row]) -> list[AppendOutcome | EventRefusedError]:
+        """Another process answered the same request meanwhile: both answers went out, so both are
+        evidence. Only one can be found by the request's ID. Raises _AwayError.
+        """
+        if not rows:
+            return []
+        outcomes = await self._commit([_beside(row) for row in rows])
         twins = [
-            row
+            row[_EVENT_ID]
             for row, outcome in zip(rows, outcomes, strict=True)
-            if outcome is AppendOutcome.CONFLICT
+            if outcome is not AppendOutcome.CONFLICT
         ]
         if twins:
-            # Another process answered the same request meanwhile: both answers went out, so both
-            # are evidence. Only one can be found by the request's ID.
-            log.error("spooled_twins", event_ids=[row[_EVENT_ID] for row in twins])
-            outcomes += await self._commit([_beside(row) for row in twins])
-        refused = [outcome for outcome in outcomes if isinstance(outcome, EventRefusedError)]
-        if self.observer is not None:
-            self.observer.on_drained(len(rows) - len(refused), len(twins), len(refused))
-        return len(refused)
+            log.error("spooled_twins", event_ids=twins)
+        return outcomes
+
+    async def _drop(self, rows: Sequence[Row]) -> None:
+        """Destroy the keys of what the store takes in no place: its request has been erased, or
+        whom it is about from it. Raises _AwayError.
+        """
+        if not rows:
+            return
+        log.info("spooled_erased", event_ids=[row[_EVENT_ID] for row in rows])
+        try:
+            await asyncio.to_thread(self.doom, rows)
+        except StoreUnavailableError as error:
+            raise _AwayError from error
 
     async def _commit(self, rows: Sequence[Row]) -> list[AppendOutcome | EventRefusedError]:
         loop = asyncio.get_running_loop()
@@ -133,6 +163,16 @@ class Drain:
                 raise _AwayError
             outcomes.append(outcome)
         return outcomes
+
+
+def _in_conflict(
+    rows: Sequence[Row], outcomes: Sequence[AppendOutcome | EventRefusedError]
+) -> list[Row]:
+    return [
+        row
+        for row, outcome in zip(rows, outcomes, strict=True)
+        if outcome is AppendOutcome.CONFLICT
+    ]
 
 
 def _next_batch(rows: Iterator[Row]) -> list[Row]:

@@ -10,7 +10,8 @@ class EvidenceError(Exception):
 
     EvidenceError
     ├── StoreUnavailableError   nothing was confirmed as stored: disk full, locked, away, closed
-    │   └── EventRefusedError   the store works, but cannot hold this one event
+    │   └── NothingWrittenError     nothing of it is stored, nor will be: its keys may go
+    │       └── EventRefusedError   the store works, but cannot hold this one event
     ├── StoreBusyError          too many events already wait for the writer
     ├── SchemaVersionError      the database belongs to a newer release, or to nobody we know
     ├── UnreadablePayloadError  a stored payload cannot be opened: changed, or without its key
@@ -25,7 +26,11 @@ class StoreUnavailableError(EvidenceError):
     """The evidence store does not take or give records at the moment; retry later."""
 
 
-class EventRefusedError(StoreUnavailableError):
+class NothingWrittenError(StoreUnavailableError):
+    """The event was not written anywhere, in part neither, and nobody will write it any more."""
+
+
+class EventRefusedError(NothingWrittenError):
     """The evidence store cannot hold this event, now or later."""
 
 

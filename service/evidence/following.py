@@ -8,9 +8,11 @@ import orjson
 from sqlalchemy import (
     JSON,
     ColumnElement,
+    FromClause,
     LargeBinary,
     Row,
     Select,
+    and_,
     case,
     func,
     literal,
@@ -96,6 +98,15 @@ def _for_postgresql(element: _HeaderJson, compiler: SQLCompiler, **options: obje
 
 
 _header = type_coerce(_HeaderJson(events.c.header), JSON)
+
+
+def was_unasked(decisions: FromClause) -> ColumnElement[bool]:
+    """Of decisions: policy had the explanation made of a prediction that came without one. So
+    counts what explains another request and does not say in its header who asked, as until version
+    2 of the database. Cost: reads headers of what explains another request only.
+    """
+    asked = type_coerce(_HeaderJson(decisions.c.header), JSON)["ask", "priority"].as_string()
+    return and_(decisions.c.parent_request_id.is_not(None), func.coalesce(asked, "low") == "low")
 
 
 def _ask() -> ColumnElement[bytes]:

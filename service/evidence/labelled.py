@@ -8,7 +8,7 @@ from sqlalchemy import Row, exists, func, literal_column, select, tuple_
 
 from service.evidence.errors import ErasedError, UnreadablePayloadError
 from service.evidence.events import idempotency_key
-from service.evidence.reading import erased_in, stored_decision, stored_vote
+from service.evidence.reading import erased_in, stored_decision, stored_repeatable
 from service.evidence.sealing import Unsealed
 from service.evidence.store import EvidenceStore
 from service.evidence.tables import IS_LABEL, SOMETHING_ERASED, events, holds
@@ -131,7 +131,7 @@ def _outcome(decision: OpenedRow, label: OpenedRow) -> Outcome | None:
         return None
     try:
         predicted = stored_decision(decided, prediction).part("predictions")
-        said = stored_vote(voted, vote).part("labels")
+        said = stored_repeatable(voted, vote).part("labels")
     except (ErasedError, KeyError):
         return None
     outcome = Outcome(orjson.loads(predicted), orjson.loads(said))

@@ -4,17 +4,28 @@ import base64
 import binascii
 import struct
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
 import orjson
-from sqlalchemy import FromClause, Row, Select, literal, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Row,
+    Select,
+    literal,
+    not_,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 
 from service.evidence.errors import BadCursorError
 from service.evidence.events import EPOCH, FinalStatus, Lane, Status, microseconds
-from service.evidence.following import current_status
+from service.evidence.following import current_status, was_unasked
 from service.evidence.tables import IS_ERASED, events
 
 _CURSOR = struct.Struct(">Q16s")
@@ -54,7 +65,8 @@ class ListedDecision:
 class DecisionFilter:
     """Which decisions to list: received in [since, until), all of the others by default.
 
-    status: the one they have by now; parent: the request they explain again.
+    status: the one they have by now; parent: the request they explain again. unasked_of: the only
+    models whose explanations that nobody asked for are listed, None for all.
     """
 
     model: str | None = None
@@ -62,6 +74,7 @@ class DecisionFilter:
     status: ListedStatus | None = None
     since: datetime | None = None
     until: datetime | None = None
+    unasked_of: Collection[str] | None = None
 
 
 EVERY_DECISION = DecisionFilter()
@@ -148,7 +161,7 @@ def _narrowed(
     place: tuple[int, str] | None,
 ) -> Select[tuple[object, ...]]:
     """The rows that match by what a decision and its final are both filed under."""
-    wanted = [filed.c.tenant == tenant]
+    wanted: list[ColumnElement[bool]] = [filed.c.tenant == tenant]
     if matching.model is not None:
         wanted.append(filed.c.model == matching.model)
     if matching.parent is not None:
@@ -157,6 +170,9 @@ def _narrowed(
         wanted.append(filed.c.received_us >= microseconds(matching.since))
     if matching.until is not None:
         wanted.append(filed.c.received_us < microseconds(matching.until))
+    if matching.unasked_of is not None:
+        is_told = events.c.model.in_(matching.unasked_of)
+        wanted.append(or_(is_told, not_(was_unasked(events))))
     if place is not None:
         wanted.append(tuple_(events.c.received_us, events.c.event_id) < tuple_(*place))
     return page.where(*wanted)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, exists, literal_column, select
+from sqlalchemy import Row, Select, and_, exists, literal_column, or_, select
 
 from service.evidence.events import idempotency_key
 from service.evidence.reading import erased_in
 from service.evidence.sealing import Sealer, Section
-from service.evidence.tables import SOMETHING_ERASED, events, holds
+from service.evidence.tables import ALL_ERASED, SOMETHING_ERASED, events, holds
 
 REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer", "erasure", "purge")
 """Types of events about a request that there is at most one of."""
@@ -41,15 +41,12 @@ _COLUMNS = tuple(
 )
 
 
-_IN_QUARANTINE = (
-    exists()
-    .where(
-        holds.c.tenant == events.c.tenant,
-        holds.c.request_id == events.c.request_id,
-        holds.c.kind == literal_column("'quarantine'"),
-    )
-    .label("in_quarantine")
+_IS_IN_QUARANTINE = exists().where(
+    holds.c.tenant == events.c.tenant,
+    holds.c.request_id == events.c.request_id,
+    holds.c.kind == literal_column("'quarantine'"),
 )
+_IS_PUT_BACK = and_(ALL_ERASED.element, events.c.event_type.in_(("decision", "explanation")))
 
 
 def select_request(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
@@ -57,20 +54,22 @@ def select_request(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
     beside its record, and a shadow, are not among them: only an export has those.
     """
     keys = [idempotency_key(tenant, request_id, kind) for kind in REQUEST_EVENTS]
-    return select(*_COLUMNS, SOMETHING_ERASED, _IN_QUARANTINE).where(
+    is_withheld = or_(_IS_IN_QUARANTINE, _IS_PUT_BACK).label("is_withheld")
+    return select(*_COLUMNS, SOMETHING_ERASED, is_withheld).where(
         events.c.idempotency_key.in_(keys)
     )
 
 
 def select_events(event_ids: Sequence[str]) -> Select[tuple[object, ...]]:
-    """The query for events by their IDs."""
-    return select(*_COLUMNS, SOMETHING_ERASED, _IN_QUARANTINE).where(
-        events.c.event_id.in_(event_ids)
-    )
+    """The query for events by their IDs; also with what was put back into an erased record: whoever
+    checks the log is to see it.
+    """
+    is_withheld = _IS_IN_QUARANTINE.label("is_withheld")
+    return select(*_COLUMNS, SOMETHING_ERASED, is_withheld).where(events.c.event_id.in_(event_ids))
 
 
 def proven_events(rows: Sequence[Row[tuple[object, ...]]], sealer: Sealer) -> list[ProvenEvent]:
-    """The rows of these queries; those in quarantine are proven, and not opened.
+    """The rows of these queries; those that are withheld are proven, and not opened.
 
     Raises StoreUnavailableError, and UnreadablePayloadError for payloads that cannot be opened.
     """
@@ -80,7 +79,7 @@ def proven_events(rows: Sequence[Row[tuple[object, ...]]], sealer: Sealer) -> li
             row.event_type,
             row.actor,
             row.header,
-            None if unsealed is None or row.in_quarantine else unsealed.sections,
+            None if unsealed is None or row.is_withheld else unsealed.sections,
         )
         for row, unsealed in zip(rows, sealer.open(rows, erased=erased_in(rows)), strict=True)
     ]

@@ -31,6 +31,7 @@ from service.evidence.events import (
 )
 from service.evidence.sealing import Sealer, Unsealed
 from service.evidence.tables import (
+    ALL_ERASED,
     INSERTED_COLUMNS,
     SOMETHING_ERASED,
     erasures,
@@ -95,7 +96,7 @@ class StoredFinal(_Stored):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredVote(_Stored):
+class StoredRepeatable(_Stored):
     """What was told of a request later, as it was stored: feedback, labels, counterfactuals."""
 
 
@@ -189,7 +190,7 @@ class UnreadableRecord:
 def select_decision(tenant: str, request_id: str) -> Select[tuple[object, ...]]:
     """The query for one decision, all columns."""
     key = idempotency_key(tenant, request_id)
-    return select(events, SOMETHING_ERASED).where(events.c.idempotency_key == key)
+    return select(events, SOMETHING_ERASED, ALL_ERASED).where(events.c.idempotency_key == key)
 
 
 def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
@@ -200,7 +201,11 @@ def select_records(keys: Iterable[RequestKey]) -> Select[tuple[object, ...]]:
         log_entries.c.event_id == events.c.event_id,
     )
     query: Select[tuple[object, ...]] = select(
-        events, SOMETHING_ERASED, place.label("is_sequenced"), _strictest_hold().label("hold")
+        events,
+        SOMETHING_ERASED,
+        ALL_ERASED,
+        place.label("is_sequenced"),
+        _strictest_hold().label("hold"),
     )
     return query.where(events.c.idempotency_key.in_(wanted))
 
@@ -224,6 +229,15 @@ def stored_decision(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> 
     return _stored(StoredDecision, row, unsealed)
 
 
+def unerased(row: Row[tuple[object, ...]]) -> Row[tuple[object, ...]]:
+    """The decision's row itself. Raises ErasedError where the record was erased as a whole: what
+    stands there all the same was put back.
+    """
+    if row.is_all_erased:
+        raise ErasedError(row.header)
+    return row
+
+
 def read_record(connection: Connection, key: RequestKey, sealer: Sealer) -> Record | None:
     """The record of one request, None if there is none.
 
@@ -233,7 +247,7 @@ def read_record(connection: Connection, key: RequestKey, sealer: Sealer) -> Reco
     decision = next((row for row in rows if row.event_type == "decision"), None)
     if decision is None:
         return None
-    if decision.payload is None:
+    if decision.payload is None or decision.is_all_erased:
         raise _erased(connection, decision, key)
     if decision.hold == "quarantine":
         raise InQuarantineError(decision.header)
@@ -259,9 +273,9 @@ def _erased(
     return ErasedError(decision.header, kind=kind, at=at)
 
 
-def stored_vote(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredVote:
+def stored_repeatable(row: Row[tuple[object, ...]], unsealed: Unsealed | None) -> StoredRepeatable:
     """A row of `told_of` with its payload. Raises ErasedError where that is None."""
-    return _stored(StoredVote, row, unsealed)
+    return _stored(StoredRepeatable, row, unsealed)
 
 
 def records_of(
@@ -280,7 +294,7 @@ def records_of(
         if decision is None:
             continue
         try:
-            told = stored_decision(decision, _readable(opened[decision.event_id]))
+            told = stored_decision(unerased(decision), _readable(opened[decision.event_id]))
             explained = None
             if final is not None:
                 explained = _stored(StoredFinal, final, _readable(opened[final.event_id]))

@@ -7,7 +7,7 @@ from typing import ClassVar
 from sqlalchemy import Select, select
 
 from service.evidence.events import Event, Lane, idempotency_key, microseconds
-from service.evidence.reading import StoredDecision, StoredVote, erased_in, stored_vote
+from service.evidence.reading import StoredDecision, StoredRepeatable, erased_in, stored_repeatable
 from service.evidence.store import EvidenceStore
 from service.evidence.tables import SOMETHING_ERASED, events
 
@@ -36,7 +36,7 @@ def told_of(
     types: Collection[str],
     *,
     newest: int | None = None,
-) -> Sequence[StoredVote]:
+) -> Sequence[StoredRepeatable]:
     """The newest so many events of these types about a request, None for all, oldest first; erased
     ones are left out. Cost: an index entry for each about a request of the same microsecond.
 
@@ -52,4 +52,4 @@ def told_of(
     with store.reading() as connection:
         rows = connection.execute(query.limit(newest)).all()[::-1]
     opened = zip(rows, store.sealer.open(rows, erased=erased_in(rows)), strict=True)
-    return [stored_vote(row, unsealed) for row, unsealed in opened if unsealed is not None]
+    return [stored_repeatable(row, unsealed) for row, unsealed in opened if unsealed is not None]

@@ -2,11 +2,23 @@
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Select, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    exists,
+    literal,
+    not_,
+    or_,
+    select,
+    tuple_,
+)
 
 from service.evidence.events import microseconds
+from service.evidence.following import was_unasked
 from service.evidence.listing import LISTED, ListedDecision, page_of
 from service.evidence.tables import events
 from service.uuid7 import first_id_at
@@ -16,8 +28,22 @@ Rank = Callable[[str], bytes]
 
 Place = tuple[int, str]
 _PAGE = 1000
+_decisions = events.alias("decisions")
 _EXPLAINED = ("decision", "explanation")
 """Each complete explanation stands in one event: its decision, or the final that came later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Which explanations of a time a sample is drawn from. stored_by: those made before it, as
+    their IDs say. with_unasked: also those that policy had made of predictions that came without.
+    """
+
+    stored_by: datetime | None = None
+    with_unasked: bool = True
+
+
+ALL_EXPLAINED = Among()
 
 
 def explained(
@@ -25,10 +51,9 @@ def explained(
     tenant: str,
     model: str,
     period: tuple[datetime, datetime],
-    stored_by: datetime | None = None,
+    among: Among = ALL_EXPLAINED,
 ) -> Iterator[tuple[str, str]]:
-    """Request ID and event ID of every complete explanation received in [since, until), and made
-    before stored_by if that is given, as its ID says.
+    """Request ID and event ID of every complete explanation received in [since, until).
 
     In pages: one long read would keep SQLite's log from being cut meanwhile.
     """
@@ -36,8 +61,10 @@ def explained(
         after: Place | None = None
         while True:
             query = _select_names(tenant, model, event_type, period, after)
-            if stored_by is not None:
-                query = query.where(events.c.event_id < first_id_at(stored_by))
+            if among.stored_by is not None:
+                query = query.where(events.c.event_id < first_id_at(among.stored_by))
+            if not among.with_unasked:
+                query = query.where(_was_asked())
             with connect() as connection:
                 rows = connection.execute(query).all()
             for row in rows:
@@ -63,6 +90,13 @@ def listed(connection: Connection, event_ids: Sequence[str]) -> list[ListedDecis
         page = page_of(rows, limit=len(some))
         items.update(zip((row.event_id for row in rows), page.items, strict=True))
     return [items[event_id] for event_id in event_ids]
+
+
+def _was_asked() -> ColumnElement[bool]:
+    """The decision says so: what came later does not."""
+    key = literal("decision/") + events.c.tenant + literal("/") + events.c.request_id
+    asked = exists().where(_decisions.c.idempotency_key == key, not_(was_unasked(_decisions)))
+    return or_(events.c.parent_request_id.is_(None), asked.correlate(events))
 
 
 def _select_names(

@@ -104,6 +104,11 @@ def owners_of(subjects: str | None) -> tuple[int, ...] | None:
     return tuple(numbers[name] for name in names) if len(numbers) > 1 else None
 
 
+def is_about(subjects: str | None, subject: str) -> bool:
+    """A record's subjects, as JSON text or None, have that one among them. Cost: 1 us."""
+    return subjects is not None and subject in orjson.loads(subjects)
+
+
 def sections_about(subjects: str, subject: str, n_sections: int) -> frozenset[int]:
     """The sections to destroy to erase that subject from an event of so many."""
     owners = owners_of(subjects)

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from service.durability import make_directory
-from service.evidence.errors import StoreUnavailableError
+from service.evidence.errors import NothingWrittenError, StoreUnavailableError
 from service.evidence.events import Row
 from service.evidence.segments import SUFFIX, DamagedRowError, Segment
 from service.evidence.store import AppendOutcome, Outcome
@@ -59,13 +59,22 @@ class Spool:
         """The last insert failed."""
 
     def insert(self, rows: Sequence[Row]) -> Sequence[Outcome]:
-        """Append rows durably: SPOOLED for each. Raises StoreUnavailableError, and keeps none."""
-        try:
-            with self._lock:
-                self._insert(rows)
-        except (OSError, UnicodeEncodeError) as error:
-            self.is_failing = True
-            raise StoreUnavailableError(f"the spool: {error}") from error
+        """Append rows durably: SPOOLED for each.
+
+        Raises StoreUnavailableError, and keeps none; but what a failed write left of them may be
+        taken for a row after a power cut. Before it writes, NothingWrittenError.
+        """
+        with self._lock:
+            try:
+                segment = self._writable()
+            except OSError as error:
+                self.is_failing = True
+                raise NothingWrittenError(f"the spool: {error}") from error
+            try:
+                self._append(segment, rows)
+            except (OSError, UnicodeEncodeError) as error:
+                self.is_failing = True
+                raise StoreUnavailableError(f"the spool: {error}") from error
         self.is_failing = False
         return [AppendOutcome.SPOOLED] * len(rows)
 
@@ -127,12 +136,14 @@ class Spool:
             self._finished = ()
             self._index = {}
 
-    def _insert(self, rows: Sequence[Row]) -> None:
+    def _writable(self) -> Segment:
         if self.is_full():
             raise OSError(f"it holds the {self._max_bytes} bytes it may")
         if self._active is None:
             self._active = self._created()
-        segment = self._active
+        return self._active
+
+    def _append(self, segment: Segment, rows: Sequence[Row]) -> None:
         try:
             offsets = segment.append(rows)
         except OSError:

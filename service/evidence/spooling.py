@@ -7,12 +7,14 @@ from datetime import datetime
 from functools import partial
 
 from service.evidence.best_effort import BestEffort, SpoolObserver
+from service.evidence.doomed import doom_unstored
 from service.evidence.draining import Drain
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import Event
 from service.evidence.reading import StoredDecision, as_queried, stored_decision
 from service.evidence.sealing import ROOM_BYTES, Sealer
 from service.evidence.spool import Spool, SpoolLimits
+from service.evidence.store import EvidenceStore
 from service.evidence.writer import Answer, EventWriter, GroupWriter
 
 SPOOL_SECONDS = 1.0
@@ -44,10 +46,10 @@ class Spooling:
         self._draining: asyncio.Task[None]
 
     async def start(
-        self, store: EventWriter, sealer: Sealer, is_writable: Callable[[], Awaitable[bool]]
+        self, writer: EventWriter, store: EvidenceStore, is_writable: Callable[[], Awaitable[bool]]
     ) -> None:
         """Find what processes that are gone have left, and begin to drain into this store."""
-        self._sealer = sealer
+        self._sealer = sealer = store.sealer
         await asyncio.to_thread(self._spool.adopt)
         loop, observer = asyncio.get_running_loop(), self._observer
         self._writer = GroupWriter(
@@ -58,9 +60,10 @@ class Spooling:
             overdue_seconds=SPOOL_SECONDS,
         )
         self._best_effort = BestEffort(
-            store, self._writer, self._spool, give_back=sealer.give_back, observer=observer
+            writer, self._writer, self._spool, give_back=sealer.give_back, observer=observer
         )
-        self._drain = Drain(self._spool, store, self._best_effort, is_writable, observer)
+        doom = partial(doom_unstored, store)
+        self._drain = Drain(self._spool, writer, self._best_effort, is_writable, doom, observer)
         self._draining = loop.create_task(self._drain.run())
 
     async def close(self, *, timeout_seconds: float) -> None:

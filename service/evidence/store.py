@@ -2,7 +2,7 @@
 
 import enum
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,7 @@ from service.evidence.reading import (
     select_decision,
     select_records,
     stored_decision,
+    unerased,
 )
 from service.evidence.sealing import Ready, Sealed, Sealer
 from service.evidence.tables import INSERTED_COLUMNS, events, meta
@@ -169,19 +170,22 @@ class EvidenceStore(Transactions):
         return FinalOutcome(stored is AppendOutcome.STORED, counted is AppendOutcome.STORED)
 
     def store(self, sealed: Sequence[Sealed | Ready]) -> Outcomes:
-        """As `insert`, of events that are compressed and encrypted first. The keys of those in
-        conflict are given back, unless the spool may have the event too.
+        """As `insert`, of events that are compressed and encrypted first. The keys of what is not
+        stored, and will not be, are given back.
         """
         outcomes = self.sealer.insert(sealed, self.insert)
-        if AppendOutcome.CONFLICT in outcomes:
-            self.sealer.give_back(
-                one
-                for one, outcome in zip(sealed, outcomes, strict=True)
-                if outcome is AppendOutcome.CONFLICT
-                and isinstance(one, Sealed)
-                and not one.may_be_spooled
-            )
+        if outcomes.count(AppendOutcome.STORED) < len(outcomes):
+            # Of events of which it is not known the whole batch says so, by raising.
+            each = zip(sealed, outcomes, strict=True)
+            self.give_back(one for one, outcome in each if outcome is not AppendOutcome.STORED)
         return outcomes
+
+    def give_back(self, sealed: Iterable[Sealed | Ready]) -> None:
+        """Have the keys destroyed of events that this will not store, unless the spool may have
+        them too: then it is for who knows of both.
+        """
+        own = (one for one in sealed if isinstance(one, Sealed) and not one.may_be_spooled)
+        self.sealer.give_back(own)
 
     def insert(self, rows: Sequence[Row]) -> Outcomes:
         """Store rows in one transaction and say of each what became of it.
@@ -210,7 +214,7 @@ class EvidenceStore(Transactions):
             row = connection.execute(select_decision(tenant, request_id)).one_or_none()
         if row is None:
             return None
-        return stored_decision(row, *self.sealer.open([row], erased=erased_in([row])))
+        return stored_decision(unerased(row), *self.sealer.open([row], erased=erased_in([row])))
 
     def record(self, tenant: str, request_id: str) -> Record | None:
         """The decision of that request with what became of it, None if there is none.
@@ -285,16 +289,16 @@ class EvidenceStore(Transactions):
         period: tuple[datetime, datetime],
         size: int,
         rank: sampling.Rank,
-        stored_by: datetime | None = None,
+        among: sampling.Among = sampling.ALL_EXPLAINED,
     ) -> Sequence[ListedDecision]:
-        """The `size` lowest-ranked requests received in [since, until) and explained by stored_by.
+        """The `size` lowest-ranked explained requests received in [since, until).
 
         By a keyed hash of the request ID this is a uniform sample: the same on every replica and
         at every call, and a smaller one is the beginning of a larger one. Cost: 7 us for each
         explanation of that time. Raises StoreUnavailableError.
         """
         with translated_errors():
-            found = sampling.explained(self._reading.connect, tenant, model, period, stored_by)
+            found = sampling.explained(self._reading.connect, tenant, model, period, among)
             chosen = sampling.lowest(found, size=size, rank=rank)
             with self._reading.connect() as connection:
                 return sampling.listed(connection, chosen)

@@ -191,6 +191,19 @@ SOMETHING_ERASED = (
 look into the primary key.
 """
 
+ALL_ERASED = (
+    exists()
+    .where(
+        erasures.c.tenant == events.c.tenant,
+        erasures.c.request_id == events.c.request_id,
+        erasures.c.subject == literal_column("''"),
+    )
+    .label("is_all_erased")
+)
+"""Of a query for events: the whole record was erased or purged, whatever stands in it. Cost: as of
+SOMETHING_ERASED.
+"""
+
 # The logs: which event has which place in which tree. Apart from the events, because an update of
 # an event would write its payload again.
 log_entries = Table(

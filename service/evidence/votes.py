@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from service.evidence.reading import StoredDecision, StoredVote
+from service.evidence.reading import StoredDecision, StoredRepeatable
 from service.evidence.repeatable import RepeatableEvent, told_of
 from service.evidence.store import EvidenceStore
 
@@ -31,7 +31,7 @@ class LabelEvent(VoteEvent):
     event_type: ClassVar[str] = "label"
 
 
-def votes_of(store: EvidenceStore, decision: StoredDecision) -> Sequence[StoredVote]:
+def votes_of(store: EvidenceStore, decision: StoredDecision) -> Sequence[StoredRepeatable]:
     """Each principal's last feedback and last labels on that request, in the order in which they
     first voted; erased ones are left out. Raises as `told_of`.
     """

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from service.evidence.errors import StoreBusyError, StoreUnavailableError
+from service.evidence.errors import NothingWrittenError, StoreBusyError, StoreUnavailableError
 from service.evidence.sealing import Ready, Sealed
 from service.evidence.store import AppendOutcome, Outcome
 from service.logs import log, place_of
@@ -115,22 +115,23 @@ class GroupWriter(Generic[Item]):
         """The thread runs and takes rows."""
         return not self._closed and self._thread.is_alive()
 
-    async def close(self, *, timeout_seconds: float) -> None:
-        """Take no more rows, commit those that wait, end the thread.
+    async def close(self, *, timeout_seconds: float) -> Sequence[Item]:
+        """Take no more rows, commit those that wait, end the thread; the rows that were not even
+        tried.
 
-        Rows that the store did not take in time fail with StoreUnavailableError.
+        They fail with NothingWrittenError, what has not ended in time with StoreUnavailableError.
         """
         if not self._closed:
             self._closed = True
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join, timeout_seconds)
         left = self._take_all()
-        self._resolve(
-            left, _unavailable("the evidence log was closed before this was stored", left)
-        )
+        reason = "the evidence log was closed before this was stored"
+        self._resolve(left, [NothingWrittenError(reason) for _ in left])
         while self._submitted:  # the insert that did not end in time
             *_, rows = self._submitted.popleft()
             _refuse(rows, "the evidence log was closed, and the store has not answered")
+        return [row for row, _ in left]
 
     def _take_all(self) -> list[Pending[Item]]:
         taken: list[Pending[Item]] = []
@@ -162,14 +163,15 @@ class GroupWriter(Generic[Item]):
 
     def _commit(self, batch: list[Pending[Item]]) -> None:
         started = time.perf_counter()
+        outcomes: Sequence[Outcome]
         try:
             outcomes = self._insert([row for row, _ in batch])
         except StoreUnavailableError as error:
             log.warning("evidence_store_unavailable", events=len(batch), reason=str(error))
-            outcomes = _unavailable(str(error), batch)
+            outcomes = [type(error)(str(error)) for _ in batch]
         except Exception as error:  # noqa: BLE001  # this thread must outlive whatever a batch does
             log.error("evidence_writer_failed", events=len(batch), place=place_of(error))
-            outcomes = _unavailable("the evidence writer failed", batch)
+            outcomes = [StoreUnavailableError("the evidence writer failed") for _ in batch]
         seconds = time.perf_counter() - started
         self._answer(batch, outcomes)
         try:
@@ -195,6 +197,8 @@ class GroupWriter(Generic[Item]):
             self._n_resolved += len(batch)
         if not self.backlog():
             self.is_slow = False
+            if not self._closed:  # at a look 16 batches later they are out of the caches
+                self._submitted.clear()
             for callback in self._on_idle:
                 callback()
 
@@ -249,7 +253,3 @@ def _refuse(rows: Sequence[Pending[Item]], reason: str) -> None:
     for _, answer in rows:
         if not answer.done():
             answer.set_exception(StoreUnavailableError(reason))
-
-
-def _unavailable(reason: str, batch: Sequence[object]) -> list[Outcome]:
-    return [StoreUnavailableError(reason) for _ in batch]

@@ -147,9 +147,12 @@ async def related(
     runtime: RuntimeDep,
     caller: ReaderDep,
 ) -> Response:
-    """Records that explain this request again, newest first. Scope: as its record."""
+    """Records that explain this request again, newest first; to a role that masks columns, those
+    that somebody asked for. Scope: as its record.
+    """
     await runtime.watch.find(caller, request_id, what="list")
-    matching = DecisionFilter(parent=request_id)
+    shown = runtime.views.unasked_of(caller)
+    matching = DecisionFilter(parent=request_id, unasked_of=shown)
     return _answer(request, await _page(runtime, caller, matching, query))
 
 
@@ -161,10 +164,16 @@ async def list_records(
     caller: Annotated[Caller, Depends(reads("audit"))],
     context: ContextDep,
 ) -> Response:
-    """Records newest first, a page at a time; `next_cursor` and Link lead on."""
+    """Records newest first, a page at a time; `next_cursor` and Link lead on. A role that masks
+    columns is not told what was explained unasked.
+    """
     media_type = wanted(context, query.format, WITH_PAGE)
     matching = DecisionFilter(
-        model=query.model, status=query.status, since=query.since, until=query.until
+        model=query.model,
+        status=query.status,
+        since=query.since,
+        until=query.until,
+        unasked_of=runtime.views.unasked_of(caller),
     )
     page = await _page(runtime, caller, matching, query)
     asked = query.model_dump(exclude_none=True, exclude={"cursor", "format"})

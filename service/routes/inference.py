@@ -18,7 +18,7 @@ from service.deps import RuntimeDep, requires
 from service.errors import BadHeaderError, InvalidRequestError, NotFoundError
 from service.facades import Infer, infer_answer, model_metadata, read_infer
 from service.facades.v2_metadata import EXTENSIONS
-from service.http import REQUEST_ID, RequestContext, context_of, read_body, read_json_body
+from service.http import RequestContext, context_of, read_body, read_json_body, wrong_with_id
 from service.registry.libraries import service_version
 from service.routes.health import unready_reason
 from service.routes.models import ModelName
@@ -161,8 +161,9 @@ def _take_id(context: RequestContext, chosen: str | None) -> None:
     """
     if chosen is None:
         return
-    is_other = context.chosen_by_client and chosen != context.request_id
-    if is_other or not REQUEST_ID.fullmatch(chosen):
-        detail = "must be 8 to 64 of A-Z a-z 0-9 . _ -, the same as X-Request-ID if both are given"
-        raise InvalidRequestError("see errors", errors=[Violation("/id", detail, "bad_id")])
+    wrong = wrong_with_id(chosen)
+    if context.chosen_by_client and chosen != context.request_id:
+        wrong = "must be the same as X-Request-ID if both are given"
+    if wrong is not None:
+        raise InvalidRequestError("see errors", errors=[Violation("/id", wrong, "bad_id")])
     context.request_id, context.chosen_by_client = chosen, True

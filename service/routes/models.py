@@ -12,7 +12,7 @@ from schemas import ModelInfo, ModelList, ReviewSample
 from service.auth import NAME, Caller
 from service.deps import ContextDep, RuntimeDep, reads, requires
 from service.errors import StoreAwayError
-from service.evidence import EvidenceError
+from service.evidence import Among, EvidenceError
 from service.metrics import BACKEND
 from service.negotiation import HTML
 from service.pages.model import model_page, models_page
@@ -85,13 +85,17 @@ async def review_model(
     runtime: RuntimeDep,
     caller: Annotated[Caller, Depends(reads("audit"))],
 ) -> Response:
-    """Explained requests drawn uniformly for human review; the policy says how many."""
+    """Explained requests drawn uniformly for human review; the policy says how many. To a role that
+    masks columns, those whose explanation somebody asked for.
+    """
     size, reads = runtime.models.review_size(name), runtime.metrics.audit_reads
     period = review_period(query.since, query.until)
     rank = review_rank(runtime.predicting.keyring, caller.tenant, name)
+    told = runtime.views.unasked_of(caller)
+    among = Among(with_unasked=told is None or name in told)
     try:
         items = await runtime.evidence.sample(
-            caller.tenant, name, period=period, size=size, rank=rank
+            caller.tenant, name, period=period, size=size, rank=rank, among=among
         )
     except EvidenceError:
         reads.labels(BACKEND, "error").inc()

@@ -44,7 +44,9 @@ async def rate(
     caller: Explaining,
     context: ContextDep,
 ) -> Response:
-    """Rate an explanation from 1 to 5; a later rating of the same principal replaces this one."""
+    """Rate an explanation from 1 to 5; a later rating of the same principal replaces this one.
+    Scope: explain, whoever made the record.
+    """
     feedback = await _read(Feedback, request, context, runtime.settings.max_body_bytes)
     await runtime.votes.rate(caller, request_id, feedback)
     return Response(status_code=204, headers=NO_STORE)
@@ -59,7 +61,7 @@ async def label(
     context: ContextDep,
 ) -> Response:
     """Say what the predicted instances turned out to be; later labels of the same principal
-    replace these.
+    replace these. Scope: explain, whoever made the record.
     """
     labels = await _read(Labels, request, context, runtime.settings.max_body_bytes)
     await runtime.votes.label(caller, request_id, labels)

@@ -26,18 +26,18 @@ from processes import Serving, running
 RATE = 200
 LOOP = "run_server"
 HTTP = "HTTP: uvicorn, httptools, uvloop, sockets"
-COMMIT = "commit: writer thread, SQLite"
+OTHERS = "other threads: commit, places in the log, keys"
 PARTS = {
     HTTP: ("RequestResponseCycle.send",),
     "predict: the library's own call": ("XGBoostModel.predict",),
     "explain: tables": ("TreeExplainer.explain",),
     "check: invariants": ("Invariants.check",),
     "explanation and answer as JSON": ("_prepare",),
-    "seal: header, commitment": ("seal",),
+    "seal: compress, encrypt, header, commitment": ("Sealer.seal",),
     "validate the body, fingerprint": ("PredictService._ask",),
     "hand over to and from the writer": ("GroupWriter.submit", "GroupWriter._resolve"),
     "batching": ("Batcher._flush", "Batcher.submit"),
-    "metrics": ("_count_success", "Histogram.observe", "Counter.inc"),
+    "metrics": ("count_success", "TalliedHistogram.observe", "TalliedCounter.inc"),
     "request ID, host, authorization, query": ("Edge.__call__",),
 }
 """Name to functions: a sample belongs to the first whose function is on its stack, else to HTTP."""
@@ -161,12 +161,12 @@ def _print(requests: int, cpu: dict[str, float], samples: Counter[str], floor: f
     loop = max(cpu, key=lambda thread: cpu[thread])
     total = sum(cpu.values()) / requests * 1e6
     others = total - cpu[loop] / requests * 1e6
-    print(f"\n{'CPU us of one request':<45} {total:>7.0f}")
+    print(f"\n{'CPU us of one request':<49} {total:>7.0f}")
     per_sample = cpu[loop] / requests / samples.total() * 1e6
     for part in PARTS:
-        print(f"  {part:<43} {samples[part] * per_sample:>7.1f}")
-    print(f"  {COMMIT:<43} {others:>7.1f}")
-    print(f"for scale: uvicorn echoing as many bytes       {floor * 1e6:>6.1f}")
+        print(f"  {part:<47} {samples[part] * per_sample:>7.1f}")
+    print(f"  {OTHERS:<47} {others:>7.1f}")
+    print(f"for scale: uvicorn echoing as many bytes           {floor * 1e6:>6.1f}")
 
 
 if __name__ == "__main__":

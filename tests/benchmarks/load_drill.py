@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from urllib.request import urlopen
 
 import load_report
@@ -34,6 +34,8 @@ TREES, NETWORK = "trees", "network"
 ROWS = 500
 BACKLOG = "explain_audit_backlog_records{"
 PROBE_PERIOD_SECONDS = 0.04
+MOST_SETTLING_SECONDS = 20.0
+SETTLING_PERIOD_SECONDS = 0.25
 FIRST_RATE = 300.0
 RAMP_FACTOR = 1.3
 RAMP_STEPS = 14
@@ -168,13 +170,21 @@ def _probing(url: str) -> Iterator[list[tuple[float, float, int]]]:
 
 
 def _health(url: str) -> tuple[bool, float]:
-    """Whether the service is ready, and how many records wait for the evidence store."""
+    """Whether the service is ready, and how many records wait for the evidence store or for their
+    place in the log: in the end, as the worker still ends what was queued.
+    """
     with urlopen(url + "/readyz", timeout=10) as reply:
         is_ready = reply.status == HTTPStatus.OK
+    until = monotonic() + MOST_SETTLING_SECONDS
+    while (backlog := _backlog(url)) and monotonic() < until:
+        sleep(SETTLING_PERIOD_SECONDS)
+    return is_ready, backlog
+
+
+def _backlog(url: str) -> float:
     with urlopen(url + "/metrics", timeout=10) as reply:
         lines = reply.read().decode().splitlines()
-    counts = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(BACKLOG)]
-    return is_ready, sum(counts)
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(BACKLOG))
 
 
 @dataclass

@@ -9,7 +9,6 @@ baseline is faster.
 """
 
 import argparse
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -21,17 +20,16 @@ from measuring import use_one_core
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
+from german_bank import register_bank
 from tables import instances_of, larger_table
 
 from service.advising import Advice, advise
 from service.metrics import Metrics
 from service.policies import Policies
-from service.registry import RegisteredModel, Registry
-from service.registry.work import Options
+from service.registry import RegisteredModel
 from service.secrets import Keyring
 from service.served import ServedModel
 
-PAGE = Path(__file__).parents[2] / "docs" / "recourse.md"
 MOST_SECONDS = 0.5
 ALONE = 500
 """Single predictions that are timed."""
@@ -39,23 +37,7 @@ ALONE = 500
 
 def served_bank(folder: Path) -> ServedModel:
     """The model, trained on four fifths, under the page's policy."""
-    from xgboost import XGBClassifier
-
-    table = larger_table("german_credit")
-    table = table[np.arange(len(table)) % 5 != 0]
-    risk = table.pop("risk")
-    texts = table.select_dtypes(exclude="number").columns
-    table = table.astype(dict.fromkeys(texts, "category"))
-    model = XGBClassifier(
-        n_estimators=100, max_depth=4, learning_rate=0.1, n_jobs=1, enable_categorical=True
-    )
-    registry = Registry(folder / "registry")
-    registry.register(
-        *("german_credit", model.fit(table, risk == "bad"), table, risk),
-        options=Options(classes=("good", "bad")),
-    )
-    (policy,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (folder / "policy.toml").write_text(policy)
+    registry = register_bank(folder)
     policies = Policies(folder / "policy.toml", Keyring.open(folder / "secret"))
     loaded = registry.load("german_credit", 1)
     return ServedModel.of(loaded, Metrics(), retention_days=1, policy=policies.of(loaded))

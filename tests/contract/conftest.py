@@ -8,6 +8,8 @@ from filled_database import Database, filled
 from polling import answering
 from valkey_server import Valkey, running_valkey
 
+from service.evidence import EvidenceStore
+from service.keystore import Kek, KeyStore
 from service.queue import JobQueue
 
 
@@ -16,6 +18,19 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/data/evidence.db"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Iterator[KeyStore]:
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        yield keys
+
+
+@pytest.fixture
+def store(url: str, keys: KeyStore) -> Iterator[EvidenceStore]:
+    """One that encrypts."""
+    with EvidenceStore.open(url, keys=keys) as store:
+        yield store
 
 
 @pytest.fixture

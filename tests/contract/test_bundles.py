@@ -287,39 +287,6 @@ def test_erased_and_quarantined_payloads_are_not_shown(
     assert shown == [None, None, None, "{}"]
 
 
-def test_an_erasure_while_a_bundle_is_written_starts_it_again(
-    store: EvidenceStore, tmp_path: Path
-) -> None:
-    """Else a payload would be missing without a reason in the bundle."""
-    event = decision("erased-00")
-    store.append(event)
-    append(store, 600)
-    sequencing, calls = sequencer(store), list[int]()
-    sequencing.run(is_last=True)
-
-    def erase_now(written: int, _count: int) -> None:
-        calls.append(written)
-        if len(calls) == 1:
-            last = stored_at(store, 600)
-            erase(store, [("default", last.request_id)], ERASURE)
-            sequencing.run(is_last=True)
-
-    out = tmp_path / "bundle"
-    exporting = replace(exporter(store), progress=erase_now)
-    exported = exporting.export(out, Selection())
-    assert calls == [500, 500, 602]
-    assert exported.count == 602
-    assert verified(out)["not_shown"] == 1
-
-
-def stored_at(store: EvidenceStore, seq: int) -> StoredDecision:
-    (entry,) = Ledger(store, KEYRING).entries("evidence", seq, seq + 1)
-    (found,) = store.events([entry.event_id])
-    decided = store.get("default", json.loads(found.header)["request_id"])
-    assert decided is not None
-    return decided
-
-
 def test_the_access_log_is_exported_the_same_way(store: EvidenceStore, tmp_path: Path) -> None:
     rows = []
     for i in range(4):

@@ -8,11 +8,13 @@ from typing import Any
 import orjson
 import pytest
 from decisions import change, decision, drop_rails, final, pending
-from disposals import ERASURE
+from disposals import ERASURE, EXPIRY, add_beside
 from ledgers import KEYRING, sequencer
 
+from service.bundles import Exporter, Selection
 from service.bundles.inspecting import Inspector
-from service.disposal import erase, of_subject
+from service.disposal import PURGE_GRACE, Erasing, erase, of_subject, purge
+from service.errors import UnknownError
 from service.evidence import DecisionEvent, EvidenceStore, laid_out
 from service.keystore import Kek, KeyStore
 from service.ledger import Ledger
@@ -20,6 +22,8 @@ from service.verify import CONSISTENT, Json
 
 ANNA, BERT = "4d7e-anna", "9f21-bert"
 FINDING = "its payload is about other subjects than it is filed under"
+ELSEWHERE = "it is filed under other subjects than its request"
+LONG_AFTER = EXPIRY + 2 * PURGE_GRACE
 Inspected = Callable[[], Json]
 
 
@@ -117,8 +121,7 @@ def test_an_explanation_filed_elsewhere_than_its_request_is_found(
     statement = "UPDATE events SET subjects = VALUE WHERE event_type = 'explanation'"
     change(url, statement.replace("VALUE", value))
     EvidenceStore.open(url).close()
-    finding = {"seq": 1, "problem": "it is filed under other subjects than its request"}
-    assert finding in inspected()["findings"]
+    assert {"seq": 1, "problem": ELSEWHERE} in inspected()["findings"]
 
 
 def test_erasing_one_of_two_subjects_leaves_a_record_that_passes(
@@ -127,3 +130,140 @@ def test_erasing_one_of_two_subjects_leaves_a_record_that_passes(
     store.append(about(ANNA, BERT))
     erase(store, of_subject(store, "default", ANNA), replace(ERASURE, subject=ANNA))
     assert inspected()["findings"] == []
+
+
+def asked_later(*subjects: str | None) -> DecisionEvent:
+    """The same with an explanation still to come."""
+    rows = [{"age": number} for number in range(len(subjects))]
+    asked: dict[str, Any] = {"explanation": {"status": "pending"}, "provenance": {"seed": None}}
+    pieces = [b"{"]
+    for name, value in {"instances": rows, "subjects": subjects, **asked}.items():
+        pieces[-1] += b'"%s":' % name.encode()
+        pieces += [orjson.dumps(value), b","]
+    texts = [*pieces[:-1], b"}"]
+    payload, parts = laid_out(texts, ["instances", "subjects", *asked])
+    keyed = orjson.dumps(subjects).decode()
+    return replace(pending("about-them"), payload=payload, parts=parts, subjects=keyed)
+
+
+def filed_under_nobody(url: str) -> None:
+    """The explanation, as releases before this one filed what an erasure put in its place."""
+    drop_rails(url)
+    endings = "(SELECT event_id FROM events WHERE event_type = 'explanation')"
+    change(url, f"DELETE FROM event_subjects WHERE event_id IN {endings}")  # noqa: S608
+    change(url, "UPDATE events SET subjects = NULL WHERE event_type = 'explanation'")
+    EvidenceStore.open(url).close()
+
+
+@pytest.mark.parametrize("subjects", [(ANNA,), (ANNA, BERT)])
+@pytest.mark.parametrize("release", ["this", "former"])
+def test_erasing_a_subject_of_a_pending_record_leaves_one_that_passes(
+    store: EvidenceStore, url: str, inspected: Inspected, subjects: tuple[str, ...], release: str
+) -> None:
+    store.append(asked_later(*subjects))
+    erase(store, of_subject(store, "default", ANNA), replace(ERASURE, subject=ANNA))
+    if release == "former":
+        filed_under_nobody(url)
+    assert inspected()["findings"] == []
+
+
+def test_purging_a_pending_record_leaves_one_that_passes(
+    store: EvidenceStore, inspected: Inspected
+) -> None:
+    store.append(asked_later(ANNA, BERT))
+    assert purge(store, "purge", now=LONG_AFTER).total == 1
+    assert inspected()["findings"] == []
+
+
+def test_a_failure_of_its_own_filed_under_nobody_is_found_also_in_an_erased_record(
+    store: EvidenceStore, url: str, inspected: Inspected
+) -> None:
+    request = asked_later(ANNA)
+    store.append(request)
+    failed = final(request, status="failed", outcome="failed")
+    assert store.append_final(replace(failed, subjects=request.subjects)).stored
+    erase(store, of_subject(store, "default", ANNA), replace(ERASURE, subject=ANNA))
+    assert inspected()["findings"] == []
+    filed_under_nobody(url)
+    assert inspected()["findings"] == [{"seq": 1, "problem": ELSEWHERE}]
+
+
+def test_what_an_erasure_ended_filed_under_another_is_found(
+    store: EvidenceStore, url: str, inspected: Inspected
+) -> None:
+    store.append(asked_later(ANNA))
+    erase(store, of_subject(store, "default", ANNA), replace(ERASURE, subject=ANNA))
+    drop_rails(url)
+    other = orjson.dumps([BERT]).decode()
+    change(url, f"UPDATE events SET subjects = '{other}' WHERE event_type = 'explanation'")  # noqa: S608
+    EvidenceStore.open(url).close()
+    assert {"seq": 1, "problem": ELSEWHERE} in inspected()["findings"]
+
+
+CLEO = "c1e0-cleo"
+FOUND = "it can be found by a subject that it is not filed under"
+
+
+def filed_too(url: str, row: str) -> None:
+    """A row more in the index of subjects; EVENT is the only event's ID."""
+    change(url, f"INSERT INTO event_subjects SELECT {row} FROM events".replace("EVENT", "event_id"))  # noqa: S608
+
+
+@pytest.mark.parametrize(
+    ("row", "finding"),
+    [
+        (f"'default', '{CLEO}', EVENT", {"seq": 0, "problem": FOUND}),
+        (f"'other', '{ANNA}', EVENT", {"seq": 0, "problem": FOUND}),
+        (
+            f"'default', '{ANNA}', 'x'",
+            {"seq": None, "problem": "the index of subjects has an event that there is not: x"},
+        ),
+    ],
+    ids=["subject", "tenant", "event"],
+)
+def test_a_row_too_many_in_the_index_of_subjects_is_found(
+    store: EvidenceStore,
+    url: str,
+    inspected: Inspected,
+    monkeypatch: pytest.MonkeyPatch,
+    row: str,
+    finding: Json,
+) -> None:
+    monkeypatch.setattr("service.bundles.filing.PAGE", 1)
+    store.append(about(ANNA, BERT))
+    assert inspected()["findings"] == []
+    filed_too(url, row)
+    assert inspected()["findings"] == [finding]
+
+
+@pytest.mark.parametrize("subjects", [(ANNA,), (ANNA, BERT)])
+def test_a_row_too_many_neither_erases_nor_hands_out_somebody_elses_record(
+    store: EvidenceStore, url: str, tmp_path: Path, subjects: tuple[str, ...]
+) -> None:
+    store.append(about(*subjects))
+    filed_too(url, f"'default', '{CLEO}', EVENT")
+    assert of_subject(store, "default", CLEO) == []
+    keys = [("default", "about-them")]
+    assert erase(store, keys, replace(ERASURE, subject=CLEO)) == Erasing()
+    record = store.record("default", "about-them")
+    assert record is not None
+    assert not record.decision.is_parted
+    sequencer(store).run(is_last=True)
+    exporter = Exporter(store=store, ledger=Ledger(store, KEYRING), wait_seconds=0.1)
+    selection = Selection(subject=CLEO, tenant="default")
+    with pytest.raises(UnknownError):
+        exporter.export(tmp_path / "bundle", selection)
+    selection = Selection(subject=ANNA, tenant="default")
+    assert exporter.export(tmp_path / "bundle", selection).count == 1
+
+
+def test_a_second_answer_about_somebody_else_can_be_erased_by_that_subject(
+    store: EvidenceStore,
+) -> None:
+    event = about(ANNA)
+    store.append(event)
+    add_beside(store, replace(event, subjects=orjson.dumps([BERT]).decode()))
+    keys = of_subject(store, "default", BERT)
+    assert keys == [("default", "about-them")]
+    assert erase(store, keys, replace(ERASURE, subject=BERT)).erased == 1
+    assert of_subject(store, "default", BERT) == []

@@ -1,7 +1,6 @@
 """One subject erased from records about several, with keys in a store of their own."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -42,18 +41,6 @@ from service.keystore import Kek, KeyStore
 from service.records import record_document
 
 ANNA, BERT = "a" * 64, "b" * 64
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Iterator[KeyStore]:
-    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
-        yield keys
-
-
-@pytest.fixture
-def store(url: str, keys: KeyStore) -> Iterator[EvidenceStore]:
-    with EvidenceStore.open(url, keys=keys) as opened:
-        yield opened
 
 
 def about_two(request_id: str, subjects: tuple[str | None, ...], **changes: Any) -> DecisionEvent:

@@ -1,13 +1,13 @@
 """Counterfactuals about a record: as many as are asked for, erased with whom they are about."""
 
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import orjson
 from decisions import STORED, change, decision, drop_rails
 from disposals import ERASURE
 from ledgers import KEYRING, sequencer
+from tellings import told_later
 
 from service.bundles.inspecting import Inspector
 from service.disposal import erase, of_requests, of_subject
@@ -17,7 +17,6 @@ from service.evidence import (
     DecisionEvent,
     EvidenceStore,
     StoredDecision,
-    laid_out,
 )
 from service.evidence.counterfactuals import counterfactuals_of
 from service.keystore import Kek, KeyStore
@@ -28,20 +27,7 @@ SUBJECTS = orjson.dumps(["anna", "bert"]).decode()
 
 
 def told(about: DecisionEvent, *rows: object, actor: str = "ann") -> CounterfactualEvent:
-    payload, parts = laid_out(
-        [b'{"counterfactuals":', orjson.dumps(rows), b"}"], ["counterfactuals"]
-    )
-    return CounterfactualEvent(
-        template=about.template,
-        request_id=about.request_id,
-        received_at=about.received_at,
-        completed_at=about.received_at + timedelta(days=1),
-        payload=payload,
-        parts=parts,
-        tenant=about.tenant,
-        actor=actor,
-        subjects=about.subjects,
-    )
+    return told_later(about, CounterfactualEvent, {"counterfactuals": rows}, actor=actor)
 
 
 def stored(store: EvidenceStore, about: DecisionEvent) -> StoredDecision:

@@ -2,24 +2,33 @@ import asyncio
 import sqlite3
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from decisions import CONFLICT, STORED, about_two, decision, final, pending
+from decisions import ANNA, BERT, CONFLICT, STORED, TEMPLATE, about_two, decision, final, pending
+from disposals import ERASURE
 from polling import until
 from spools import Lock, spooling_log
 from sqlalchemy import create_engine, insert
 
+from service.disposal import erase, forget_keys
 from service.evidence import (
     AppendOutcome,
+    DecisionEvent,
+    EventRefusedError,
     EvidenceLog,
     EvidenceStore,
+    NothingWrittenError,
     Record,
     StoreBusyError,
     StoreUnavailableError,
     UnreadablePayloadError,
     UnreadableRecord,
 )
+from service.evidence.boxes import refs_of
+from service.evidence.doomed import doom_unstored
+from service.evidence.reading import as_queried
 from service.evidence.tables import INSERTED_COLUMNS, erasures
 from service.keystore import Kek, KeyStore, KeysUnavailableError
 from service.keystore.pool import BLOCK_KEYS
@@ -150,6 +159,136 @@ async def test_keys_of_what_is_spooled_stay_though_the_store_says_conflict(tmp_p
     assert stored_keys(tmp_path) == 2
 
 
+async def test_keys_of_what_the_database_cannot_hold_do_not_stay(tmp_path: Path) -> None:
+    huge = decision(model=replace(TEMPLATE, version=2**70))
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        async with spooling_log(tmp_path, keys=keys) as (log, _):
+            with pytest.raises(EventRefusedError):
+                await log.append(huge)
+            assert await log.append_best_effort(huge) is AppendOutcome.NOT_KEPT
+            assert await log.append_best_effort(decision("request-1")) is STORED
+    assert stored_keys(tmp_path) == 1
+
+
+async def test_keys_of_what_neither_store_nor_spool_takes_do_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("in the way")
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        async with spooling_log(tmp_path, keys=keys, busy_timeout_seconds=30) as (log, _):
+            assert await log.append(decision("request-1")) is STORED
+            lock = Lock(tmp_path)
+            waiting = asyncio.ensure_future(log.append_best_effort(decision("request-1")))
+            assert await waiting is AppendOutcome.NOT_KEPT  # the store may take it still
+            passed = [log.append_best_effort(about_two(f"passed-{n}")) for n in range(3)]
+            assert set(await asyncio.gather(*passed)) == {AppendOutcome.NOT_KEPT}
+            lock.release()
+            await until(lambda: not log.backlog())
+    assert stored_keys(tmp_path) == 1
+
+
+async def test_the_key_of_what_the_store_takes_late_stays(tmp_path: Path) -> None:
+    """Although it had to be said of it that it is not kept."""
+    (tmp_path / "spool").write_text("in the way")
+    event = decision("request-1")
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        async with spooling_log(tmp_path, keys=keys, busy_timeout_seconds=30) as (log, _):
+            lock = Lock(tmp_path)
+            assert await log.append_best_effort(event) is AppendOutcome.NOT_KEPT
+            lock.release()
+            await until(lambda: not log.backlog())
+        with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db", keys=keys) as store:
+            found = store.get("default", "request-1")
+            assert found is not None
+            assert found.payload == event.payload
+    assert stored_keys(tmp_path) == 1
+
+
+async def test_keys_of_what_was_never_tried_do_not_stay(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/evidence.db"
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        log = await EvidenceLog.open(url, keys=keys, busy_timeout_seconds=3)
+        lock = Lock(tmp_path)
+        waiting = [asyncio.ensure_future(log.append(decision("tried-0001")))]
+        await until(log.store._inserting.locked)  # the writer has this one in hand
+        waiting += [asyncio.ensure_future(log.append(decision())) for _ in range(3)]
+        await until(lambda: log.backlog() == len(waiting))
+        await log.close(timeout_seconds=0.1)
+        lock.release()
+        refused = await asyncio.gather(*waiting, return_exceptions=True)
+    in_doubt = [one for one in refused if not isinstance(one, NothingWrittenError)]
+    assert {type(one) for one in in_doubt} <= {StoreUnavailableError}
+    assert stored_keys(tmp_path) <= len(in_doubt) < len(waiting)
+
+
+async def test_keys_of_a_sibling_of_what_has_none_do_not_stay(url: str, tmp_path: Path) -> None:
+    """Of one request all events are stored or none."""
+    address = f"sqlite:///{tmp_path}/keys.db"
+    with (
+        KeyStore.open(address, Kek(bytes(32))) as keys,
+        EvidenceStore.open(url, keys=keys) as store,
+    ):
+        sibling = store.sealer.seal(decision("request-1"))
+        lock = Lock(tmp_path, "keys.db")
+        with suppress(KeysUnavailableError):
+            while True:
+                keys.give_back([keys.take()])
+        assert {type(one) for one in store.store([sibling, store.sealer.seal(about_two())])} == {
+            StoreUnavailableError
+        }
+        lock.release()
+    assert stored_keys(tmp_path) == 0
+
+
+@pytest.mark.parametrize(("subject", "n_left"), [("", 0), (ANNA, 2), (BERT, 2)])
+async def test_of_a_spooled_answer_to_what_was_erased_meanwhile_no_key_is_left(
+    subject: str, n_left: int, tmp_path: Path
+) -> None:
+    """Another process had answered it too, and of that answer something was erased: this one finds
+    no place any more.
+    """
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        lock = await spool_and_leave(tmp_path, keys, about_two("request-1"))
+        with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db", keys=keys) as other:
+            lock.release()
+            assert other.append(about_two("request-1")) is STORED
+            what = replace(ERASURE, subject=subject)
+            assert erase(other, [("default", "request-1")], what).erased == 1
+        async with spooling_log(tmp_path, keys=keys) as (_, tally):
+            await until(lambda: tally.counts["erased"] == 1)
+    assert (tally.counts["drained"], tally.counts["twins"]) == (0, 0)
+    assert not [*(tmp_path / "spool").glob("*.segment")]
+    assert stored_keys(tmp_path) == n_left
+
+
+def test_keys_doomed_while_the_key_store_is_locked_go_later(url: str, tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/keys.db"
+    with (
+        KeyStore.open(address, Kek(bytes(32)), busy_timeout_seconds=0.05) as keys,
+        EvidenceStore.open(url, keys=keys) as store,
+    ):
+        sealed = [store.sealer.seal(event) for event in (decision(), about_two(), decision())]
+        rows, _ = store.sealer.rows(sealed)
+        lock = Lock(tmp_path, "keys.db")
+        doom_unstored(store, rows[:2])
+        lock.release()
+        assert forget_keys(store, keys)
+        left = keys.keys(ref for row in rows for ref in refs_of(as_queried(row)))
+        assert [*left] == refs_of(as_queried(rows[2]))
+
+
+async def test_the_keys_of_a_spooled_event_stay_while_the_store_is_away(tmp_path: Path) -> None:
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        (await spool_and_leave(tmp_path, keys, about_two("request-1"))).release()
+    assert stored_keys(tmp_path) == N_SECTIONS
+
+
+async def spool_and_leave(folder: Path, keys: KeyStore, event: DecisionEvent) -> Lock:
+    """As by a process that ends before the store, which is locked, is there again."""
+    async with spooling_log(folder, keys=keys) as (log, _):
+        lock = Lock(folder)
+        assert await log.append_best_effort(event) is AppendOutcome.SPOOLED
+    return lock
+
+
 def test_a_damaged_key_closes_its_own_record_only(url: str, tmp_path: Path) -> None:
     """Not even an erasure of somebody else's part makes it read as erased."""
     names = [f"request-{n}" for n in (1, 2, 3, 4)]
@@ -181,7 +320,7 @@ def damage(folder: Path, ref: bytes, change: str) -> None:
 def note_erasure(url: str, request_id: str) -> None:
     engine = create_engine(url)
     with engine.begin() as connection:
-        named = {"tenant": "default", "request_id": request_id, "subject": ""}
+        named = {"tenant": "default", "request_id": request_id, "subject": "of-another"}
         said = {"kind": "erasure", "event_id": "e", "erased_us": 0}
         connection.execute(insert(erasures).values(named | said))
     engine.dispose()

@@ -208,6 +208,18 @@ async def test_a_full_queue_refuses_at_once(url: str) -> None:
     assert count(url) == results.count(STORED) + 1 == 601 - len(refused)
 
 
+async def test_an_event_that_cannot_be_sealed_fails_alone_and_at_once(url: str) -> None:
+    log = await EvidenceLog.open(url)
+    unsealable = replace(decision("request-1"), actor="\ud800")
+    results = await asyncio.gather(
+        *map(log.append, (decision(), unsealable, decision())), return_exceptions=True
+    )
+    assert [result is STORED for result in results] == [True, False, True]
+    assert isinstance(results[1], TypeError)
+    await log.close()
+    assert count(url) == 2
+
+
 async def test_a_cancelled_append_is_stored_all_the_same(url: str) -> None:
     log = await EvidenceLog.open(url)
     append = asyncio.ensure_future(log.append(decision("request-1")))

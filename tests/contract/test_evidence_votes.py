@@ -1,12 +1,12 @@
 """Votes about a record: as many as are cast, the last of each principal counts."""
 
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import orjson
 from decisions import STORED, decision, final, pending
 from disposals import ERASURE
+from tellings import told_later
 
 from service.disposal import erase, of_subject
 from service.evidence import (
@@ -14,7 +14,7 @@ from service.evidence import (
     EvidenceStore,
     FeedbackEvent,
     LabelEvent,
-    StoredVote,
+    StoredRepeatable,
     VoteEvent,
     laid_out,
     votes_of,
@@ -29,18 +29,8 @@ def vote(
     actor: str = "ann",
     kind: type[VoteEvent] = FeedbackEvent,
 ) -> VoteEvent:
-    name = b"rating" if kind is FeedbackEvent else b"labels"
-    payload, parts = laid_out([b'{"%s":' % name, orjson.dumps(value), b"}"], [name.decode()])
-    return kind(
-        template=about.template,
-        request_id=about.request_id,
-        received_at=about.received_at,
-        completed_at=about.received_at + timedelta(days=1),
-        payload=payload,
-        parts=parts,
-        tenant=about.tenant,
-        actor=actor,
-    )
+    name = "rating" if kind is FeedbackEvent else "labels"
+    return told_later(about, kind, {name: value}, actor=actor)
 
 
 def cast(url: str, about: DecisionEvent, *votes: VoteEvent) -> list[tuple[str, dict[str, object]]]:
@@ -54,7 +44,7 @@ def cast(url: str, about: DecisionEvent, *votes: VoteEvent) -> list[tuple[str, d
         return [_said(found) for found in votes_of(store, stored)]
 
 
-def _said(found: StoredVote) -> tuple[str, dict[str, object]]:
+def _said(found: StoredRepeatable) -> tuple[str, dict[str, object]]:
     return found.actor, orjson.loads(found.payload)
 
 

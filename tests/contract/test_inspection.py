@@ -106,6 +106,11 @@ STATEMENTS: dict[str, tuple[str, int | None, str]] = {
         None,
         "signature is not that of the text",
     ),
+    "checkpoint under another size": (
+        "UPDATE checkpoints SET size = 299 WHERE log = 'evidence'",
+        None,
+        "the stored checkpoint of size 299 is one of size 300",
+    ),
     "checkpoint left out": (
         "DELETE FROM checkpoints WHERE log = 'evidence'",
         0,

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from servers import explaind
+from commands import explaind
 from sqlalchemy import create_engine, text
 
 from service.keystore import Kek, KekSource, KeyStore, KeysUnavailableError, WrongKeyError, rewrap
-from service.keystore.pool import BLOCK_KEYS
+from service.keystore.pool import POOL_KEYS
 from service.keystore.rewrapping import BATCH
 from service.keystore.wrapping import DataKey
 
@@ -64,13 +64,14 @@ def test_a_store_that_is_open_makes_no_keys_and_takes_none_for_damaged(
     url: str, taken: list[DataKey], *, is_over: bool
 ) -> None:
     with KeyStore.open(url, OLD) as store:
+        store.fill()  # else the first keys are waited for longer than is said below
         if is_over:
             rewrap(url, OLD, NEW)
         else:
             with pytest.raises(Interrupted):
                 rewrap(url, OLD, NEW, progress=interrupt)
         with pytest.raises(KeysUnavailableError, match="wrapped under another"):
-            store.take_many(2 * BLOCK_KEYS, timeout_seconds=0.5)
+            store.take_many(2 * POOL_KEYS, timeout_seconds=0.5)
         with pytest.raises(KeysUnavailableError, match="start again"):
             store.keys([key.ref for key in taken])
     rewrap(url, OLD, NEW)

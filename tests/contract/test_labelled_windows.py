@@ -1,9 +1,7 @@
 """Hours of labelled decisions: counted once each, anew when labels come, on both databases."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from labelling import label_of, predicted, scored, store_labelled, two_classes
 from service.disposal import erase, hold
 from service.evidence import EvidenceStore
 from service.evidence.labelled import PAGE
-from service.keystore import Kek, KeyStore
 from service.performance import windows
 from service.performance.tally import HITS, ROWS, Shape, Tally
 from service.performance.windows import Measured
@@ -24,15 +21,6 @@ VERSION = ("credit", 3)
 OWN = Measured(*VERSION, "sha256:1", SHAPE)
 NOW = START + timedelta(days=1)
 SINCE = START - timedelta(hours=1)
-
-
-@pytest.fixture
-def store(url: str, tmp_path: Path) -> Iterator[EvidenceStore]:
-    with (
-        KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys,
-        EvidenceStore.open(url, keys=keys) as store,
-    ):
-        yield store
 
 
 def find(version: tuple[str, int]) -> Measured | None:

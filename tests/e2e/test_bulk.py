@@ -44,19 +44,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         KNeighborsClassifier(5).fit(X, y),
         X,
         y.map({0: "malignant", 1: "benign"}),
-        options=Options(classes=("malignant", "benign"), background_rows=60),
+        options=Options(classes=("malignant", "benign"), background_rows=500),
     )
     EvidenceStore.open(Settings.load({}, data_dir=folder).database_url).close()
     return folder
 
 
-def rows(seed: int) -> pd.DataFrame:
-    return breast_cancer()[0].iloc[:, :COLUMNS].sample(ROWS, random_state=seed)
+def written(file: Path, *, seed: int) -> str:
+    """Some rows, each about somebody else; who the first one is."""
+    frame = breast_cancer()[0].iloc[:, :COLUMNS].sample(ROWS, random_state=seed)
+    clients = [f"client {seed}-{n}" for n in range(ROWS)]
+    frame.assign(note="NA", client=clients).to_csv(file, index=False)
+    return clients[0]
 
 
 def arguments(folder: Path, file: Path, out: Path) -> list[str]:
     named = ["explain", "sampled", str(file), "--out", str(out)]
-    return [*named, "--data-dir", str(folder), "--chunk", "1"]
+    about = ["--chunk", "1", "--subject-column", "client"]
+    return [*named, "--data-dir", str(folder), *about]
 
 
 @contextmanager
@@ -97,7 +102,7 @@ def test_a_run_that_is_ended_goes_on_from_what_is_stored(
 ) -> None:
     """Nothing else runs: it brings queue and worker and takes them away."""
     file, out = tmp_path / "in.csv", tmp_path / "out.parquet"
-    rows(int(end)).assign(note="NA").to_csv(file, index=False)
+    client = written(file, seed=int(end))
     command = arguments(folder, file, out)
     before = stored(folder, "explanation")
     code, said = ended_midway(folder, command, end)
@@ -118,7 +123,13 @@ def test_a_run_that_is_ended_goes_on_from_what_is_stored(
     assert midway <= stored(folder, "explanation")
     assert len(stored(folder, "explanation") - before) == ROWS
     assert_estimates(pq.read_table(out).to_pandas())
+    assert_one_is_erased(folder, client)
     assert asyncio.run(running_url(Settings.load({}, data_dir=folder))) is None
+
+
+def assert_one_is_erased(folder: Path, client: str) -> None:
+    named = ["--subject", client, "--yes", "--json", "--data-dir", str(folder)]
+    assert orjson.loads(explaind("erase", *named).stdout)["erased"] == 1
 
 
 def assert_estimates(table: pd.DataFrame) -> None:

@@ -93,6 +93,7 @@ def kill_repeatedly(data_dir: Path, *, times: int) -> None:
         server.close()
 
 
+@pytest.mark.small_version_of("test_many_kills_under_load_lose_nothing_acknowledged")
 def test_two_kills_under_load_lose_nothing_acknowledged(data_dir: Path) -> None:
     kill_repeatedly(data_dir, times=2)
 

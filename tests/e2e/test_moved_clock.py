@@ -58,7 +58,7 @@ def test_evidence_under_a_clock_that_jumps(
     shutil.copytree(two_models, tmp_path / "registry")
     (tmp_path / "policy.toml").write_text(BEST_EFFORT)
     policy = ("--policy-file", str(tmp_path / "policy.toml"))
-    env = {"EXPLAIND_EMBEDDED_WORKERS": "0", **clock.env}
+    env = clock.env
     server, witness = start_server(tmp_path, *policy, env=env), Witness()
     try:
         client, load = server.client(), Load([server.url], ROWS)

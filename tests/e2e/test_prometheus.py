@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from observed import SLOW_TO_COME, families_in
 from prometheus_server import Prometheus, Stopwatch, running_prometheus, seen_for, slow_by
-from servers import JSON, Client, running_server, wait_until
+from servers import JSON, WITH_WORKER, Client, running_server, wait_until
 from steady_traffic import steady_traffic
 from tables import breast_cancer, instances_of
 
@@ -70,6 +70,7 @@ def observed(
     (folder / "policy.toml").write_text(POLICY)
     budget, many = costs_of(folder / "registry")
     env = {
+        **WITH_WORKER,
         "EXPLAIND_INLINE_BUDGET_SECONDS": str(budget),
         "EXPLAIND_JOB_TIME_LIMIT_SECONDS": "100",  # it may have kernels to compile
     }

@@ -162,7 +162,7 @@ def test_drift_fires_its_alert_alone(data_dir: Path) -> None:
     alarm = Gauge("explain_drift_alarm", "-", ("model", "kind", "feature"), registry=registry)
     alarm.labels("breast_cancer", "feature", "mean area").set(0)
     page, thread = start_http_server(0, "127.0.0.1", registry)
-    server = start_server(data_dir, env={"EXPLAIND_EMBEDDED_WORKERS": "0"})
+    server = start_server(data_dir)
     pages = {
         "explaind-api": server.url,
         "explaind-drift": f"http://127.0.0.1:{page.server_port}",

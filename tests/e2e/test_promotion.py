@@ -1,6 +1,7 @@
 """A running service follows the registry: promotions, roll-backs, damage, new models."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,14 +30,24 @@ def table() -> tuple[pd.DataFrame, pd.Series]:
     return X.iloc[:, :5].rename(columns=lambda name: name.replace(" ", "_")), y
 
 
-@pytest.fixture
-def folder(tmp_path: Path, table: tuple[pd.DataFrame, pd.Series]) -> Path:
-    """A data directory with two versions that differ in every number; the first one serves."""
+@pytest.fixture(scope="module")
+def registered(
+    tmp_path_factory: pytest.TempPathFactory, table: tuple[pd.DataFrame, pd.Series]
+) -> Path:
+    """A registry with two versions that differ in every number; the first one serves."""
     from xgboost import XGBClassifier
 
+    path = tmp_path_factory.mktemp("registered")
     for depth in (2, 4):
         model = XGBClassifier(n_estimators=5 * depth, max_depth=depth, n_jobs=1).fit(*table)
-        Registry(tmp_path / "registry").register(NAME, model, *table)
+        Registry(path).register(NAME, model, *table)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, registered: Path) -> Path:
+    """A data directory with a copy of the registry."""
+    shutil.copytree(registered, tmp_path / "registry")
     return tmp_path
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from servers import explaind, running_server
+from servers import WITH_WORKER, explaind, running_server
 from typer.main import get_command
 
 from service.cli import app
@@ -24,7 +24,7 @@ def _shape(document: Any) -> Any:
 def test_the_example_answer_is_the_demo_models_answer(tmp_path: Path) -> None:
     shown = json.loads(re.search(r"```json\n(.*?)```", README, re.DOTALL)[1])  # type: ignore[index]
     assert explaind("demo", "--once", "--port", "0", "--data-dir", str(tmp_path)).returncode == 0
-    with running_server(tmp_path) as server:
+    with running_server(tmp_path, env=WITH_WORKER) as server:
         client = server.client()
         sample = client.get("/models/breast_cancer").json()["sample_request"]["instances"]
         answer = client.predict(sample, query="?explain=true&top=3").json()

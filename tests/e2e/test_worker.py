@@ -291,6 +291,7 @@ async def kill_workers(queue: JobQueue, shop: Workshop, valkey: Valkey, *, times
     await until(lambda: unfinished(valkey) == 0)
 
 
+@pytest.mark.small_version_of("test_workers_killed_mid_job_many_times_lose_nothing")
 async def test_workers_killed_mid_job_lose_nothing(
     queue: JobQueue, shop: Workshop, valkey: Valkey
 ) -> None:

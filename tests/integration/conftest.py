@@ -1,7 +1,7 @@
 """The application of one test module, and a registry with a second model of mixed columns."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -43,6 +43,18 @@ def live(tmp_path_factory: pytest.TempPathFactory, two_models: Path) -> Iterator
     shutil.copytree(two_models, data_dir / "registry")
     with live_app(data_dir, model="breast_cancer") as live:
         yield live
+
+
+@pytest.fixture(scope="module")
+def keys() -> dict[str, str]:
+    """API keys by name, filled by what starts the module's application."""
+    return {}
+
+
+@pytest.fixture
+def client_of(live: LiveApp, keys: dict[str, str]) -> Callable[[str], Client]:
+    """A client with the key of that name."""
+    return lambda name: live.client(keys[name])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from called_families import CALLED, LARGER_CALLED
 from families import FAMILIES, LARGER, UNSEEN, Family, outputs_of_artifact
-from servers import JSON, Client, running_server, wait_until
+from servers import JSON, WITH_WORKER, Client, running_server, wait_until
 
 from explainers.base import Background, IdentityDerivation
 from explainers.exact import interventional_values, restricted_background, restricted_oracle
@@ -139,7 +139,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     data_dir = tmp_path_factory.mktemp("acceptance")
     registry = Registry(data_dir / "registry")
     cases: dict[str, Case] = {}
-    with running_server(data_dir) as server:
+    with running_server(data_dir, env=WITH_WORKER) as server:
 
         def served(name: str) -> Case:
             if name not in cases:

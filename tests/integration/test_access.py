@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from access_table import ACCESS, ACCESS_OF_ALL, PRINCIPALS, RECORD, Route, send
+from commands import explaind
 from fastapi.routing import iter_route_contexts
 from live_app import live_app
 from problems import MARKER, assert_problem, assert_refused
-from servers import explaind, wait_until
+from servers import wait_until
 
 from service.app import create_app
 from service.auth import SCOPES, KeyFile

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from commands import explaind
 from problems import assert_problem
-from servers import Client, explaind, wait_until
+from servers import Client, wait_until
 
 from service.accesses import MOST_NAMED, Access, AccessFilter, listed, note
 from service.errors import StoreAwayError

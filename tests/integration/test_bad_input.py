@@ -330,6 +330,19 @@ def test_a_bad_request_id_is_400_with_a_fresh_one(
     assert len(problem["request_id"]) == 36
 
 
+@pytest.mark.parametrize("path", ["/predict", "/explanations"])
+def test_personal_data_as_a_request_id_are_400_and_in_no_answer(
+    live: LiveApp, rows: list[Instance], path: str
+) -> None:
+    card = "4111111111111111"
+    body = json.dumps({"instances": rows[:1]}).encode()
+    reply = live.client().request("POST", path, body, {**JSON, "X-Request-ID": card})
+    problem = assert_problem(reply, 400, "bad_header")
+    assert "payment_card" in problem["detail"]
+    assert card not in str(reply.headers) + reply.body.decode()
+    assert live.client().get(f"/explanations/{card}").status == 404
+
+
 def test_valid_requests_are_answered_after_all_this(live: LiveApp, rows: list[Instance]) -> None:
     answer = live.client().predict(rows[:1]).json()
     (values,), (base,), (output,) = (

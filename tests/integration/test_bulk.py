@@ -2,10 +2,9 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,14 @@ import orjson
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from bulk_runs import explain, stored, working_queue
+from bulk_runs import FAR, explain, opened, stored, working_queue
+from commands import explaind
 from live_app import live_app
-from servers import explaind
 from tables import breast_cancer, instances_of
 from valkey_server import running_valkey
 
 from explainers.base import FloatArray
-from service.auth import LOCAL
-from service.bulk import Order, Table
+from service.bulk import Order
 from service.bulk.running import Bulk
 from service.disposal import Destruction, erase
 from service.disposal import Order as Cause
@@ -31,16 +29,13 @@ from service.errors import CommandError
 from service.evidence.events import EPOCH
 from service.metrics import Metrics
 from service.models.base import NativeModel, Served
-from service.queue import JobQueue
 from service.registry import Registry
-from service.secrets import Keyring
 from service.served import ServedModel
 from service.settings import Settings
-from service.storing import evidence_log, evidence_store
+from service.storing import evidence_store
 
 ROWS = 30
 MODEL = "breast_cancer"
-FAR = EPOCH + timedelta(days=40_000)
 
 
 @pytest.fixture(scope="module")
@@ -192,27 +187,6 @@ def test_policy_and_secret_of_the_service_are_flags_of_the_command_too(
     assert second.out.read_bytes() == first.out.read_bytes()
 
 
-@asynccontextmanager
-async def opened(
-    folder: Path, queue: str, served: ServedModel, file: Path, *, chunk_rows: int
-) -> AsyncIterator[Bulk]:
-    """A run whose parts a test chooses."""
-    async with evidence_log(Settings.load({}, data_dir=folder)) as evidence:
-        jobs = await JobQueue.open(queue)
-        try:
-            yield Bulk(
-                served=served,
-                table=Table.open(file, served.model.schema),
-                evidence=evidence,
-                queue=jobs,
-                keyring=Keyring(bytes(32)),
-                caller=LOCAL,
-                chunk_rows=chunk_rows,
-            )
-        finally:
-            await jobs.close()
-
-
 @pytest.mark.parametrize(
     ("reason", "records"), [("cancelled by alice", 1), ("the explainer failed (Error)", 7)]
 )
@@ -220,6 +194,7 @@ def test_a_chunk_that_fails_is_halved_unless_somebody_called_it_off(
     tmp_path: Path, demo_registry: Path, frame: pd.DataFrame, reason: str, records: int
 ) -> None:
     frame.head(4).to_parquet(tmp_path / "in.parquet")
+    order = Order(MODEL, tmp_path / "in.parquet", tmp_path / "out.parquet", chunk_rows=4)
     served = ServedModel.of(Registry(demo_registry).load(MODEL, 1), Metrics(), retention_days=1)
 
     async def end_all(bulk: Bulk) -> None:
@@ -234,10 +209,10 @@ def test_a_chunk_that_fails_is_halved_unless_somebody_called_it_off(
             await asyncio.sleep(0.02)
 
     async def run(queue: str) -> dict[str, int]:
-        async with opened(tmp_path, queue, served, tmp_path / "in.parquet", chunk_rows=4) as bulk:
+        async with opened(tmp_path, queue, served, order) as bulk:
             ending = asyncio.create_task(end_all(bulk))
             try:
-                report = await bulk.explain_into(tmp_path / "out.parquet", lambda _: None)
+                report = await bulk.explain_into(order.out, lambda _: None)
             finally:
                 ending.cancel()
             return report.by_status
@@ -276,7 +251,8 @@ def test_a_row_the_model_fails_on_takes_no_other_with_it(
     out = tmp_path / "out.parquet"
 
     async def run() -> dict[str, int]:
-        async with opened(folder, queue, served, tmp_path / "in.parquet", chunk_rows=20) as bulk:
+        order = Order(MODEL, tmp_path / "in.parquet", out, chunk_rows=20)
+        async with opened(folder, queue, served, order) as bulk:
             return (await bulk.explain_into(out, lambda _: None)).by_status
 
     assert asyncio.run(run()) == {"complete": ROWS - 2, "failed": 2}

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import explaind
 from live_app import LiveApp, live_app
 from masked_roles import settings_of
 from problems import assert_problem
 from second_version import register_second_version
-from servers import JSON, Client, Reply, explaind
+from servers import JSON, Client, Reply
 
 from schemas import ModelCard
 from service.drift.keeping import Keeper
@@ -25,11 +26,6 @@ from service.registry.sections import write_section
 
 PATH = "/models/breast_cancer/card"
 Instance = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def keys() -> dict[str, str]:
-    return {}
 
 
 @pytest.fixture(scope="module")

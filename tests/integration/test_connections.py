@@ -5,7 +5,9 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import uvloop
 from faulty_parts import Gate, lag
 from live_app import LiveApp, live_app, read_reply, read_to_end
 from problems import MARKER, assert_problem
+from prometheus_client.parser import text_string_to_metric_families
 from servers import JSON, wait_until
 
 from service.sending import WholeAnswers
@@ -250,6 +253,35 @@ def test_a_request_that_does_not_arrive_in_time_is_408(impatient: LiveApp, name:
         reply = read_reply(connection)
         assert connection.recv(1) == b""
     assert_problem(reply, 408, "request_timeout")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("half a head", ("OTHER", "unmatched", "408")), ("half a body", ("POST", "/predict", "499"))],
+)
+def test_what_does_not_arrive_in_time_is_counted_once(
+    tmp_path: Path, demo_registry: Path, name: str, expected: tuple[str, str, str]
+) -> None:
+    with live_app(tmp_path, registry=demo_registry, protocol=Impatient) as app:
+        before = answered(app)
+        with app.connect() as connection:
+            connection.sendall(UNFINISHED_REQUESTS[name])
+            read_to_end(connection)
+        wait_until(lambda: answered(app) - before == Counter({expected: 1}))
+
+
+def answered(app: LiveApp) -> Counter[tuple[str, str, str]]:
+    """Requests in the metrics, by method, route and status, but for those that ask for these."""
+    families = text_string_to_metric_families(app.client().get("/metrics").body.decode())
+    (family,) = (each for each in families if each.name == "http_server_request_duration_seconds")
+    of_request = itemgetter("http_request_method", "http_route", "http_response_status_code")
+    return Counter(
+        {
+            of_request(sample.labels): int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_count") and sample.labels["http_route"] != "/metrics"
+        }
+    )
 
 
 def test_dripping_bytes_do_not_extend_the_time(impatient: LiveApp) -> None:

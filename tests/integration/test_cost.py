@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import explaind
 from live_app import live_app
 from prometheus_client.parser import text_string_to_metric_families
-from servers import explaind
 
 Instance = dict[str, Any]
 

@@ -146,4 +146,6 @@ def test_what_the_queue_does_not_take_is_not_waited_for(live: LiveApp, valkey: V
     assert {reply.json()["explanation"]["status"] for reply in replies} == {"pending"}
     assert all(reply.headers["location"] for reply in replies)
     assert seconds < 10, "they waited for a result that could not come"
+    failed = {"model": "breast_cancer", "stage": "queue", "type": "QueueAwayError"}
+    assert live.runtime.metrics.registry.get_sample_value("explain_errors_total", failed) == 3
     assert client.get("/readyz").status == 200

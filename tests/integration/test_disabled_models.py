@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import explaind
 from live_app import LiveApp, live_app
 from problems import assert_problem
-from servers import JSON, Client, explaind, wait_until
+from servers import JSON, Client, wait_until
 
 Instance = dict[str, Any]
 

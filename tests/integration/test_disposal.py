@@ -10,11 +10,12 @@ from typing import Any
 
 import merkle
 import pytest
+from commands import explaind
 from later import NO_INLINE, Worker
 from live_app import LiveApp, live_app
 from problems import assert_problem
 from proven import proof_of, verified
-from servers import JSON, Client, Reply, explaind
+from servers import JSON, Client, Reply
 from sqlalchemy import select
 
 from service.accesses import AccessFilter, listed

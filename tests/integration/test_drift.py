@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from commands import explaind
 from faulty_parts import with_explainer
 from live_app import Customise, LiveApp, live_app
 from prometheus_client.parser import text_string_to_metric_families
-from servers import explaind, wait_until
+from servers import wait_until
 from tables import instances_of, larger_table
 
 from explainers.base import Explanation

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_app import live_app
-from servers import JSON, explaind, running_server, wait_until
+from commands import explaind
+from live_app import LiveApp, live_app
+from servers import JSON, WITH_WORKER, running_server, wait_until
 
 from service.errors import UnavailableError
 from service.evidence.boxes import refs_of
@@ -116,6 +117,24 @@ def test_a_record_whose_key_is_missing_is_unreadable_and_not_gone(
         reply = app.client().get("/explanations/keyless-one")
         assert reply.status == 500
         assert reply.json()["type"].endswith("record_unreadable")
+        failed = {"backend": "sql", "outcome": "error"}
+        assert value(app, "explain_audit_reads_total", failed) == 1
+
+
+def test_a_key_store_that_is_away_is_a_store_that_is_away(
+    data_dir: Path, rows: list[Instance]
+) -> None:
+    with live_app(data_dir) as app:
+        keys = app.runtime.evidence.store.sealer.keys
+        assert keys is not None
+        keys.close()
+        assert ask(app, rows[:1], ["a"], "keyless-two").status == 503
+        failed = {"model": "breast_cancer", "stage": "store", "type": "StoreUnavailableError"}
+        assert value(app, "explain_errors_total", failed) == 1
+
+
+def value(app: LiveApp, name: str, labels: dict[str, str]) -> float | None:
+    return app.runtime.metrics.registry.get_sample_value(name, labels)
 
 
 def wrapped_of(folder: Path, refs: list[bytes]) -> list[bytes]:
@@ -176,6 +195,7 @@ def test_the_key_may_come_from_the_environment_and_reaches_the_worker(
     key = os.urandom(32)
     text = base64.b64encode(key).decode()
     env = {"EXPLAIND_KEY_ENCRYPTION_KEY": text, "EXPLAIND_INLINE_BUDGET_SECONDS": "1e-9"}
+    env |= WITH_WORKER
     with running_server(data_dir, env=env) as server:
         asked = ask(server, rows[:2], ["a", "b"], "request-1")
         assert asked.status == 200

@@ -70,6 +70,7 @@ def wrong_answers(answer: Answer, parts: Sequence[FloatArray], *, calls: int) ->
         return sum(pool.map(work, range(THREADS)))
 
 
+@pytest.mark.small_version_of("test_threads_get_the_serial_answers_many_times")
 def test_threads_get_the_serial_answers(shared: Pair) -> None:
     assert wrong_answers(shared.answer, parts_of(shared.rows), calls=CALLS) == 0
 
@@ -111,10 +112,12 @@ def growth_a_call(kind: str, subject: str, calls: int, *, leaked_bytes: int = 0)
     return bytes_a_call
 
 
+@pytest.mark.small_version_of("test_a_hundred_thousand_explanations_take_no_memory")
 def test_explaining_takes_no_memory() -> None:
     assert growth_a_call("engine", "xgboost", EXPLANATIONS) < CLEAN_BYTES[EXPLANATIONS]
 
 
+@pytest.mark.small_version_of("test_a_leak_of_fifty_bytes_is_noticed")
 def test_a_leak_of_a_hundred_bytes_is_noticed() -> None:
     grown = growth_a_call("engine", "xgboost", EXPLANATIONS, leaked_bytes=100)
     assert grown > CLEAN_BYTES[EXPLANATIONS]

@@ -43,6 +43,7 @@ V2_REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "top too large": ({"parameters": {"top": 99}}, "?top"),
     "parameter is an object": ({"parameters": {"x": {}}}, "/parameters/x"),
     "bad id": ({"id": "short"}, "/id"),
+    "id is a card's": ({"id": "4111111111111111"}, "/id"),
     "id is no text": ({"id": 12345678}, "/id"),
 }
 HUE_REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -24,11 +24,6 @@ V1, V2 = "/v1/models/mixed:", "/v2/models/mixed/infer"
 
 
 @pytest.fixture(scope="module")
-def keys() -> dict[str, str]:
-    return {}
-
-
-@pytest.fixture(scope="module")
 def live(
     tmp_path_factory: pytest.TempPathFactory, two_models: Path, keys: dict[str, str]
 ) -> Iterator[LiveApp]:
@@ -49,11 +44,6 @@ def live(
 
 
 ClientOf = Callable[[str], Client]
-
-
-@pytest.fixture
-def client_of(live: LiveApp, keys: dict[str, str]) -> ClientOf:
-    return lambda name: live.client(keys[name])
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from faulty_parts import (
     BrokenLog,
     BuggyLog,
     break_store,
+    lose_later_events,
     put_bug_in_store,
     with_fragile_model,
 )
@@ -63,6 +64,24 @@ def test_a_store_that_is_away_is_503_until_it_is_back(
         again = client.predict(rows[:1], headers={"X-Request-ID": "store-away-1"})
         assert again.status == 200
         assert again.headers["evidence"] == "stored"
+
+
+def test_what_policy_wants_explained_and_is_not_stored_is_a_failed_explanation(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    policy = tmp_path / "policy.toml"
+    policy.write_text('[[default.rules]]\nname = "all"\nexplain = "always"\n')
+    with live_app(
+        tmp_path, registry=demo_registry, customise=lose_later_events, policy_file=policy
+    ) as app:
+        assert app.client().predict(rows[:1], query="").status == 200
+        model = "breast_cancer"
+        assert sample(app, "explain_predictions_total", model=model, outcome="ok") == 1
+        lane = {"model": model, "role": "serving", "lane": "queued"}
+        assert sample(app, "explain_explanations_wanted_total", **lane) == 1
+        assert sample(app, "explain_explanations_total", **lane, outcome="failed") == 1
+        failed = {"model": model, "stage": "store", "type": "StoreUnavailableError"}
+        assert sample(app, "explain_errors_total", **failed) == 1
 
 
 def test_an_unforeseen_error_is_a_problem_that_says_nothing(

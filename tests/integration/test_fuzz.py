@@ -91,6 +91,7 @@ def test_mutated_bodies_are_answered_or_refused_with_a_problem(
     assert_healthy(live, rows)
 
 
+@pytest.mark.small_version_of("test_many_generated_requests_agree_with_the_openapi_document")
 def test_generated_requests_agree_with_the_openapi_document(
     live: LiveApp, rows: list[Instance]
 ) -> None:

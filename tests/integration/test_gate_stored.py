@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import explaind
 from live_app import live_app
-from servers import explaind
 
 Instance = dict[str, Any]
 

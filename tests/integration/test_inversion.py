@@ -61,11 +61,6 @@ def registered(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def keys() -> dict[str, str]:
-    return {}
-
-
-@pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> Iterator[LiveApp]:
     folder = tmp_path_factory.mktemp("inversion")
     registry = registered(folder / "registry")

@@ -1,7 +1,6 @@
 """What callers with a role get, on every way by which bytes about instances leave."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from masked_roles import (
     VISIBLE,
     ClientOf,
     Instance,
+    app_with_roles,
     assert_masked,
     predicted,
     settings_of,
@@ -29,23 +29,11 @@ from service.masking import WITHHELD
 
 
 @pytest.fixture(scope="module")
-def keys() -> dict[str, str]:
-    return {}
-
-
-@pytest.fixture(scope="module")
 def live(
     tmp_path_factory: pytest.TempPathFactory, two_models: Path, keys: dict[str, str]
 ) -> Iterator[LiveApp]:
-    folder = tmp_path_factory.mktemp("roles")
-    shutil.copytree(two_models, folder / "registry")
-    with live_app(folder, **settings_of(folder, keys)) as live:
+    with app_with_roles(tmp_path_factory.mktemp("roles"), two_models, keys) as live:
         yield live
-
-
-@pytest.fixture
-def client_of(live: LiveApp, keys: dict[str, str]) -> ClientOf:
-    return lambda name: live.client(keys[name])
 
 
 def test_an_answer_says_label_ranks_and_signs_and_no_number(

@@ -1,14 +1,13 @@
 """Pages of callers with a role: what their JSON gives them, and nothing more."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from live_app import LiveApp, live_app
-from masked_roles import MASKED, PATH, VISIBLE, Instance, predicted, settings_of
+from live_app import LiveApp
+from masked_roles import MASKED, PATH, VISIBLE, Instance, app_with_roles, predicted
 from page_checks import findings, parsed_page
 from page_sites import HTML, SVG, page_of
 from servers import wait_until
@@ -19,17 +18,10 @@ STYLE = re.compile(r"<style>.*?</style>", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def keys() -> dict[str, str]:
-    return {}
-
-
-@pytest.fixture(scope="module")
 def live(
     tmp_path_factory: pytest.TempPathFactory, two_models: Path, keys: dict[str, str]
 ) -> Iterator[LiveApp]:
-    folder = tmp_path_factory.mktemp("roles")
-    shutil.copytree(two_models, folder / "registry")
-    with live_app(folder, **settings_of(folder, keys)) as live:
+    with app_with_roles(tmp_path_factory.mktemp("roles"), two_models, keys) as live:
         yield live
 
 

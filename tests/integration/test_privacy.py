@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from later import NO_INLINE, Worker
 from live_app import LiveApp, live_app
-from servers import JSON, Client, Reply, running_server
+from servers import JSON, WITH_WORKER, Client, Reply, running_server
 from tables import instances_of, mixed
 
 from service.registry import Registry
@@ -184,7 +184,7 @@ def test_planted_data_are_in_no_file_answer_log_or_metric(
     tmp_path: Path, open_models: Path, row: Instance
 ) -> None:
     shutil.copytree(open_models, tmp_path / "registry")
-    with running_server(tmp_path) as server:
+    with running_server(tmp_path, env=WITH_WORKER) as server:
         client = server.client()
         said = _plant(client, row)
         said += [client.get("/metrics"), client.get("/explanations")]
@@ -220,6 +220,9 @@ def _plant(client: Client, row: Instance) -> list[Reply]:
             label = client.request("POST", f"{place}/label", wrong, JSON)
             assert label.status == 422
             replies += [named, refused, label]
+        numbered = predict(client, kind, row, **{"X-Request-ID": CARD.replace(" ", "")})
+        assert numbered.status == 400
+        replies.append(numbered)
     return replies
 
 

@@ -198,6 +198,7 @@ def many_clients(live: LiveApp, rows: list[dict[str, Any]], *, clients: int, req
         return sum(pool.map(ask, range(clients)))
 
 
+@pytest.mark.small_version_of("test_many_concurrent_clients_get_what_one_gets")
 def test_concurrent_clients_get_what_one_gets(live: LiveApp, instances: Instances) -> None:
     assert many_clients(live, instances["pca"], clients=8, requests=80) == 0
 

@@ -17,11 +17,6 @@ Instance = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def keys() -> dict[str, str]:
-    return {}
-
-
-@pytest.fixture(scope="module")
 def live(
     tmp_path_factory: pytest.TempPathFactory, demo_registry: Path, keys: dict[str, str]
 ) -> Iterator[LiveApp]:
@@ -39,11 +34,6 @@ def live(
     content.write(file)
     with live_app(data_dir, registry=demo_registry, api_keys_file=file) as live:
         yield live
-
-
-@pytest.fixture
-def client_of(live: LiveApp, keys: dict[str, str]) -> Any:
-    return lambda name: live.client(keys[name])
 
 
 def counted(client: Client, name: str, *labels: str) -> float:

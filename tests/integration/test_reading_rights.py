@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from later import Worker
 from live_app import LiveApp, live_app
 from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
@@ -41,11 +42,6 @@ PATH = "/models/mixed/predict"
 
 
 @pytest.fixture(scope="module")
-def keys() -> dict[str, str]:
-    return {}
-
-
-@pytest.fixture(scope="module")
 def live(
     tmp_path_factory: pytest.TempPathFactory,
     two_models: Path,
@@ -60,11 +56,6 @@ def live(
     settings: dict[str, Any] = {"api_keys_file": file, "policy_file": folder / "policy.toml"}
     with live_app(folder, registry=two_models, **settings) as live:
         yield live
-
-
-@pytest.fixture
-def client_of(live: LiveApp, keys: dict[str, str]) -> ClientOf:
-    return lambda name: live.client(keys[name])
 
 
 @pytest.fixture
@@ -126,6 +117,43 @@ def test_an_explanation_nobody_asked_for_is_not_for_who_may_ask_for_none(
     assert client_of("owner").get(f"/explanations/{child}").status == 200
     again = teller.predict([mixed_rows[0]], path=PATH, query="", headers={"X-Request-ID": child})
     assert_problem(again, 409)
+
+
+def listed(client: Client, query: str = "") -> list[str]:
+    """The IDs of the list, page by page."""
+    found, path = [], f"/explanations?limit=1{query}"
+    while path:
+        reply = client.get(path)
+        items = reply.json()["items"]
+        assert len(items) == 1 or reply.json()["next_cursor"] is None, "a gap tells of something"
+        found += [item["request_id"] for item in items]
+        cursor = reply.json()["next_cursor"]
+        path = cursor and f"/explanations?limit=1{query}&cursor={cursor}"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "is_told"), [("owner", True), ("trusted", True), ("support", False)]
+)
+def test_a_mask_withholds_what_policy_had_explained_unasked(
+    live: LiveApp, client_of: ClientOf, request_id: str, name: str, *, is_told: bool
+) -> None:
+    owner, client = client_of("owner"), client_of(name)
+    unasked = unasked_of(owner, request_id)
+    asked = posted(owner, "/explanations", {"request_id": request_id}).json()["request_id"]
+    for each in (unasked, asked):
+        Worker(live).complete(each)
+    related = client.get(f"/explanations/{request_id}/related").json()["items"]
+    review = client.get("/models/mixed/review").json()["items"]
+    children = [
+        [item["request_id"] for item in related],
+        [item["request_id"] for item in review],
+        listed(client),
+        listed(client, "&model=mixed&status=complete"),
+    ]
+    assert request_id in children[2]
+    assert all(asked in found for found in children)
+    assert [unasked in found for found in children] == [is_told] * 4
 
 
 def test_who_may_ask_for_explanations_reads_those_of_his_predictions(

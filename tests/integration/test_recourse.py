@@ -45,11 +45,6 @@ def app(tmp_path_factory: pytest.TempPathFactory, two_models: Path) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def keys() -> dict[str, str]:
-    return {}
-
-
-@pytest.fixture(scope="module")
 def keyed_app(
     tmp_path_factory: pytest.TempPathFactory, two_models: Path, keys: dict[str, str]
 ) -> Iterator[LiveApp]:

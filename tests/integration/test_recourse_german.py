@@ -3,22 +3,16 @@ gets recourse that holds, or what stands in its way.
 """
 
 import json
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from german_bank import register_bank
 from live_app import LiveApp, live_app
 from servers import JSON
 from tables import instances_of, larger_table
 
-from service.registry import Registry
-from service.registry.work import Options
-
 pytestmark = pytest.mark.extra_data
-PAGE = Path(__file__).parents[2] / "docs" / "recourse.md"
 
 
 @pytest.fixture(scope="module")
@@ -29,23 +23,8 @@ def applicants() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveApp]:
-    from xgboost import XGBClassifier
-
-    table = larger_table("german_credit")
-    table = table[np.arange(len(table)) % 5 != 0]
-    risk = table.pop("risk")
-    texts = table.select_dtypes(exclude="number").columns
-    table = table.astype(dict.fromkeys(texts, "category"))
-    model = XGBClassifier(
-        n_estimators=100, max_depth=4, learning_rate=0.1, n_jobs=1, enable_categorical=True
-    )
     folder = tmp_path_factory.mktemp("bank")
-    Registry(folder / "registry").register(
-        *("german_credit", model.fit(table, risk == "bad"), table, risk),
-        options=Options(classes=("good", "bad")),
-    )
-    (policy,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (folder / "policy.toml").write_text(policy)
+    register_bank(folder)
     with live_app(folder, policy_file=folder / "policy.toml") as live:
         yield live
 

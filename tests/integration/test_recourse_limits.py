@@ -15,7 +15,7 @@ from servers import Reply, wait_until
 
 from service import recourse
 from service.auth import KeyFile
-from service.evidence import StoredVote
+from service.evidence import StoredRepeatable
 
 
 def test_a_decision_by_another_threshold_is_refused(
@@ -103,7 +103,7 @@ def test_a_list_is_written_beside_the_event_loop(
 ) -> None:
     listed, numbers = recourse._listed, []
 
-    def write(stored: Sequence[StoredVote]) -> bytes:
+    def write(stored: Sequence[StoredRepeatable]) -> bytes:
         with pytest.raises(RuntimeError):
             asyncio.get_running_loop()
         numbers.append(len(stored))

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from bulk_runs import explain, working_queue
 from called_families import CALLED
+from commands import explaind
 from recorded import one_digit_off, recorded_in, replayed_here
-from servers import explaind
 from tables import breast_cancer
 
 from service.bulk import Order

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import explaind
 from labelling import Receiver, receiving, scored, store_labelled
 from live_app import LiveApp, live_app
 from prometheus_client.parser import text_string_to_metric_families
-from servers import JSON, explaind, wait_until
+from servers import JSON, wait_until
 
 from service.drifting import DriftWatch
 from service.measuring import PerformanceWatch

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from commands import explaind
 from live_app import live_app
 from problems import assert_problem
-from servers import explaind
 from tables import breast_cancer, instances_of
 
 from service.settings import Settings

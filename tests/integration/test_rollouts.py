@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 import pytest
-from faulty_parts import FailingModel, break_candidate
+from commands import explaind
+from faulty_parts import FailingModel, break_candidate, break_store
 from live_app import LiveApp, live_app
 from prometheus_client.parser import text_string_to_metric_families
-from servers import Client, explaind, wait_until
+from servers import Client, wait_until
 from sqlalchemy import select
 from tables import breast_cancer
 
@@ -21,6 +22,7 @@ from service.evidence.tables import events
 
 Instance = dict[str, Any]
 NAME = "breast_cancer"
+ROLES = ("serving", "canary")
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +212,31 @@ def test_a_canary_that_cannot_predict_is_given_up_and_no_client_notices(
     wait_until(lambda: any(e["event_type"] == "access/rollback" for e in _accesses(store)))
     (told,) = (e for e in _accesses(store) if e["event_type"] == "access/rollback")
     assert (told["model"], told["version"]) == (NAME, 2)
+
+
+def test_a_store_that_is_away_fails_a_canarys_requests_as_the_others(
+    live: LiveApp, rows: list[Instance]
+) -> None:
+    """Nobody answers instead: it is the client's failure, and nothing the candidate did."""
+    begun(live, "canary", "50")
+    break_store(live.runtime)
+    names = [f"away-{i:04}" for i in range(12)]
+    choose, served = live.runtime.predicting.rollouts.chosen, live.runtime.models.all[NAME]
+    n_of_canary = sum(choose(served, "default", name) is not served for name in names)
+    assert 0 < n_of_canary < len(names)
+    client = live.client()
+    for name in names:
+        assert client.predict(rows[:1], headers={"X-Request-ID": name}).status == 503
+    text = client.get("/metrics").body.decode()
+    assert _sum(text, "explain_predictions", outcome="error") == len(names)
+    assert _sum(text, "explain_errors", stage="store") == len(names)
+    wanted = {role: _sum(text, "explain_explanations_wanted", role=role) for role in ROLES}
+    assert wanted == {"serving": len(names) - n_of_canary, "canary": n_of_canary}
+    failed = {
+        role: _sum(text, "explain_explanations", role=role, outcome="failed") for role in ROLES
+    }
+    assert failed == wanted
+    assert tried(live) == {}
 
 
 def _sum(text: str, family: str, **labels: str) -> float:

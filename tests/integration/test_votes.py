@@ -67,6 +67,20 @@ def test_votes_change_nothing_of_the_record(live: LiveApp, request_id: str) -> N
     assert (after.body, after.headers["etag"]) == (before.body, before.headers["etag"])
 
 
+def test_who_learns_later_how_a_case_turned_out_labels_what_others_predicted(
+    keyed: Any, rows: list[Instance]
+) -> None:
+    alice, explain, rest = (keyed.client(name) for name in ("alice", "explain", "not-explain"))
+    request_id = alice.predict(rows[:1]).json()["request_id"]
+    reply = label(explain, request_id, ["benign"])
+    assert (reply.status, reply.body) == (204, b"")
+    assert_problem(label(rest, request_id, ["malignant"]), 403, "forbidden")
+    assert_problem(explain.get(f"/explanations/{request_id}"), 404, "not_found")
+    assert_problem(explain.get(f"/explanations/{request_id}/feedback"), 404, "not_found")
+    told = [(vote["principal"], vote["labels"]) for vote in votes(alice, request_id)["labels"]]
+    assert told == [("explain", ["benign"])]
+
+
 def test_everybody_votes_for_himself(keyed: Any, rows: list[Instance]) -> None:
     alice, bob, eve = (keyed.client(name) for name in ("alice", "bob", "eve"))
     request_id = alice.predict(rows[:1]).json()["request_id"]

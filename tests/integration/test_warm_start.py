@@ -10,6 +10,7 @@ from pathlib import Path
 
 import first_request
 import pytest
+from counted import total
 from live_app import LiveApp, live_app
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.testing import capture_logs
@@ -86,7 +87,7 @@ async def test_every_model_answers_with_and_without_explanation(live: LiveApp) -
     }
     (twin,) = recorded.twins
     explained = sum(
-        twin.metrics.explanations.labels(name, "serving", "inline", "served")._value.get()
+        total(twin.metrics.explanations.labels(name, "serving", "inline", "served"))
         for name in twin.models.all
     )
     assert explained == len(recorded.answers) / 2

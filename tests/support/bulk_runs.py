@@ -2,14 +2,24 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
-from service.bulk import BulkReport, Order, explain_table
+from service.auth import LOCAL
+from service.bulk import BulkReport, Order, Table, explain_table
+from service.bulk.running import Bulk
 from service.evidence import EvidenceStore
+from service.evidence.events import EPOCH
+from service.queue import JobQueue
 from service.queue.embedded import Embedded, running_url
+from service.secrets import Keyring
+from service.served import ServedModel
 from service.settings import Settings
+from service.storing import evidence_log
+
+FAR = EPOCH + timedelta(days=40_000)
 
 
 @contextmanager
@@ -24,6 +34,28 @@ def working_queue(folder: Path) -> Iterator[str]:
             yield embedded.redis_url
         finally:
             runner.run(embedded.stop())
+
+
+@asynccontextmanager
+async def opened(
+    folder: Path, queue: str, served: ServedModel, order: Order
+) -> AsyncIterator[Bulk]:
+    """A run whose parts a test chooses."""
+    schema = served.model.schema
+    async with evidence_log(Settings.load({}, data_dir=folder)) as evidence:
+        jobs = await JobQueue.open(queue)
+        try:
+            yield Bulk(
+                served=served,
+                table=Table.open(order.file, schema, subject_column=order.subject_column),
+                evidence=evidence,
+                queue=jobs,
+                keyring=Keyring(bytes(32)),
+                caller=LOCAL,
+                chunk_rows=order.chunk_rows,
+            )
+        finally:
+            await jobs.close()
 
 
 def explain(

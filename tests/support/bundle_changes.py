@@ -120,6 +120,16 @@ def _hidden_tail(bundle: Bundle) -> None:
     bundle.manifest |= {"seqs": [[0, PLACE - 1]], "count": PLACE}
 
 
+def _hidden_entry(bundle: Bundle) -> None:
+    last = len(bundle.entries) - 1
+    del bundle.entries[PLACE]
+    bundle.manifest |= {"seqs": [[0, PLACE - 1], [PLACE + 1, last]], "count": last}
+
+
+def _unended(bundle: Bundle) -> None:
+    bundle.trailer = bundle.trailer.removesuffix(b"\n")
+
+
 def _selection(bundle: Bundle) -> None:
     bundle.manifest["selection"] = {"model": "another"}
 
@@ -152,8 +162,10 @@ CHANGES = {
     "no header": Change(_no_text, PLACE, "malformed"),
     "unknown member": Change(_unknown_member, PLACE, "members of an entry"),
     "checkpoint": Change(_checkpoint, None, "signature is not that of the text"),
-    "a tail nobody is to miss": Change(_hidden_tail, None, "not the whole log"),
+    "an entry nobody is to miss": Change(_hidden_entry, PLACE, "not the whole log"),
+    "a tail nobody is to miss": Change(_hidden_tail, PLACE, "not the whole log"),
     "what was selected": Change(_selection, None, "no trailer of these lines"),
     "trailer": Change(_digest, None, "trailer: the signature"),
     "something after the trailer": Change(_appended, None, "no trailer of these lines"),
+    "the last line feed": Change(_unended, None, "no trailer of these lines"),
 }

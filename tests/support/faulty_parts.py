@@ -10,7 +10,9 @@ import numpy as np
 from explainers.base import Explainer, Explanation, FloatArray, IntArray
 from service.evidence import (
     Answer,
+    AppendOutcome,
     DecisionEvent,
+    Event,
     EvidenceLog,
     Record,
     StoredDecision,
@@ -240,6 +242,17 @@ class BrokenLog:
             raise StoreUnavailableError("the disk /secret/path is full")
 
 
+class LateLog(BrokenLog):
+    """An evidence log that takes the records of predictions and, while `is_away`, no other."""
+
+    def submit(self, events: Events) -> None:
+        self._log.submit(events)
+
+    async def append(self, event: Event) -> AppendOutcome:
+        self._check()
+        return await self._log.append(event)
+
+
 class BuggyLog(BrokenLog):
     """An evidence log with a bug: it raises what nobody foresaw."""
 
@@ -257,6 +270,10 @@ def put_in(runtime: Runtime, log: BrokenLog) -> None:
 
 def put_bug_in_store(runtime: Runtime) -> None:
     put_in(runtime, BuggyLog(runtime.evidence))
+
+
+def lose_later_events(runtime: Runtime) -> None:
+    put_in(runtime, LateLog(runtime.evidence))
 
 
 def break_store(runtime: Runtime) -> None:

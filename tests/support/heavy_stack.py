@@ -122,7 +122,9 @@ class Stack:
             "INLINE_BUDGET_SECONDS": "1e-9",
             "DATA_DIR": str(self.data_dir),
             "REGISTRY": str(self.subject.registry),
-            **({} if self.valkey is None else {"REDIS_URL": self.valkey.url}),
+            **(
+                {"EMBEDDED_WORKERS": "1"} if self.valkey is None else {"REDIS_URL": self.valkey.url}
+            ),
             **self.settings,
         }
         return {f"EXPLAIND_{name}": value for name, value in given.items()}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import orjson
 from decisions import STORED, TEMPLATE
+from tellings import told_later
 
 from explainers.base import FloatArray
 from service.evidence import (
@@ -49,17 +50,7 @@ def predicted(
 
 
 def label_of(about: DecisionEvent, labels: Sequence[object], actor: str = "ann") -> LabelEvent:
-    payload, parts = laid_out([b'{"labels":', orjson.dumps(list(labels)), b"}"], ["labels"])
-    return LabelEvent(
-        template=about.template,
-        request_id=about.request_id,
-        received_at=about.received_at,
-        completed_at=about.received_at + timedelta(days=1),
-        payload=payload,
-        parts=parts,
-        tenant=about.tenant,
-        actor=actor,
-    )
+    return told_later(about, LabelEvent, {"labels": list(labels)}, actor=actor)
 
 
 def two_classes(p: float) -> dict[str, object]:

@@ -1,9 +1,12 @@
 """Callers with roles that mask columns of `mixed`, and what an explanation must be for them."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from live_app import LiveApp, live_app
 from servers import Client, Reply
 
 from service.auth import Caller, KeyFile
@@ -59,6 +62,14 @@ def settings_of(folder: Path, keys: dict[str, str]) -> dict[str, Any]:
     content.write(file)
     (folder / "policy.toml").write_text(POLICY)
     return {"api_keys_file": file, "policy_file": folder / "policy.toml"}
+
+
+@contextmanager
+def app_with_roles(folder: Path, registry: Path, keys: dict[str, str]) -> Iterator[LiveApp]:
+    """The application over a copy of the registry; keys: filled with a key for each of ROLES."""
+    shutil.copytree(registry, folder / "registry")
+    with live_app(folder, **settings_of(folder, keys)) as live:
+        yield live
 
 
 def predicted(client: Client, instance: Instance, **headers: str) -> Reply:

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 IDLE_SECONDS = 2.0
 COMMAND = (sys.executable, "-m", "service")
 START_SECONDS = 60.0
+WORKLESS = {"EXPLAIND_EMBEDDED_WORKERS": "0"}
+WITH_WORKER = {"EXPLAIND_EMBEDDED_WORKERS": "1"}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -141,6 +143,8 @@ def start_server(
 ) -> Server:
     """Start `explaind serve` and return once it says where it serves.
 
+    env: without WITH_WORKER it brings no worker, whose start takes two processes and seconds of a
+    core, whether or not anything is queued.
     inside: a command that runs another one in its place.
     """
     log = data_dir / "serve.log"
@@ -150,7 +154,7 @@ def start_server(
             [*inside, *command, "serve", *options, *arguments],
             stdout=subprocess.DEVNULL,
             stderr=stderr,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **WORKLESS, **(env or {})},
         )
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:

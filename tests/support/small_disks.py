@@ -32,7 +32,6 @@ def start_on_small_disks(folder: Path, *arguments: str) -> Server:
         str(folder / "policy.toml"),
         *arguments,
         env={
-            "EXPLAIND_EMBEDDED_WORKERS": "0",
             "EXPLAIND_DATABASE_URL": f"sqlite:///{folder}/small/evidence.db",
         },
         inside=("unshare", "--map-root-user", "--mount", "sh", "-c", script, str(folder)),

@@ -31,8 +31,9 @@ class SpoolTally:
     def on_damaged(self) -> None:
         self.counts["damaged"] += 1
 
-    def on_drained(self, stored: int, twins: int, refused: int) -> None:
-        self.counts.update({"drained": stored, "twins": twins, "refused": refused})
+    def on_drained(self, stored: int, twins: int, refused: int, erased: int) -> None:
+        told = {"drained": stored, "twins": twins, "refused": refused, "erased": erased}
+        self.counts.update(told)
 
 
 @asynccontextmanager
@@ -72,9 +73,9 @@ def files_end_at(size: int) -> Iterator[None]:
 class Lock:
     """Another connection that writes to a SQLite database, until it is released."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "evidence.db") -> None:
         self._connection = sqlite3.connect(
-            folder / "evidence.db", isolation_level=None, check_same_thread=False
+            folder / name, isolation_level=None, check_same_thread=False
         )
         self._connection.execute("BEGIN IMMEDIATE")
 

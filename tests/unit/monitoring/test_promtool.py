@@ -1,5 +1,6 @@
 """What Prometheus's own tool says about the rules."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,10 +12,18 @@ from prometheus_server import REQUIRED, binary
 from scripts.monitoring.definitions import ROOT
 from scripts.monitoring.files import RULES, TESTS
 
+FEW_COLLECTIONS = {"GOGC": "400"}
+"""A quarter of its time goes into collecting garbage otherwise."""
+
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [binary("promtool"), *arguments], capture_output=True, text=True, check=False, timeout=300
+        [binary("promtool"), *arguments],
+        env=os.environ | FEW_COLLECTIONS,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
 
 

@@ -107,4 +107,4 @@ def test_a_refusal_is_counted_under_its_route(
     found = []
     admission = Admission(on_refusal=lambda *refused: found.append(refused))
     admission.refusal(method, url, [], closes=False)
-    assert found == [counted]
+    assert found == [(*counted, 503)]

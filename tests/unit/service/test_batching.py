@@ -4,18 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import orjson
 import pytest
+from asks import ask_of
 
 from explainers.base import Explanation, FloatArray, IntArray
 from schemas import Answer
-from service.auth import LOCAL
-from service.batching import Batcher, Waiting
+from service.batching import FULL_BATCH, QUIET_TURNS, Batcher, Waiting
 from service.errors import OverloadedError, PredictionError
 from service.evidence import EvidenceLog, StoreUnavailableError
 from service.metrics import Metrics
@@ -93,17 +92,13 @@ def ask(served: ServedModel, *, first: float = 14.0, explain: bool = True, rows:
     instance = {**served.model.sample, "mean radius": first}
     body = orjson.dumps({"instances": [instance] * rows})
     decoded = served.model.codec.decode(body, max_instances=1000)
-    return Ask(
+    return ask_of(
+        served,
+        decoded,
+        INLINE if explain else NOTHING,
         request_id=f"request-{first}-{explain}-{rows}",
-        caller=LOCAL,
-        received_at=datetime.now(UTC),
-        body=decoded,
-        instances=served.model.codec.instances_json(decoded.rows),
         explain=explain,
         top=3,
-        fingerprint="f" * 64,
-        subjects=None,
-        plan=INLINE if explain else NOTHING,
     )
 
 
@@ -189,6 +184,20 @@ async def log(tmp_path: Path) -> AsyncIterator[EvidenceLog]:
     await evidence.close()
 
 
+@pytest.fixture
+def counting(served: ServedModel) -> CountingModel:
+    return CountingModel(served.model.native)
+
+
+@pytest.fixture
+async def batcher(
+    served: ServedModel, counting: CountingModel, pool: ThreadPoolExecutor, log: EvidenceLog
+) -> Batcher:
+    batcher = Batcher(with_parts(served, native=counting), pool, log)
+    log.call_when_idle(batcher.schedule)
+    return batcher
+
+
 async def answers_of(waiting: list[Waiting]) -> list[Answer]:
     await asyncio.gather(*(one.outcome for one in waiting))
     return [answer_of(one.prepared) for one in waiting if one.prepared is not None]
@@ -203,12 +212,38 @@ async def test_requests_of_one_tick_share_one_model_call(
     assert counting.calls == [5]
 
 
-async def test_a_batch_grows_while_a_commit_runs_and_none_is_forgotten(
-    served: ServedModel, pool: ThreadPoolExecutor, log: EvidenceLog
+async def test_requests_of_following_turns_join_the_batch(
+    served: ServedModel, counting: CountingModel, batcher: Batcher
 ) -> None:
-    counting = CountingModel(served.model.native)
-    batcher = Batcher(with_parts(served, native=counting), pool, log)
-    log.call_when_idle(batcher.schedule)
+    waiting = [batcher.submit(ask(served, first=10.0 + i)) for i in range(2)]
+    for turns in (1, QUIET_TURNS):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.append(batcher.submit(ask(served, first=20.0 + turns)))
+    await answers_of(waiting)
+    assert counting.calls == [4]
+
+
+async def test_nobody_waits_once_no_other_is_on_its_way(
+    served: ServedModel, counting: CountingModel, batcher: Batcher
+) -> None:
+    await answers_of([batcher.submit(ask(served, first=10.0 + i)) for i in range(2)])
+    last = batcher.submit(ask(served, first=20.0))
+    for _ in range(QUIET_TURNS + 1):
+        assert counting.calls == [2]
+        await asyncio.sleep(0)
+    assert counting.calls == [2, 1]
+    full = [batcher.submit(ask(served, first=30.0 + i)) for i in range(FULL_BATCH)]
+    await answers_of([last])
+    batcher.schedule()
+    await asyncio.sleep(0)
+    assert counting.calls == [2, 1, FULL_BATCH]
+    await answers_of(full)
+
+
+async def test_a_batch_grows_while_a_commit_runs_and_none_is_forgotten(
+    served: ServedModel, counting: CountingModel, batcher: Batcher, log: EvidenceLog
+) -> None:
     first = batcher.submit(ask(served, first=9.0))
     await asyncio.sleep(0)
     assert log.backlog()

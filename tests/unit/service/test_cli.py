@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from servers import explaind, running_server
+from commands import explaind
+from servers import running_server
 from tables import breast_cancer, instances_of
 
 COMMANDS = (

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
+from asks import ask_of, prepared_of
 from called_families import CALLED
 from faulty_parts import OddExplainer, five_percent_off
 from policies import KEY
@@ -18,14 +18,11 @@ from tables import instances_of, mixed
 from explainers.base import Explainer
 from explainers.exact import interventional_values
 from schemas import DecodedBody
-from service.auth import LOCAL
 from service.cohorts import MOST_ROWS, Cohorts
 from service.errors import InvalidInputError
 from service.metrics import Metrics
-from service.planning import INLINE
 from service.policies import Policies
 from service.policy import ModelPolicy
-from service.preparing import Ask, Prepared, run
 from service.registry import RegisteredModel, Registry
 from service.registry.tables import encode_frame
 from service.registry.work import Options
@@ -76,20 +73,7 @@ def bound(folder: Path, frame: pd.DataFrame, model: RegisteredModel, **more: str
 
 def explained(model: RegisteredModel, policy: ModelPolicy, body: DecodedBody) -> Any:
     served = ServedModel.of(model, Metrics(), retention_days=1, policy=policy)
-    ask = Ask(
-        request_id="request-1",
-        caller=LOCAL,
-        received_at=datetime.now(UTC),
-        body=body,
-        instances=model.codec.instances_json(body.rows),
-        explain=True,
-        top=4,
-        fingerprint="f" * 64,
-        subjects=None,
-        plan=INLINE,
-    )
-    (prepared,) = run(served, [ask])
-    assert isinstance(prepared, Prepared)
+    prepared = prepared_of(served, ask_of(served, body))
     return orjson.loads(prepared.answer)["explanation"]
 
 

@@ -3,15 +3,14 @@
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from asks import ask_of, prepared_of
 from sqlalchemy import select
 
-from service.auth import LOCAL
 from service.compute import Finished
 from service.computing import Computer, explain_task
 from service.delivery import job_of
@@ -23,7 +22,6 @@ from service.evidence.tables import events
 from service.keystore import Kek, KeyStore
 from service.metrics import Metrics
 from service.planning import INLINE, QUEUED, Plan
-from service.preparing import Ask, Prepared, run
 from service.quality import QualitySampling
 from service.queue import Claim, Job
 from service.registry import Registry
@@ -66,21 +64,8 @@ async def stored(
     body = served.model.codec.decode(
         orjson.dumps({"instances": [served.model.sample]}), max_instances=1
     )
-    ask = Ask(
-        request_id=name,
-        caller=LOCAL,
-        received_at=datetime.now(UTC),
-        body=body,
-        instances=served.model.codec.instances_json(body.rows),
-        explain=True,
-        top=4,
-        fingerprint="f" * 64,
-        subjects=None,
-        plan=plan,
-        is_counted=is_counted,
-    )
-    (prepared,) = run(served, [ask])
-    assert isinstance(prepared, Prepared)
+    ask = ask_of(served, body, plan, request_id=name, is_counted=is_counted)
+    prepared = prepared_of(served, ask)
     await evidence.append(prepared.event)
     return job_of(prepared.event, served.model.digest, priority="high")
 
@@ -235,6 +220,11 @@ async def test_what_was_given_up_says_by_whom_and_is_not_compared_by_a_replay(
     (found,) = await work_over(evidence).fetch([claim_of(job, deliveries=4)])
     assert isinstance(found, ExplanationAssignment)
     await found.store(GivenUp("dead", "3 deliveries ended without a result"))
+    value = found.metrics.registry.get_sample_value
+    failed = {"model": "breast_cancer", "stage": "explain", "type": "WorkerGaveUp"}
+    assert value("explain_errors_total", failed) == 1
+    lane = {"model": "breast_cancer", "role": "serving", "lane": "queued", "outcome": "dead"}
+    assert value("explain_explanations_total", lane) == 1
     record = await evidence.record(*job.key)
     assert record is not None
     assert record.final is not None

@@ -1,4 +1,4 @@
-"""docs/faults.md names tests that are there, and says right which of them are drills."""
+"""docs/faults.md names tests and metrics that are there, and says right which tests are drills."""
 
 import ast
 import re
@@ -7,12 +7,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "faults.md"
+METRICS_PAGE = ROOT / "docs" / "metrics.md"
+METRIC = re.compile(r"`((?:explain|http)_\w+)(?:{([^}]*)})?`")
+LABELS = re.compile(r"^\| `(\w+)` \| \w+ \| ([^|]*) \|", re.MULTILINE)
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`( \(drill\))?")
 FAULTS = """
 explainer raises, sleeps, holds the GIL, aborts, sums 5 % off; Redis down at start, stopped,
 emptied, at maxmemory; worker killed; API killed; disk full; locked for 30 s; a day back or ahead;
 slow clients; more requests; five times at once; SIGTERM; hostile bytes; truncated; byte flipped;
-pickle; columns swapped; background swapped; edited; deleted; swapped; inserted; old copy;
+erased; pickle; columns swapped; background swapped; edited; deleted; swapped; inserted; old copy;
 against a hold; hot swap; 32 threads
 """
 
@@ -28,7 +31,8 @@ def drills_of(file: str) -> dict[str, bool]:
         for node in tree.body
     )
     return {
-        node.name: are_all or any("mark.drill" in ast.unparse(one) for one in node.decorator_list)
+        node.name: are_all
+        or any(ast.unparse(one) == "pytest.mark.drill" for one in node.decorator_list)
         for node in tree.body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
@@ -43,10 +47,28 @@ def test_every_test_named_is_there_and_a_drill_only_where_it_says_so() -> None:
     assert wrong == []
 
 
-def test_every_fault_names_a_test() -> None:
+def faults() -> list[list[str]]:
+    """Fault, what happens, where it shows, tests."""
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| ")]
-    faults = [row for row in rows if not row.startswith("| fault |")]
-    assert all(NAMED.search(row) for row in faults)
-    told = " ".join(row.split("|")[1] for row in faults)
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return [row for row in cells if row[0] != "fault"]
+
+
+def test_every_fault_shows_in_a_metric_or_the_page_says_that_it_does_not() -> None:
+    labels = dict(LABELS.findall(METRICS_PAGE.read_text()))
+    for fault, _, shown, _ in faults():
+        named = METRIC.findall(shown)
+        assert named or "no metric" in shown or shown.startswith("as above"), fault
+        for name, given in named:
+            known = labels[name.removesuffix("_count")]
+            assert all(f"`{label}`" in known for label in re.findall(r"(\w+)=", given)), (
+                fault,
+                name,
+            )
+
+
+def test_every_fault_names_a_test() -> None:
+    assert all(NAMED.search(tests) for *_, tests in faults())
+    told = " ".join(fault for fault, *_ in faults())
     for fault in re.split(r"[,;]\s+", FAULTS.strip()):
         assert fault.replace("\n", " ") in told, fault

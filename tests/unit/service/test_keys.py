@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from servers import explaind, wait_until
+from commands import explaind
+from servers import wait_until
 
 from service.auth import Authenticator, KeyFile
 from service.errors import (

@@ -3,22 +3,20 @@
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from asks import ask_of, prepared_of
 from tables import breast_cancer
 
-from service.auth import LOCAL
 from service.compute import NotHereError
 from service.computing import Computer
 from service.evidence import EvidenceStore
 from service.metrics import Metrics
 from service.planning import INLINE, NOTHING, QUEUED, Plan
 from service.policy import ModelPolicy, Threshold, Vocabulary
-from service.preparing import Ask, Prepared, run
 from service.provenance import Taken
 from service.registry import Registry
 from service.registry.work import Options
@@ -51,20 +49,8 @@ class Site:
         model = self.served.model
         instances = [{**model.sample, "mean radius": 10.0 + row} for row in range(3)]
         body = model.codec.decode(orjson.dumps({"instances": instances}), max_instances=10)
-        ask = Ask(
-            request_id="request-1",
-            caller=LOCAL,
-            received_at=datetime.now(UTC),
-            body=body,
-            instances=model.codec.instances_json(body.rows),
-            explain=explain,
-            top=4,
-            fingerprint="f" * 64,
-            subjects=None,
-            plan=plan,
-        )
-        (prepared,) = run(self.served, [ask])
-        assert isinstance(prepared, Prepared)
+        ask = ask_of(self.served, body, plan, explain=explain)
+        prepared = prepared_of(self.served, ask)
         self.store.append(prepared.event)
         if plan is QUEUED:
             self.complete(method)

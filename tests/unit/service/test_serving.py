@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from counted import total
 
 from service.bulk import Order, explain_table
 from service.compute import NotHereError
@@ -132,8 +133,28 @@ def test_a_version_that_lost_its_golden_values_is_not_served_and_counted(registr
         models.refresh()
     assert not models.all
     labels = ("breast_cancer", "tree_interventional", "golden")
-    assert metrics.invariant_failures.labels(*labels)._value.get() == 1
-    assert metrics.errors.labels("breast_cancer", "load", "GoldenMismatchError")._value.get() == 1
+    assert total(metrics.invariant_failures.labels(*labels)) == 1
+    assert total(metrics.errors.labels("breast_cancer", "load", "GoldenMismatchError")) == 1
+
+
+def test_a_damaged_version_is_not_served_and_counted(registry: Path) -> None:
+    model = registry / "breast_cancer" / "1" / "model.ubj"
+    model.write_bytes(model.read_bytes()[:-1])
+    models = models_of(registry)
+    models.refresh()
+    assert not models.all
+    errors = models._metrics.errors.labels("breast_cancer", "load", "DamagedVersionError")
+    assert total(errors) == 1
+
+
+def test_a_promoted_version_takes_the_place_of_the_other_in_the_metrics(registry: Path) -> None:
+    models = models_of(registry)
+    manifest = add_version(registry, 2) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"version": 1', '"version": 2'))
+    (registry / "breast_cancer" / "serving").write_text("2\n")
+    models.refresh()
+    (family,) = models._metrics.model_info.collect()
+    assert [sample.labels["version"] for sample in family.samples] == ["2"]
 
 
 def test_a_process_that_explains_refuses_such_a_version_too(registry: Path) -> None:
@@ -145,7 +166,7 @@ def test_a_process_that_explains_refuses_such_a_version_too(registry: Path) -> N
     assert raised.value.kind == "GoldenMismatchError"
     metrics = Metrics().bind("breast_cancer", "tree_interventional")
     count_refusal(metrics, raised.value.kind)
-    assert metrics.invariant_failures["golden"]._value.get() == 1
+    assert total(metrics.invariant_failures["golden"]) == 1
     with pytest.raises(GoldenMismatchError):
         asyncio.run(bulk_over(registry))
 

@@ -55,7 +55,7 @@ def test_a_key_written_in_another_way_is_refused(more: str, tmp_path: Path) -> N
 
 def test_an_erasure_does_not_say_why_its_own_payload_is_missing(tmp_path: Path) -> None:
     log = reference(1)
-    log.add("{}", event_type="erasure", request_id="request-0", destroys=["event-0", "event-1"])
+    log.add("{}", event_type="erasure", request_id="request-0", destroys=["event-1"])
     assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT
     log.openings[1] = {"payload": None, "key": None}
     found = first_problem(verdict_on(log.bundle().content(), tmp_path))
@@ -89,7 +89,7 @@ def test_what_had_no_content_goes_with_any_erasure_of_its_request(tmp_path: Path
     log.add("{}", event_type="outcome", request_id="request-1")
     log.openings[2] = {"payload": None, "key": None}
     assert first_problem(verdict_on(log.bundle().content(), tmp_path))[0] == 2
-    log.add("{}", event_type="erasure", request_id="request-1", destroys=["event-1"])
+    log.add("{}", event_type="erasure", request_id="request-1", destroys=[])
     assert verdict_on(log.bundle().content(), tmp_path)["verdict"] == CONSISTENT
 
 
@@ -145,3 +145,23 @@ def test_members_that_are_not_known_are_refused(tmp_path: Path) -> None:
     bundle.manifest["more"] = 1
     signed = Bundle.signed(bundle.manifest, bundle.entries, log.signer)
     assert "members that are not known" in first_problem(verdict_on(signed.content(), tmp_path))[1]
+
+
+@pytest.mark.parametrize(
+    ("seqs", "left_out"),
+    [
+        ([], 0),
+        ([[0, 4]], None),
+        ([[0, 1], [2, 4]], None),
+        ([[1, 4]], 0),
+        ([[0, 1], [3, 4]], 2),
+        ([[0, 3]], 4),
+        ([[0, 1], [3, 5]], 2),
+        ([[0, 5]], 5),
+    ],
+)
+def test_the_first_entry_that_ranges_leave_out_is_named(
+    seqs: list[list[int]], left_out: int | None
+) -> None:
+    assert verify.left_out_of(seqs, 5) == left_out
+    assert verify.left_out_of([], 0) is None

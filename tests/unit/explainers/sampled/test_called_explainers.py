@@ -180,6 +180,9 @@ def test_a_row_that_is_the_background_gains_nothing(build: Build) -> None:
     assert explanation.model_evaluations <= ROWS_PER_CALL
 
 
+@pytest.mark.small_version_of(
+    "test_one_explainer_shared_by_threads_for_long_gives_the_serial_answers"
+)
 @both
 def test_one_explainer_shared_by_threads_gives_the_serial_answers(build: Build) -> None:
     explainer = build(blurred, drawn(0, 4))

@@ -4,7 +4,12 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from service.evidence import AppendOutcome, StoreBusyError, StoreUnavailableError
+from service.evidence import (
+    AppendOutcome,
+    NothingWrittenError,
+    StoreBusyError,
+    StoreUnavailableError,
+)
 from service.evidence.events import Row
 from service.evidence.store import Outcome
 from service.evidence.writer import BATCH_ROWS, Answer, CommitObserver, GroupWriter
@@ -160,8 +165,9 @@ async def test_closing_ends_also_what_hangs_in_the_store() -> None:
     writer.submit([((n,), answer) for n, answer in enumerate(hanging)])
     await asyncio.to_thread(database.entered.wait, 10)
     waiting = [submitted(writer, (n,)) for n in range(5)]
-    await writer.close(timeout_seconds=0.2)
-    assert {type(answer.exception()) for answer in hanging + waiting} == {StoreUnavailableError}
+    assert await writer.close(timeout_seconds=0.2) == [(n,) for n in range(5)]
+    assert {type(answer.exception()) for answer in hanging} == {StoreUnavailableError}
+    assert {type(answer.exception()) for answer in waiting} == {NothingWrittenError}
     database.gate.set()
 
 

@@ -5,8 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from commands import explaind
 from gated_versions import loans
-from servers import explaind
 
 from service.errors import UsageError
 from service.gate import Bounds, Depth, Gate, named_version, rows_of_file

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from commands import explaind
 from gated_versions import Gated, gated_versions
-from servers import explaind
 from tables import instances_of
 
 from service.errors import InvalidInputError, UsageError

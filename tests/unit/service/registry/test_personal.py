@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pandas as pd
 import pytest
-from servers import explaind
+from commands import explaind
 from tables import mixed
 
 from service.app import create_app

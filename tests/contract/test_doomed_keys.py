@@ -1,0 +1,132 @@
+"""Keys to be destroyed: those of what was erased, whatever else somebody writes among them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+from decisions import decision
+from disposals import ERASURE, ORDER
+from ledgers import KEYRING, sequencer
+from sqlalchemy import insert, select
+
+from service.bundles.inspecting import Inspector
+from service.disposal import erase, forget_keys, hold, of_subject
+from service.evidence import DecisionEvent, EvidenceStore, StoreUnavailableError, laid_out
+from service.evidence.tables import doomed_keys, events
+from service.keystore import REF_BYTES, KeyStore, KeysUnavailableError
+from service.ledger import Ledger
+from service.verify import Json
+
+ANNA, BERT = "4d7e-anna", "9f21-bert"
+HELD, OTHER = ("default", "held-000"), ("default", "other-000")
+PLANTED = "its key is to be destroyed, and nothing has erased it"
+
+
+class KeysAway:
+    """A process that notes what it will destroy, and is killed before it does."""
+
+    def __init__(self) -> None:
+        self.doomed: set[bytes] = set()
+
+    def delete(self, refs: Iterable[bytes]) -> None:
+        raise KeysUnavailableError(f"{len([*refs])} keys stay")
+
+    def forget_pages(self, *, seconds: float = 5.0) -> bool:
+        raise NotImplementedError
+
+
+def about_two(request_id: str) -> DecisionEvent:
+    pieces = [b'{"instances":[', b'{"age":33},{"age":34}', b"]}"]
+    payload, parts = laid_out(pieces, ["instances"])
+    subjects = orjson.dumps([ANNA, BERT]).decode()
+    return replace(decision(request_id), payload=payload, parts=parts, subjects=subjects)
+
+
+def refs_of_request(store: EvidenceStore, key: tuple[str, str]) -> list[bytes]:
+    query = select(events.c.record_key).where(events.c.request_id == key[1])
+    with store.reading() as connection:
+        joint = bytes(connection.scalars(query.where(events.c.event_type == "decision")).one())
+    return [joint[start : start + REF_BYTES] for start in range(0, len(joint), REF_BYTES)]
+
+
+def plant(store: EvidenceStore, refs: Iterable[bytes]) -> None:
+    with store.changing() as connection:
+        connection.execute(insert(doomed_keys), [{"ref": ref} for ref in refs])
+
+
+def doomed(store: EvidenceStore) -> set[bytes]:
+    with store.reading() as connection:
+        return {bytes(ref) for ref in connection.scalars(select(doomed_keys.c.ref))}
+
+
+def findings(store: EvidenceStore, directory: Path) -> list[Json]:
+    sequencer(store).run(is_last=True)
+    found = Inspector(store, Ledger(store, KEYRING), directory).inspect()["logs"]["evidence"]
+    return list(found["findings"])
+
+
+@pytest.mark.parametrize("in_sections", [False, True])
+def test_a_key_planted_among_the_doomed_is_named_and_outlives_the_next_erasure(
+    store: EvidenceStore,
+    keys: KeyStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    in_sections: bool,
+) -> None:
+    monkeypatch.setattr("service.evidence.doomed._PAGE", 1)
+    store.append(about_two(HELD[1]) if in_sections else decision(HELD[1]))
+    store.append(decision(OTHER[1]))
+    hold(store, [HELD], ORDER)
+    refs, others = refs_of_request(store, HELD), refs_of_request(store, OTHER)
+    assert findings(store, tmp_path) == []
+    plant(store, refs)
+    assert findings(store, tmp_path) == [{"seq": 0, "problem": PLANTED}]
+    assert erase(store, [OTHER], ERASURE).erased == 1
+    assert forget_keys(store, keys)
+    assert (keys.keys(refs).keys(), keys.keys(others)) == (set(refs), {})
+    assert store.record(*HELD) is not None
+    assert doomed(store) == set(refs)  # for whoever looks into it
+    assert findings(store, tmp_path) == [{"seq": 0, "problem": PLANTED}]
+
+
+def test_what_a_killed_process_left_is_destroyed_by_another(
+    store: EvidenceStore, keys: KeyStore, tmp_path: Path
+) -> None:
+    store.append(about_two(HELD[1]))
+    store.append(decision(OTHER[1]))
+    refs, others = refs_of_request(store, HELD), refs_of_request(store, OTHER)
+    killed = replace(ERASURE, keys=KeysAway())
+    for selected, what in (
+        ([OTHER], killed),
+        (of_subject(store, "default", ANNA), replace(killed, subject=ANNA)),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            erase(store, selected, what)
+    left = doomed(store)
+    assert set(others) < left < {*others, *refs}
+    assert findings(store, tmp_path) == []
+    assert forget_keys(store, keys, is_all=False)
+    assert doomed(store) == left
+    assert forget_keys(store, keys)
+    assert (doomed(store), keys.keys(left)) == (set(), {})
+    assert keys.keys(refs).keys() == set(refs) - left
+    record = store.record(*HELD)
+    assert record is not None
+    assert record.decision.is_parted
+
+
+def test_a_section_that_is_left_keeps_its_key_though_another_was_erased(
+    store: EvidenceStore, keys: KeyStore, tmp_path: Path
+) -> None:
+    store.append(about_two(HELD[1]))
+    refs = refs_of_request(store, HELD)
+    erase(store, of_subject(store, "default", ANNA), replace(ERASURE, subject=ANNA))
+    left = set(keys.keys(refs))
+    assert set() < left < set(refs)
+    plant(store, refs)
+    assert findings(store, tmp_path) == [{"seq": 0, "problem": PLANTED}]
+    assert forget_keys(store, keys)
+    assert (keys.keys(refs).keys(), doomed(store)) == (left, left)
