@@ -197,8 +197,7 @@ class GroupWriter(Generic[Item]):
             self._n_resolved += len(batch)
         if not self.backlog():
             self.is_slow = False
-            if not self._closed:  # at a look 16 batches later they are out of the caches
-                self._submitted.clear()
+            self._submitted.clear()  # at a look 16 batches later they are out of the caches
             for callback in self._on_idle:
                 callback()
 

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -10,7 +11,15 @@ from typing import Any
 
 import pytest
 from observed import SLOW_TO_COME, families_in
-from prometheus_server import Prometheus, Stopwatch, running_prometheus, seen_for, slow_by
+from prometheus_server import (
+    CLOCK,
+    Prometheus,
+    Stopwatch,
+    nothing_queued,
+    running_prometheus,
+    seen_for,
+    slow_by,
+)
 from servers import JSON, WITH_WORKER, Client, running_server, wait_until
 from steady_traffic import steady_traffic
 from tables import breast_cancer, instances_of
@@ -24,6 +33,10 @@ VARIABLES = {"$__rate_interval": "15s", "$__range": "1m", "$model": ".*"}
 EVERY = 10
 """Turns between two explanations that are queued, and between two that are rated."""
 
+STUCK = "ExplaindQueueStuck"
+OLD_SECONDS = CLOCK.seconds("2m")
+"""An age of the oldest job that this alert is about."""
+
 
 def rows() -> list[Instance]:
     return instances_of(breast_cancer()[0].iloc[:200])
@@ -36,18 +49,45 @@ def costs_of(registry: Path) -> tuple[float, int]:
     return budget, math.ceil(1.2 * budget / cost.explain_row_in_batch)
 
 
+class Queued:
+    """Queued explanations, one at a time, by the clock of the client that asked for them."""
+
+    def __init__(self) -> None:
+        self.place = ""
+        self.asked = 0.0
+        self.longest = 0.0
+
+    def asks_for(self, request_id: str) -> None:
+        self.place, self.asked = f"/explanations/{request_id}", time.monotonic()
+
+    def is_answered(self, client: Client) -> bool:
+        """Whether none is awaited."""
+        if self.place:
+            is_complete = status(client, self.place) == "complete"
+            self.longest = max(self.longest, time.monotonic() - self.asked)
+            self.place = "" if is_complete else self.place
+        return not self.place
+
+    def late(self) -> set[str]:
+        """Alerts on the queue's age that the client itself saw: its job was that old."""
+        return {STUCK} if self.longest > OLD_SECONDS else set()
+
+
 class Traffic:
     """Explanations of both lanes, with ratings."""
 
     def __init__(self, many: int) -> None:
         self.stopwatch = Stopwatch()
+        self.queued = Queued()
         self.one = rows()
         self.many = (self.one * math.ceil(many / len(self.one)))[:many]
 
     def __call__(self, client: Client, turn: int) -> str:
-        is_queued = turn % EVERY == 0
+        is_queued = turn % EVERY == 0 and self.queued.is_answered(client)
         instances = self.many if is_queued else [self.one[turn % len(self.one)]]
         request_id = f"seen-{uuid.uuid4()}"
+        if is_queued:
+            self.queued.asks_for(request_id)
         with nullcontext() if is_queued else self.stopwatch.timing():
             reply = client.predict(instances, headers={"X-Request-ID": request_id})
         assert reply.status == 200, reply.body
@@ -76,8 +116,10 @@ def observed(
     }
     with running_server(folder, "--policy-file", str(folder / "policy.toml"), env=env) as server:
         traffic, client = Traffic(many), server.client()
-        place = f"/explanations/{traffic(client, 0)}"  # the worker's child starts
-        wait_until(lambda: status(client, place) == "complete", seconds=110)
+        traffic(client, 0)  # the worker's child starts
+        wait_until(lambda: traffic.queued.is_answered(client), seconds=110)
+        wait_until(lambda: nothing_queued(server.url), seconds=10)
+        traffic.queued = Queued()
         pages = {"explaind-api": server.url}
         with (
             steady_traffic(server.url, traffic),
@@ -99,8 +141,9 @@ def test_healthy_traffic_raises_no_alert_not_even_for_a_moment(
     """
     traffic, prometheus = observed
     found = prometheus.alerts("pending") - {"ExplaindWorkerSilent"} | prometheus.alerts("firing")
-    slow = slow_by(traffic.stopwatch)
-    print(f"slow by the clients' clocks: {slow or 'nothing'}")
+    slow = slow_by(traffic.stopwatch) | traffic.queued.late()
+    longest = traffic.queued.longest
+    print(f"slow by the clients' clocks: {slow or 'nothing'}; longest job {longest:.1f} s")
     assert found - slow == set()
     measured = {
         labels["sloth_slo"]: value

@@ -18,6 +18,7 @@ from prometheus_server import (
     SCRAPE_SECONDS,
     Prometheus,
     Stopwatch,
+    nothing_queued,
     running_prometheus,
     seen_for,
     slow_by,
@@ -105,6 +106,7 @@ def heavy_stack(folder: Path, registry: Path) -> Iterator[Stack]:
         stack.start_server()
         stack.send()  # the worker's child starts, and may have kernels to compile
         wait_until(lambda: stack.pending() == 0, seconds=110)
+        wait_until(lambda: nothing_queued(stack.server.url), seconds=10)
         yield stack
 
 

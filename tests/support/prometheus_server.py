@@ -30,6 +30,7 @@ FACTOR = 1 / 12
 CLOCK = Clock(FACTOR)
 SCRAPE_SECONDS = 1.0
 REQUIRED = "EXPLAIND_TEST_TOOLS"
+QUEUE_AGE = 'explain_queue_oldest_job_age_seconds{queue="high"}'
 
 
 def binary(name: str, package: str = "prometheus") -> str:
@@ -133,6 +134,17 @@ def sees(prometheus: Prometheus, jobs: Mapping[str, str]) -> bool:
     """Every page was scraped, and the rules have noticed."""
     up = {labels["job"] for labels, value in prometheus.query("up") if value}
     return up == set(jobs) and not prometheus.query('ALERTS{alertname="ExplaindMetricsAbsent"}')
+
+
+def nothing_queued(url: str) -> bool:
+    """By a service's own page, which is of a second ago: it may still tell of a job that has ended,
+    and how old that was.
+    """
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as reply:
+        lines = reply.read().decode().splitlines()
+    ages = [line.split() for line in lines if line.startswith(QUEUE_AGE)]
+    assert ages, f"{url} says nothing of a queue"
+    return all(float(age) == 0 for _, age in ages)
 
 
 def seen_for(prometheus: Prometheus, seconds: float) -> None:
