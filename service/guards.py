@@ -4,6 +4,8 @@ Strict-Transport-Security is for the proxy that speaks TLS: only it knows that a
 served without.
 """
 
+from collections.abc import Iterable
+
 POLICY = b"content-security-policy"
 GUARDS = {
     POLICY: b"default-src 'none'; frame-ancestors 'none'",
@@ -19,20 +21,23 @@ PAGE_POLICY = (
 )
 """Of a page that carries its own style; sent by its route."""
 
-START = b"HTTP/1.1 "
-CONTINUE = b"HTTP/1.1 100 "
 _LINES = {name: b"%s: %s\r\n" % header for name, header in zip(GUARDS, GUARDS.items(), strict=True)}
 _ALL = b"".join(_LINES.values())
 _BUT_POLICY = b"".join(line for name, line in _LINES.items() if name != POLICY)
-_OWN_POLICY = b"\r\n%s: " % POLICY
+
+
+def guard_lines(*, has_policy: bool) -> bytes:
+    """The guards as lines of a head; has_policy: the answer brings its own."""
+    return _BUT_POLICY if has_policy else _ALL
+
+
+def guards_beside(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The guards that an answer with these headers lacks."""
+    own = {name for name, _ in headers}
+    return [guard for guard in GUARDS.items() if guard[0] not in own]
 
 
 def guarded(data: bytes) -> bytes:
-    """The bytes of an answer, which begin with its head, with the guards added to the head.
-
-    Added here and not by the application because uvicorn looks at each header of each answer twice:
-    six more would take 10 us, this takes half a one.
-    """
+    """The bytes of a whole answer of our own, with the guards added to its head."""
     end = data.find(b"\r\n\r\n") + 2
-    lines = _BUT_POLICY if data.find(_OWN_POLICY, 0, end) >= 0 else _ALL
-    return data[:end] + lines + data[end:]
+    return data[:end] + _ALL + data[end:]

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from types import FrameType
-from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
@@ -28,6 +27,7 @@ from service.errors import (
     UnavailableError,
     UsageError,
 )
+from service.guards import guarded
 from service.http import problem_response
 from service.logs import configure_logs, log
 from service.runtime import Runtime
@@ -82,7 +82,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return getattr(getattr(self.config.app, "state", None), "admission", None) or Admission()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(WholeAnswers(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._start_clock(self.request_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -131,6 +131,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if is_idle:
             self._begin_rest()
         super().on_headers_complete()
+        self.cycle.__class__ = WholeAnswers  # uvicorn asks nobody which class to make
 
     def on_body(self, body: bytes) -> None:
         self._bytes_outside_bodies = 0
@@ -206,7 +207,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._has_refused = True
         method = self.parser.get_method().decode("ascii")
         answer = self._admission.refusal(method, self.url, self.headers, closes=closes)
-        cast("WholeAnswers", self.transport).write_whole(answer)
+        self.transport.write(answer)
         if closes:
             self.transport.close()
         else:
@@ -226,7 +227,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self._is_answering():
-            self.transport.write(_raw_problem(error))
+            self.transport.write(guarded(_raw_problem(error)))
             if self.cycle is None or self.cycle.response_complete:  # else the application counts it
                 self._admission.count_unread(error.status)
         self.transport.close()

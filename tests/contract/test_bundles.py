@@ -183,7 +183,7 @@ def test_a_selection_holds_all_events_of_the_requests_that_match(
     )
     verdict = verified(out)
     assert (verdict["whole_log"], verdict["checked"]) == (False, exported.count)
-    assert "Ada" not in out.read_text()
+    assert '"Ada"' not in out.read_text()
 
 
 def test_what_matches_nothing_is_unknown(

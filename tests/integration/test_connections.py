@@ -1,6 +1,5 @@
 """Connections that misbehave: no request, bodies without end, peers that are slow or gone."""
 
-import asyncio
 import json
 import socket
 import threading
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from faulty_parts import Gate, lag
 from live_app import LiveApp, live_app, read_reply, read_to_end
 from problems import MARKER, assert_problem
 from prometheus_client.parser import text_string_to_metric_families
 from servers import JSON, wait_until
 
-from service.sending import WholeAnswers
 from service.server import GuardedProtocol
 
 Instance = dict[str, Any]
@@ -317,25 +314,6 @@ def test_a_slow_answer_is_not_cut_off(
 ) -> None:
     with live_app(tmp_path, registry=demo_registry, protocol=Impatient, customise=lag(0.5)) as app:
         assert app.client().predict(rows[:1]).status == 200
-
-
-def test_a_head_that_waits_for_a_client_that_left_is_no_error() -> None:
-    errors: list[object] = []
-
-    async def answer_nobody() -> None:
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: errors.append(context))
-        ours, theirs = socket.socketpair()
-        with theirs:
-            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-            transport.abort()
-            WholeAnswers(transport, loop).write(b"HTTP/1.1 200 OK\r\n\r\n")
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(answer_nobody())
-    assert errors == []
 
 
 def test_a_client_that_leaves_is_forgotten_and_its_record_kept(
