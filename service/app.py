@@ -319,6 +319,7 @@ async def _running(runtime: Runtime) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await runtime.replays.children.close()
         with suppress(EvidenceError):
             await runtime.accesses.tell_refusals()
 

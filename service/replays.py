@@ -1,8 +1,9 @@
-"""Replays of stored decisions, each in a process of its own that can be killed."""
+"""Replays of stored decisions, in processes that can be killed and share no memory with ours."""
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -32,6 +33,9 @@ MOST_AT_ONCE = 2
 NICENESS = 5
 """Above workers': somebody waits."""
 
+REST_SECONDS = 60.0
+"""How long a child waits for another replay before it gives its memory back."""
+
 OnProgress = Callable[[Mapping[str, object]], None]
 
 
@@ -48,33 +52,100 @@ async def replay_apart(
     Raises NotHereError where the registry lacks the version, ReplayLostError. Cost: 2 to 3 s for
     the child and its model, and what the explanation took.
     """
-    limit = settings.job_time_limit_seconds
+    child = await _started(settings)
     try:
-        child = await Child.start(
+        return await _replayed(child, recorded, settings, on_progress)
+    except ChildLostError as error:
+        raise ReplayLostError(str(error)) from None
+    finally:
+        await child.kill()
+
+
+async def _started(settings: Settings) -> Child:
+    try:
+        return await Child.start(
             FUNCTION,
-            limit_seconds=limit,
+            limit_seconds=settings.job_time_limit_seconds,
             niceness=min(NICENESS, settings.job_niceness),
             environment=settings.environment(),
         )
     except ChildStartError as error:
         raise ReplayLostError(str(error)) from None
-    try:
-        child.send([recorded.to_bytes()])
-        while True:
-            match await child.receive(limit):
-                case Progress(facts) if on_progress is not None:
-                    on_progress(facts)
-                case Finished(body):
-                    return body
-                case NotHere(reason):
-                    raise NotHereError(reason)
-                case Raised(kind, place):
-                    log.error("replay_raised", request_id=recorded.request_id, place=place)
-                    raise ReplayLostError(f"the replay failed with {kind}")
-    except ChildLostError as error:
-        raise ReplayLostError(str(error)) from None
-    finally:
-        await child.kill()
+
+
+async def _replayed(
+    child: Child, recorded: Recorded, settings: Settings, on_progress: OnProgress | None = None
+) -> bytes:
+    """Raises ChildLostError, NotHereError, ReplayLostError for an error in the replay itself."""
+    child.send([recorded.to_bytes()])
+    while True:
+        match await child.receive(settings.job_time_limit_seconds):
+            case Progress(facts) if on_progress is not None:
+                on_progress(facts)
+            case Finished(body):
+                return body
+            case NotHere(reason):
+                raise NotHereError(reason)
+            case Raised(kind, place):
+                log.error("replay_raised", request_id=recorded.request_id, place=place)
+                raise ReplayLostError(f"the replay failed with {kind}")
+
+
+class Resting:
+    """Children between two replays, which need not start one then: an auditor looks at more than
+    one record. They keep libraries, but no model and no record. For one event loop.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._idle: dict[Child, asyncio.TimerHandle] = {}
+        self._ending: set[asyncio.Task[int]] = set()
+
+    async def replay(self, recorded: Recorded) -> bytes:
+        """As `replay_apart`; the child stays for the next one unless this one failed in it."""
+        rested = self._taken()
+        if rested is not None:
+            with suppress(ChildLostError):  # the kernel ends what takes too much memory
+                return await self._by(rested, recorded)
+        try:
+            return await self._by(await _started(self._settings), recorded)
+        except ChildLostError as error:
+            raise ReplayLostError(str(error)) from None
+
+    async def _by(self, child: Child, recorded: Recorded) -> bytes:
+        is_sound = False
+        try:
+            report = await _replayed(child, recorded, self._settings)
+            is_sound = True
+        except NotHereError:
+            is_sound = True
+            raise
+        finally:
+            if is_sound:
+                end = asyncio.get_running_loop().call_later(REST_SECONDS, self._end, child)
+                self._idle[child] = end
+            else:
+                await child.kill()
+        return report
+
+    async def close(self) -> None:
+        """End those that rest."""
+        for child in list(self._idle):
+            self._end(child)
+        await asyncio.gather(*self._ending)
+
+    def _taken(self) -> Child | None:
+        if not self._idle:
+            return None
+        child, end = self._idle.popitem()
+        end.cancel()
+        return child
+
+    def _end(self, child: Child) -> None:
+        self._idle.pop(child).cancel()
+        killing = asyncio.ensure_future(child.kill())
+        self._ending.add(killing)
+        killing.add_done_callback(self._ending.discard)
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +155,11 @@ class Replays:
     watch: Watch
     views: Views
     settings: Settings
+    children: Resting = field(init=False)
     _running: int = 0
+
+    def __post_init__(self) -> None:
+        self.children = Resting(self.settings)
 
     async def replay(self, caller: Caller, request_id: str) -> bytes:
         """The report about a record the caller may read, as JSON.
@@ -101,7 +176,7 @@ class Replays:
         self._running += 1
         try:
             async with asyncio.timeout(self.settings.explanation_deadline_seconds):
-                report = await replay_apart(Recorded.of(record), self.settings)
+                report = await self.children.replay(Recorded.of(record))
         except NotHereError:
             raise VersionGoneError from None
         except (ReplayLostError, TimeoutError) as error:

@@ -200,13 +200,12 @@ def test_a_version_that_left_the_registry_is_a_conflict(
     live: LiveApp, client: Client, tmp_path: Path
 ) -> None:
     request_id = asked(client, instance(16.0))["request_id"]
-    replays = live.runtime.replays
-    settings, replays.settings = (
-        replays.settings,
-        replays.settings.model_copy(update={"registry_dir": tmp_path}),
-    )
+    assert replayed(client, request_id)["equal"]
+    place = live.runtime.settings.registry / "breast_cancer"
+    place.rename(tmp_path / "elsewhere")
     try:
         path = f"/explanations/{request_id}/replay"
         assert_problem(client.request("POST", path, b"", JSON), 409, "version_gone")
     finally:
-        replays.settings = settings
+        (tmp_path / "elsewhere").rename(place)
+    assert replayed(client, request_id)["equal"]

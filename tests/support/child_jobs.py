@@ -21,6 +21,10 @@ def echo(task: bytes, _: OnProgress) -> bytes:
     return task
 
 
+def fail(_task: bytes, _: OnProgress) -> bytes:
+    raise ArithmeticError
+
+
 def _nothing(_order: Mapping[str, Any], _: OnProgress) -> None:
     pass
 
