@@ -94,9 +94,8 @@ def ended_midway(folder: Path, command: list[str], end: signal.Signals) -> tuple
     return process.returncode, said
 
 
-@pytest.mark.parametrize(
-    "end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.drill)]
-)
+@pytest.mark.drill
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_ended_goes_on_from_what_is_stored(
     folder: Path, tmp_path: Path, end: signal.Signals
 ) -> None:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from servers import Server, explaind, running_server, wait_until
 from tables import breast_cancer, instances_of
 
@@ -30,6 +31,7 @@ def send(server: Server, rows: list[dict[str, Any]], times: int) -> None:
         assert server.client().predict(rows).status == 200
 
 
+@pytest.mark.drill
 def test_a_kill_loses_at_most_the_last_interval_and_counts_nothing_twice(
     tmp_path: Path, demo_registry: Path
 ) -> None:

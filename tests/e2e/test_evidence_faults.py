@@ -172,12 +172,6 @@ class TableLock:
         self._connection.close()
 
 
-@pytest.mark.small_version_of("test_thirty_seconds_of_a_locked_store_hang_nobody")
-def test_a_locked_postgresql_store_hangs_nobody(folder: Path, postgres: Path) -> None:
-    url = new_database(postgres)
-    locked_for(folder, lambda: TableLock(url), 6.0, url=url, EXPLAIND_DATABASE_URL=url)
-
-
 @pytest.mark.drill
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
 def test_thirty_seconds_of_a_locked_store_hang_nobody(
@@ -220,11 +214,6 @@ def kill_one_of_two(folder: Path, url: str, *, turns: int) -> None:
     finally:
         one.close()
         two.close()
-
-
-@pytest.mark.small_version_of("test_one_of_two_processes_is_killed_ten_times")
-def test_one_of_two_processes_on_one_database_is_killed(folder: Path, postgres: Path) -> None:
-    kill_one_of_two(folder, new_database(postgres), turns=1)
 
 
 @pytest.mark.drill

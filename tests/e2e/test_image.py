@@ -81,6 +81,7 @@ def files(folder: Path) -> dict[str, int]:
     return {str(p.relative_to(folder)): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.drill
 def test_what_is_installed_is_the_wheel_and_not_the_checkout(image: Image) -> None:
     program = "import service, explainers, schemas; print(service.__file__)"
     found = subprocess.run(
@@ -90,6 +91,7 @@ def test_what_is_installed_is_the_wheel_and_not_the_checkout(image: Image) -> No
     assert found.stdout.startswith(str(image.place))
 
 
+@pytest.mark.drill
 def test_it_serves_from_a_read_only_root_and_compiles_nothing(image: Image, data_dir: Path) -> None:
     warm = files(image.kernels)
     assert len(warm) > 20

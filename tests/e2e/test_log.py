@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from ledgers import query
 from servers import Server, explaind, running_server, wait_until
 from tables import breast_cancer, instances_of
@@ -19,6 +20,7 @@ def sent_to(server: Server) -> list[str]:
     return [reply.headers["x-request-id"] for reply in replies]
 
 
+@pytest.mark.drill
 def test_two_api_processes_keep_one_log(
     tmp_path: Path, demo_registry: Path, postgres_url: str
 ) -> None:

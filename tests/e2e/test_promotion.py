@@ -133,6 +133,7 @@ def load(folder: Path, table: tuple[pd.DataFrame, pd.Series]) -> Iterator[Load]:
         assert load.failures == []
 
 
+@pytest.mark.drill
 def test_service_follows_promotion_and_rollback_and_never_mixes_versions(
     load: Load, run: Run, expected: Expected
 ) -> None:
@@ -164,6 +165,7 @@ def test_version_damaged_after_its_promotion_leaves_the_old_one_serving(
     assert {expected.check(answer) for answer in list(load.answers)[before:]} == {1}
 
 
+@pytest.mark.drill
 def test_garbage_in_the_serving_file_leaves_the_service_as_it_is(
     load: Load, run: Run, folder: Path
 ) -> None:

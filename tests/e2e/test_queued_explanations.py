@@ -73,6 +73,7 @@ def test_a_queued_explanation_is_the_inline_one_made_by_a_worker(
                 assert found["base_values"] == wanted["base_values"]
 
 
+@pytest.mark.drill
 def test_a_worker_counts_what_it_stored(
     data_dir: Path, settings: dict[str, str], unused_tcp_port: int
 ) -> None:
@@ -96,6 +97,7 @@ def text(page: Client) -> str:
     return page.get("/metrics").body.decode()
 
 
+@pytest.mark.drill
 def test_a_record_called_off_is_not_computed(data_dir: Path, settings: dict[str, str]) -> None:
     row = instances_of(breast_cancer()[0].iloc[:1])[0]
     with running_server(data_dir, env=settings) as server:

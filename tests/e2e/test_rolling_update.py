@@ -65,6 +65,7 @@ def cluster(tmp_path: Path, demo_registry: Path, postgres_url: str) -> Iterator[
         yield found
 
 
+@pytest.mark.drill
 def test_no_request_fails_and_no_record_is_lost_while_every_process_is_replaced(
     cluster: Cluster,
 ) -> None:
@@ -101,6 +102,7 @@ def _assert_all_are_in_the_log(cluster: Cluster, request_ids: set[str]) -> None:
     assert {event_id for _, event_id in places} == {event_id for _, event_id in stored}
 
 
+@pytest.mark.drill
 def test_two_processes_that_start_at_once_on_an_empty_database_both_serve(
     cluster: Cluster,
 ) -> None:

@@ -5,6 +5,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from servers import WITH_WORKER, explaind, running_server, start_server, wait_until
 from tables import breast_cancer, instances_of
 
@@ -31,6 +32,7 @@ def test_explained_prediction_is_stored_and_fetched_again_after_a_restart(data_d
     assert again.json()["instances"] == instances
 
 
+@pytest.mark.drill
 def test_who_follows_or_awaits_an_explanation_does_not_hold_up_the_end(data_dir: Path) -> None:
     settings = {"EXPLAIND_INLINE_BUDGET_SECONDS": "1e-9"}
     row = instances_of(breast_cancer()[0].iloc[:1])
@@ -64,6 +66,7 @@ def test_a_draining_service_is_not_ready_and_answers_on_until_asked_again(data_d
         assert server.stop(12) == 0
 
 
+@pytest.mark.drill
 def test_a_draining_service_ends_by_itself_and_one_that_is_interrupted_at_once(
     data_dir: Path,
 ) -> None:

@@ -38,6 +38,7 @@ def registered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("registered") / "breast_cancer"
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("name", PAGES)
 def test_every_command_works_and_prints_what_is_shown(
     tmp_path: Path, registered: Path, name: str

@@ -198,6 +198,7 @@ def test_a_spooled_explanation_is_queued_once_workers_can_read_it(
         assert counted(app, "explain_explanations_wanted_total", **lane) == 1
 
 
+@pytest.mark.drill
 def test_what_is_spooled_when_the_service_ends_is_stored_by_the_next_one(
     tmp_path: Path, two_models: Path, rows: list[Instance]
 ) -> None:

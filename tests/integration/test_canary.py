@@ -92,6 +92,7 @@ def test_the_job_names_the_record_and_nothing_of_it(
             }  # fmt: skip
 
 
+@pytest.mark.drill
 def test_canaries_leave_half_of_the_queue_to_explanations(
     tmp_path: Path, demo_registry: Path, rows: list[Instance]
 ) -> None:

@@ -95,7 +95,7 @@ def test_mutated_bodies_are_answered_or_refused_with_a_problem(
 def test_generated_requests_agree_with_the_openapi_document(
     live: LiveApp, rows: list[Instance]
 ) -> None:
-    assert explore(live.url, examples=40, skip=PROTOCOLS) > 200
+    assert explore(live.url, examples=10, skip=PROTOCOLS) > 60
     assert_healthy(live, rows)
 
 

@@ -148,6 +148,7 @@ def chance_of_no_gain(before: Matrix, after: Matrix) -> float:
     return float(ttest_1samp(before - after, 0.0, alternative="greater").pvalue)
 
 
+@pytest.mark.drill
 def test_ranks_and_signs_bring_an_attacker_no_nearer_than_the_label_alone(
     rows: pd.DataFrame, masked: Answers, whole: Answers
 ) -> None:

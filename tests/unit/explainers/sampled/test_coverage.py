@@ -93,7 +93,7 @@ def test_standard_errors_too_small_or_too_large_are_found_out(
     assert not together.are_honest(scale)
 
 
-@pytest.mark.parametrize("background_rows", [1, 20])
+@pytest.mark.parametrize("background_rows", [pytest.param(1, marks=pytest.mark.drill), 20])
 def test_a_jump_that_the_first_orders_miss_has_an_error_that_covers_it(
     background_rows: int,
 ) -> None:
