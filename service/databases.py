@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +15,12 @@ from service.durability import make_directory, sync
 _CUT_PATIENCE_MS = 20
 _DURABLE = "synchronous=FULL"
 _FOLDING = "wal_autocheckpoint=500"
+_WAL = "PRAGMA journal_mode=WAL"
+_WAL_PAUSE_SECONDS = 0.01
+_PRIMARY = 0xFF
+"""Of an error code of SQLite, what all its variants have in common."""
+
 _SQLITE_PRAGMAS = (
-    "journal_mode=WAL",
     _DURABLE,
     "foreign_keys=ON",
     "recursive_triggers=ON",  # else INSERT OR REPLACE deletes past the triggers
@@ -46,15 +52,33 @@ def connect(url: URL, *, connections: int, busy_timeout_seconds: float) -> Engin
         hide_parameters=True,
     )
     if url.get_backend_name() == "sqlite":
-        pragmas = (f"busy_timeout={round(busy_timeout_seconds * 1000)}", *_SQLITE_PRAGMAS)
 
         @event.listens_for(engine, "connect")
         def set_pragmas(connection: _Connection, _record: object) -> None:
             cursor = connection.cursor()
-            for pragma in pragmas:
+            cursor.execute(f"PRAGMA busy_timeout={round(busy_timeout_seconds * 1000)}")
+            _follow_write_ahead_log(cursor, busy_timeout_seconds)
+            for pragma in _SQLITE_PRAGMAS:
                 cursor.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def _follow_write_ahead_log(cursor: _Cursor, patience_seconds: float) -> None:
+    """Have the file's changes in a write-ahead log. SQLite's own patience does not count here: of
+    processes that open a new file at once it would refuse all but one.
+    """
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            cursor.execute(_WAL)
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & _PRIMARY == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() >= until:
+                raise
+            time.sleep(_WAL_PAUSE_SECONDS)
+        else:
+            return
 
 
 def create_file(path: Path) -> None:

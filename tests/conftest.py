@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import new_database, running_postgres
+from postgres_server import drop_database, new_database, running_postgres
 from small_versions import without_drill
 from tables import breast_cancer, mixed
 
@@ -109,12 +109,15 @@ def data_dir(tmp_path: Path, demo_registry: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[Path]:
     with running_postgres() as directory:
         yield directory
 
 
 @pytest.fixture
-def postgres_url(postgres: Path) -> str:
-    return new_database(postgres)
+def postgres_url(postgres: Path) -> Iterator[str]:
+    """A database that is gone afterwards: each takes 8 MB."""
+    url = new_database(postgres)
+    yield url
+    drop_database(postgres, url)

@@ -1,10 +1,14 @@
 """What the evidence log promises, over SQLite and PostgreSQL."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
+from threading import Timer
 
 import orjson
 import pytest
@@ -362,6 +366,21 @@ async def test_lost_server_connections_are_replaced(postgres_url: str) -> None:
     assert await log.append(decision("request-2")) is STORED
     assert await log.get("default", "request-1") is not None
     await log.close()
+
+
+def test_a_new_file_that_somebody_reads_is_waited_for(tmp_path: Path) -> None:
+    """To get a write-ahead log, one needs all of it."""
+    file = tmp_path / "evidence.db"
+    with closing(sqlite3.connect(file, check_same_thread=False)) as reader:
+        reader.execute("CREATE TABLE other (x)")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM other").fetchall()
+        with pytest.raises(StoreUnavailableError, match="locked"):
+            EvidenceStore.open(f"sqlite:///{file}", busy_timeout_seconds=0.1)
+        ending = Timer(0.3, reader.rollback)
+        ending.start()
+        EvidenceStore.open(f"sqlite:///{file}").close()
+        ending.join()
 
 
 def test_replicas_may_open_a_new_database_at_the_same_time(url: str) -> None:

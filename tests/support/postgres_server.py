@@ -44,8 +44,17 @@ def running_postgres() -> Iterator[Path]:
 def new_database(server: Path) -> str:
     """The URL of an empty database."""
     name = f"e{uuid.uuid4().hex}"
-    with psycopg.connect(
-        f"host={server} user=postgres dbname=postgres", autocommit=True
-    ) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
+    _administer(server, f"CREATE DATABASE {name}")
     return f"postgresql+psycopg://postgres@/{name}?host={server}"
+
+
+def drop_database(server: Path, url: str) -> None:
+    """Whoever is still connected is disconnected."""
+    name = url.removeprefix("postgresql+psycopg://postgres@/").partition("?")[0]
+    _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _administer(server: Path, statement: str) -> None:
+    about = f"host={server} user=postgres dbname=postgres"
+    with psycopg.connect(about, autocommit=True) as connection:
+        connection.execute(statement.encode())
