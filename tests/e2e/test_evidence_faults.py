@@ -155,11 +155,6 @@ def answers_while_locked(server: Server, load: Load, seconds: float) -> None:
         load.until(2, is_spooled)
 
 
-@pytest.mark.small_version_of("test_thirty_seconds_of_a_locked_store_hang_nobody")
-def test_a_locked_sqlite_store_hangs_nobody(folder: Path) -> None:
-    locked_for(folder, lambda: Lock(folder), 6.0, url=sqlite_of(folder))
-
-
 class TableLock:
     """Another transaction of PostgreSQL that has locked the events."""
 

@@ -77,11 +77,6 @@ def events_in(disk: SmallDisk, folder: Path) -> int:
     return int(queried(disk.copy(folder / "copy"), EVENTS)[0][0])
 
 
-@pytest.mark.small_version_of("test_a_disk_that_fills_up_again_and_again_is_survived")
-def test_a_full_disk_is_survived_without_a_restart(tmp_path: Path, two_models: Path) -> None:
-    fill_and_free(tmp_path, two_models, turns=1)
-
-
 @pytest.mark.drill
 def test_a_disk_that_fills_up_again_and_again_is_survived(tmp_path: Path, two_models: Path) -> None:
     fill_and_free(tmp_path, two_models, turns=max(2, int(5 * SCALE)))

@@ -133,6 +133,7 @@ def status(client: Client, place: str) -> str:
     return str(client.get(place).json()["explanation"]["status"])
 
 
+@pytest.mark.drill
 def test_healthy_traffic_raises_no_alert_not_even_for_a_moment(
     observed: tuple[Traffic, Prometheus],
 ) -> None:
@@ -153,6 +154,7 @@ def test_healthy_traffic_raises_no_alert_not_even_for_a_moment(
     assert measured["coverage-inline"] == measured["coverage-queued"] == 0
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("dashboard", load().dashboards, ids=lambda one: one.name)
 def test_every_query_of_every_panel_returns_numbers(
     observed: tuple[Traffic, Prometheus], dashboard: Dashboard
@@ -167,6 +169,7 @@ def test_every_query_of_every_panel_returns_numbers(
     assert [title for title, query in measured if not has_numbers(prometheus, query)] == []
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("query", ['explain_model_info{model="none"}', "vector(0) / 0"])
 def test_no_series_and_no_number_are_no_data(
     observed: tuple[Traffic, Prometheus], query: str

@@ -91,16 +91,8 @@ def test_mutated_bodies_are_answered_or_refused_with_a_problem(
     assert_healthy(live, rows)
 
 
-@pytest.mark.small_version_of("test_many_generated_requests_agree_with_the_openapi_document")
-def test_generated_requests_agree_with_the_openapi_document(
-    live: LiveApp, rows: list[Instance]
-) -> None:
-    assert explore(live.url, examples=10, skip=PROTOCOLS) > 60
-    assert_healthy(live, rows)
-
-
 @pytest.mark.drill
-def test_many_generated_requests_agree_with_the_openapi_document(
+def test_generated_requests_agree_with_the_openapi_document(
     live: LiveApp, rows: list[Instance]
 ) -> None:
     assert explore(live.url, examples=max(20, int(300 * SCALE)), skip=PROTOCOLS) > 100

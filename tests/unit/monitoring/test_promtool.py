@@ -38,6 +38,7 @@ def test_an_expression_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     assert promtool("check", "rules", tmp_path / "rules.yml").returncode != 0
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("file", TESTS)
 def test_every_alert_fires_when_it_should_and_alone(file: str) -> None:
     done = promtool("test", "rules", ROOT / file)
