@@ -207,10 +207,18 @@ class Child:
         """Its process ID."""
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        """It runs, and hears what it is sent."""
+        return self._process.poll() is None and not self._transport.is_closing()
+
     def send(self, tasks: Sequence[bytes]) -> None:
-        """Hand over tasks; each gets its replies in turn."""
+        """Hand over tasks; each gets its replies in turn, unless the child has ended: `receive`
+        says so.
+        """
         frames = [part for task in tasks for part in (_HEAD.pack(0, len(task)), task)]
-        self._transport.write(b"".join(frames))
+        if not self._transport.is_closing():  # uvloop raises then
+            self._transport.write(b"".join(frames))
 
     async def receive(self, limit_seconds: float) -> Reply:
         """The next reply about the first task without a result.

@@ -27,7 +27,9 @@ _BUT_POLICY = b"".join(line for name, line in _LINES.items() if name != POLICY)
 
 
 def guard_lines(*, has_policy: bool) -> bytes:
-    """The guards as lines of a head; has_policy: the answer brings its own."""
+    """The guards as lines of a head; has_policy: the answer brings its own policy, the only guard
+    that routes set.
+    """
     return _BUT_POLICY if has_policy else _ALL
 
 

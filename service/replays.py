@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import orjson
@@ -93,7 +92,7 @@ async def _replayed(
 
 class Resting:
     """Children between two replays, which need not start one then: an auditor looks at more than
-    one record. They keep libraries, but no model and no record. For one event loop.
+    one record. They keep libraries; each replay reads everything else anew. For one event loop.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -103,16 +102,7 @@ class Resting:
 
     async def replay(self, recorded: Recorded) -> bytes:
         """As `replay_apart`; the child stays for the next one unless this one failed in it."""
-        rested = self._taken()
-        if rested is not None:
-            with suppress(ChildLostError):  # the kernel ends what takes too much memory
-                return await self._by(rested, recorded)
-        try:
-            return await self._by(await _started(self._settings), recorded)
-        except ChildLostError as error:
-            raise ReplayLostError(str(error)) from None
-
-    async def _by(self, child: Child, recorded: Recorded) -> bytes:
+        child = self._taken() or await _started(self._settings)
         is_sound = False
         try:
             report = await _replayed(child, recorded, self._settings)
@@ -120,6 +110,8 @@ class Resting:
         except NotHereError:
             is_sound = True
             raise
+        except ChildLostError as error:
+            raise ReplayLostError(str(error)) from None
         finally:
             if is_sound:
                 end = asyncio.get_running_loop().call_later(REST_SECONDS, self._end, child)
@@ -135,14 +127,20 @@ class Resting:
         await asyncio.gather(*self._ending)
 
     def _taken(self) -> Child | None:
-        if not self._idle:
-            return None
-        child, end = self._idle.popitem()
-        end.cancel()
-        return child
+        """One that is still there: the kernel ends what takes too much memory."""
+        while self._idle:
+            child, end = self._idle.popitem()
+            end.cancel()
+            if child.is_alive:
+                return child
+            self._kill(child)
+        return None
 
     def _end(self, child: Child) -> None:
         self._idle.pop(child).cancel()
+        self._kill(child)
+
+    def _kill(self, child: Child) -> None:
         killing = asyncio.ensure_future(child.kill())
         self._ending.add(killing)
         killing.add_done_callback(self._ending.discard)

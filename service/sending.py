@@ -26,6 +26,8 @@ class WholeAnswers(RequestResponseCycle):
         """As ASGI's; a head that says how long the body is waits for it. One that waits is
         forgotten where the application fails before the body, and uvicorn answers.
         """
+        if self.transport.is_closing():  # uvicorn tells only the newest request of a connection
+            self.disconnected = True
         start, self._start = self._start, None
         if message["type"] == START:
             if any(name == LENGTH for name, _ in message["headers"]):
@@ -51,6 +53,7 @@ class WholeAnswers(RequestResponseCycle):
             message.get("more_body", False)
             or not self.keep_alive
             or self.disconnected
+            or self.response_started
             or self.flow.write_paused
             or self.scope["method"] == "HEAD"
             or status < FIRST_FINAL

@@ -31,6 +31,10 @@ def resting(live: LiveApp) -> set[int]:
     return {child.pid for child in list(live.runtime.replays.children._idle)}
 
 
+def are_heard(live: LiveApp) -> bool:
+    return all(child.is_alive for child in list(live.runtime.replays.children._idle))
+
+
 def is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
@@ -47,6 +51,7 @@ def test_the_next_replay_needs_no_process_of_its_own(
         print(f"again in {time.perf_counter() - started:.2f} s")
         assert resting(live) == {pid}
         os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not are_heard(live))
         assert replay(live, request_id)
         (other,) = resting(live)
         assert other != pid

@@ -1,5 +1,6 @@
 """How answers of an application leave the process: uvicorn's ends, our `send`, a real socket."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -42,14 +43,34 @@ ANSWERS = {
     "/too-short": (start(length(5)), ABCD),
     "/injected": (start((b"x-own", b"1\r\nx-other: 2"), length(4)), ABCD),
     "/control": (start((b"x-own", b"1\x00"), length(4)), ABCD),
+    "/twice": (start(length(4)), ABCD, start(length(4)), ABCD),
     "/no-body": (start(length(4)),),
     "/fails": (start(length(4)), RuntimeError()),
 }
 """What the application says, by path, or raises."""
 
 
+ENDS: list[BaseException | None] = []
+"""How streams ended."""
+
+
+async def go_on(send: Send) -> None:
+    try:
+        await send(start(OWN))
+        for _ in range(50):
+            await send(body(b"ab", more=True))
+            await asyncio.sleep(0.01)
+    except BaseException as error:
+        ENDS.append(error)
+        raise
+    ENDS.append(None)
+
+
 async def application(scope: dict[str, Any], receive: object, send: Send) -> None:
     del receive
+    if scope["path"] == "/on-and-on":
+        await go_on(send)
+        return
     for said in ANSWERS[scope["path"]]:
         if isinstance(said, Exception):
             raise said
@@ -160,6 +181,22 @@ def test_an_application_that_fails_before_the_body_is_an_error_of_ours(
     assert received.startswith(b"HTTP/1.1 500 ")
     for name, value in GUARDS.items():
         assert received.count(b"\r\n%s: %s\r\n" % (name, value)) == 1
+
+
+def test_a_second_answer_is_not_sent(connection: socket.socket) -> None:
+    ask(connection, "/twice")
+    received = read_to_end(connection)
+    assert received.count(b"HTTP/1.1 ") == received.count(b"abcd") == 1
+
+
+def test_a_stream_whose_reader_left_is_no_error(connection: socket.socket) -> None:
+    """Also where the connection holds a later request, the only one that uvicorn tells."""
+    ask(connection, "/on-and-on")
+    ask(connection, "/whole")
+    assert connection.recv(65536)
+    connection.close()
+    wait_until(lambda: ENDS != [])
+    assert ENDS == [None]
 
 
 def test_a_body_shorter_than_said_is_cut_off(connection: socket.socket) -> None:
