@@ -75,7 +75,7 @@ async def test_a_job_that_arrives_wakes_the_worker_that_waits(
         await submitted(queue, "a")
         started = time.perf_counter()
         assert names(await waiting) == ["a"]
-        assert time.perf_counter() - started < 0.5
+        assert time.perf_counter() - started < 3
 
 
 def info(server: Valkey) -> str:

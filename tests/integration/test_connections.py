@@ -292,7 +292,7 @@ def test_dripping_bytes_do_not_extend_the_time(impatient: LiveApp) -> None:
                     break
             except TimeoutError:
                 continue
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 2.5
 
 
 def test_a_connection_without_a_request_is_closed(impatient: LiveApp) -> None:

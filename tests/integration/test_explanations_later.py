@@ -119,7 +119,7 @@ def test_a_wait_ends_with_a_pending_record(site: Site, rows: list[Instance]) -> 
     path = site.pending(rows[:1], "too-slow-001")
     started = time.monotonic()
     reply = site.app.client().get(path, Prefer="wait=1")
-    assert 0.9 < time.monotonic() - started < 2
+    assert 0.9 < time.monotonic() - started < 8
     assert reply.json()["explanation"]["status"] == "pending"
     assert reply.headers["preference-applied"] == "wait=1"
     assert "retry-after" in reply.headers
@@ -156,7 +156,7 @@ def test_a_finished_record_sends_its_last_event_at_once(site: Site, rows: list[I
     started = time.monotonic()
     with Stream(site.app, path) as stream:
         ((name, explanation),) = read_events(stream.response)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 4
     assert (name, explanation["status"]) == ("complete", "complete")
     unasked = site.app.client().predict(rows[:1], query="").headers["x-request-id"]
     with Stream(site.app, f"/explanations/{unasked}") as stream:
@@ -168,7 +168,7 @@ def test_the_head_of_a_stream_does_not_wait(site: Site, rows: list[Instance]) ->
     started = time.monotonic()
     reply = site.app.client().request("HEAD", path + "/events")
     assert (reply.status, reply.body) == (200, b"")
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 4
 
 
 def test_many_followers_hold_no_thread_and_leave_nothing_behind(
