@@ -109,11 +109,6 @@ def kill_repeatedly(folder: Path, *, turns: int) -> None:
     assert not list((folder / "spool").glob("*.segment"))
 
 
-@pytest.mark.small_version_of("test_forty_kills_half_with_the_spool_on_lose_nothing")
-def test_two_kills_one_with_the_spool_on_lose_nothing(folder: Path) -> None:
-    kill_repeatedly(folder, turns=2)
-
-
 @pytest.mark.drill
 def test_forty_kills_half_with_the_spool_on_lose_nothing(folder: Path) -> None:
     kill_repeatedly(folder, turns=max(2, int(40 * SCALE)))

@@ -152,6 +152,7 @@ def test_damaged_version_is_not_promoted(load: Load, run: Run, folder: Path) -> 
     assert load.server.client().get("/readyz").json()["status"] == "ready"
 
 
+@pytest.mark.drill
 def test_version_damaged_after_its_promotion_leaves_the_old_one_serving(
     load: Load, folder: Path, expected: Expected
 ) -> None:

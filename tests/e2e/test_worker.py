@@ -100,6 +100,7 @@ async def test_who_waits_hears_progress_and_the_end(queue: JobQueue, shop: Works
     assert shop.store.ends()["steps"][0] == "finished"
 
 
+@pytest.mark.drill
 async def test_a_killed_workers_job_is_done_by_another_within_the_lease_and_two_seconds(
     queue: JobQueue, shop: Workshop
 ) -> None:

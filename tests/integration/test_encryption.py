@@ -189,6 +189,7 @@ def test_a_wrong_key_encryption_key_is_one_line_and_5_before_anything_is_answere
     assert explaind("get", "request-1", "--data-dir", str(data_dir)).returncode == 0
 
 
+@pytest.mark.drill
 def test_the_key_may_come_from_the_environment_and_reaches_the_worker(
     data_dir: Path, rows: list[Instance]
 ) -> None:

@@ -107,6 +107,6 @@ def test_documents_with_other_values_in_any_place_are_answered_or_refused(
     assert seen == {200, 422}
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(20, marks=pytest.mark.drill)])
-def test_generated_requests_agree_with_the_openapi_document(live: LiveApp, examples: int) -> None:
-    assert explore(live.url, examples=examples, only=("/v1", "/v2")) > 10 * examples
+@pytest.mark.drill
+def test_generated_requests_agree_with_the_openapi_document(live: LiveApp) -> None:
+    assert explore(live.url, examples=20, only=("/v1", "/v2")) > 200

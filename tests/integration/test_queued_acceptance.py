@@ -163,6 +163,7 @@ def test_a_past_prediction_is_explained_by_any_method(
     assert record["predictions"] == first["predictions"]
 
 
+@pytest.mark.drill
 def test_a_job_called_off_makes_way_for_the_next(
     live: LiveApp, client: Client, instances: Instances
 ) -> None:

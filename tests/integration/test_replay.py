@@ -168,6 +168,7 @@ def test_an_unknown_record_is_not_replayed(client: Client) -> None:
     assert_problem(client.request("POST", "/explanations/unknown-1/replay", b"", JSON), 404)
 
 
+@pytest.mark.drill
 def test_the_command_says_so_by_its_exit_code(
     live: LiveApp, client: Client, tmp_path: Path
 ) -> None:

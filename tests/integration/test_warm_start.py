@@ -48,6 +48,7 @@ def test_the_first_requests_import_and_compile_nothing(several: Path) -> None:
     assert brought_by_first_requests(several) == {"modules": [], "kernels": []}
 
 
+@pytest.mark.drill
 def test_what_a_first_request_imports_or_compiles_is_noticed(several: Path) -> None:
     brought = brought_by_first_requests(several, "late")
     assert "wave" in brought["modules"]
