@@ -18,7 +18,7 @@ from tables import breast_cancer, instances_of
 from schemas import Replay
 from service.registry import Registry
 from service.registry.work import Options
-from service.replays import MOST_AT_ONCE
+from service.replays import MOST_AT_ONCE, Resting
 
 RULES = f"""{TUMOUR_RULES}
 [[models.mlp.rules]]
@@ -201,12 +201,11 @@ def test_a_version_that_left_the_registry_is_a_conflict(
     live: LiveApp, client: Client, tmp_path: Path
 ) -> None:
     request_id = asked(client, instance(16.0))["request_id"]
-    assert replayed(client, request_id)["equal"]
-    place = live.runtime.settings.registry / "breast_cancer"
-    place.rename(tmp_path / "elsewhere")
+    replays = live.runtime.replays
+    elsewhere = replays.settings.model_copy(update={"registry_dir": tmp_path})
+    children, replays.children = replays.children, Resting(elsewhere)
     try:
         path = f"/explanations/{request_id}/replay"
         assert_problem(client.request("POST", path, b"", JSON), 409, "version_gone")
     finally:
-        (tmp_path / "elsewhere").rename(place)
-    assert replayed(client, request_id)["equal"]
+        replays.children = children
