@@ -5,6 +5,9 @@ import sys
 
 def main() -> None:
     """Run the command line. Imports are inside: a spawned child re-runs this file."""
+    from service.collecting import look_rarely
+
+    look_rarely()
     from service.cli import app
     from service.errors import CommandError
 

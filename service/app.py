@@ -1,7 +1,6 @@
 """The composition root: builds the runtime in one lifespan and hands it to the routes."""
 
 import asyncio
-import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
@@ -21,6 +20,7 @@ from schemas import Violation
 from service.admission import Admission
 from service.audit_counts import CommitCounts, LogCounts, SpoolCounts
 from service.auth import Authenticator
+from service.collecting import look_rarely, pass_over_what_stays
 from service.delivery import Delivery
 from service.drift.keeping import keeping
 from service.drift.tallying import Tallies
@@ -76,8 +76,6 @@ from service.settings import Settings
 from service.storing import evidence_log
 
 FOLLOW_SECONDS = 1.0
-YOUNG_OBJECTS = 10_000
-"""Between two looks for cycles: a request makes none, and 700 would be one look a tick."""
 NO_DEFAULT_PAGES: dict[str, Any] = {
     "openapi_url": None,
     "docs_url": None,
@@ -291,11 +289,8 @@ async def _open_queue(
 @asynccontextmanager
 async def _running(runtime: Runtime) -> AsyncIterator[None]:
     """Follow registry, keys and pending records until the end."""
-    # Libraries and models are a million objects that stay: going through them again and again
-    # would stop the service for 0.1 s at a time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
+    look_rarely()
+    pass_over_what_stays()
     outbox = Outbox(
         runtime.evidence,
         runtime.delivery.queue,

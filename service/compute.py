@@ -24,6 +24,7 @@ from typing import Any, Self
 import orjson
 
 from service import processes
+from service.collecting import look_rarely
 from service.logs import configure_logs, log, place_of
 
 NICENESS = 10
@@ -238,9 +239,10 @@ class Child:
         """End it, wherever it is; its exit code."""
         if self._process.poll() is None:
             self._process.kill()
-        code = await processes.ended(self._process)
-        self._transport.abort()
-        return code
+        try:
+            return await processes.ended(self._process)
+        finally:
+            self._transport.abort()  # an event loop may never end over one that is open
 
     async def _receive(self, limit_seconds: float) -> tuple[dict[str, Any], bytes]:
         try:
@@ -345,6 +347,7 @@ def main(function: str, descriptor: int) -> None:
     """Compute for the parent at the other end of that socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     configure_logs()
+    look_rarely()
     name, _, attribute = function.partition(":")
     module = import_module(name)
     compute: ComputeJob = getattr(module, attribute)

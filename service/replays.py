@@ -99,6 +99,7 @@ class Resting:
         self._settings = settings
         self._idle: dict[Child, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Task[int]] = set()
+        self._is_closed = False
 
     async def replay(self, recorded: Recorded) -> bytes:
         """As `replay_apart`; the child stays for the next one unless this one failed in it."""
@@ -113,7 +114,7 @@ class Resting:
         except ChildLostError as error:
             raise ReplayLostError(str(error)) from None
         finally:
-            if is_sound:
+            if is_sound and not self._is_closed:
                 end = asyncio.get_running_loop().call_later(REST_SECONDS, self._end, child)
                 self._idle[child] = end
             else:
@@ -121,7 +122,8 @@ class Resting:
         return report
 
     async def close(self) -> None:
-        """End those that rest."""
+        """End those that rest; from now on none does."""
+        self._is_closed = True
         for child in list(self._idle):
             self._end(child)
         await asyncio.gather(*self._ending)

@@ -1,5 +1,6 @@
 """Records replayed over the real service and by the command: equal, or what differs and where."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -204,6 +205,7 @@ def test_a_version_that_left_the_registry_is_a_conflict(
     replays = live.runtime.replays
     elsewhere = replays.settings.model_copy(update={"registry_dir": tmp_path})
     children, replays.children = replays.children, Resting(elsewhere)
+    asyncio.run(replays.children.close())  # what it starts ends with its replay
     try:
         path = f"/explanations/{request_id}/replay"
         assert_problem(client.request("POST", path, b"", JSON), 409, "version_gone")

@@ -20,6 +20,7 @@ from service.server import GuardedProtocol, uvicorn_config
 from service.settings import Settings
 
 Customise = Callable[[Runtime], None]
+ENDING_SECONDS = 90.0
 
 
 @dataclass
@@ -85,7 +86,7 @@ def live_app(
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = cast("int", listener.getsockname()[1])
-        thread = threading.Thread(target=server.run, args=([listener],))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
         thread.start()
         try:
             wait_until(lambda: server.started or not thread.is_alive(), seconds=60)
@@ -94,4 +95,5 @@ def live_app(
                 yield live
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(ENDING_SECONDS)
+            assert not thread.is_alive(), "the app does not end"

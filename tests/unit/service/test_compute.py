@@ -103,3 +103,12 @@ async def answered(child: Child) -> int:
     reply = await child.receive(LIMIT_SECONDS)
     assert isinstance(reply, Finished)
     return int(reply.body)
+
+
+async def test_an_end_that_nobody_waits_for_leaves_no_open_connection(child: Child) -> None:
+    killing = asyncio.create_task(child.kill())
+    await asyncio.sleep(0)
+    killing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await killing
+    assert child._transport.is_closing()
