@@ -12,8 +12,10 @@ from postgres_server import drop_database, new_database, running_postgres
 from small_versions import without_drill
 from tables import breast_cancer, mixed
 
+from service.collecting import look_rarely
 from service.compiling import choose_kernel_cache
 
+look_rarely()
 os.environ.setdefault("EXPLAIND_QUALITY_SHARE", "0")  # else one request in 100 has a job more
 os.environ.setdefault("EXPLAIND_JOB_NICENESS", "0")  # else jobs wait for all tests beside them
 choose_kernel_cache(Path(tempfile.gettempdir()) / "explaind-tests")
