@@ -22,6 +22,8 @@ SCALE = float(os.environ.get("EXPLAIND_DRILL_SCALE", "1"))
 FROZEN_SECONDS = 30.0
 NORMAL_REQUESTS = 300
 
+pytestmark = pytest.mark.drill
+
 
 @pytest.fixture(scope="module")
 def trees(demo_registry: Path) -> Subject:
@@ -104,7 +106,6 @@ def fill(stack: Stack, load: Load) -> None:
         client.config_set("maxmemory", "64mb")
 
 
-@pytest.mark.drill
 @pytest.mark.parametrize("fault", [freeze, kill_and_start, empty, fill])
 def test_a_failing_queue_costs_no_prediction_and_no_explanation(
     lasting: Stack, fault: Callable[[Stack, Load], None]
@@ -121,7 +122,6 @@ def test_a_failing_queue_costs_no_prediction_and_no_explanation(
     assert_counted_once(lasting)
 
 
-@pytest.mark.drill
 def test_a_queue_that_is_down_at_start_gets_its_work_once_it_is_there(
     start: StartStack, trees: Subject
 ) -> None:
@@ -136,7 +136,6 @@ def test_a_queue_that_is_down_at_start_gets_its_work_once_it_is_there(
         assert_counted_once(stack)
 
 
-@pytest.mark.drill
 def test_what_an_api_left_pending_is_queued_by_the_next(
     start: StartStack, trees: Subject, valkey: Valkey
 ) -> None:
@@ -158,7 +157,6 @@ def test_what_an_api_left_pending_is_queued_by_the_next(
     assert set(outcomes) == {"stored"}
 
 
-@pytest.mark.drill
 def test_a_version_no_worker_has_ends_late_and_with_its_reason(
     start: StartStack, trees: Subject, valkey: Valkey, tmp_path: Path
 ) -> None:
