@@ -63,7 +63,7 @@ class _Whole(Verification):
 
     def excuse(self, header: Json) -> None:
         """What this fact hides has gone since the checkpoint: it has a place, and no signature."""
-        self.note_fact(sys.maxsize, header)
+        self.hiding.take_fact(sys.maxsize, header)
 
 
 @dataclass(slots=True)
@@ -206,7 +206,7 @@ class _LogCheck:
         """A record was erased while it was read: what says why is about to get its place, or has
         got it since the last page.
         """
-        if self._log != EVIDENCE.name or not self._whole.unexplained():
+        if self._log != EVIDENCE.name or not self._whole.hiding.unexplained():
             return False
         waiting = unplaced(self._store, self._log, HIDING)
         if self._patience <= 0 or not any(self._is_fresh(each) for each in waiting):
