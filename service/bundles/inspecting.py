@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import orjson
@@ -158,7 +159,7 @@ class _LogCheck:
         compared = self._kept.run(kept)
         if self._log == EVIDENCE.name:
             self._register.finish()
-            for seq, problem in (*strangers(self._store), *doomed_in_use(self._store)):
+            for seq, problem in chain(strangers(self._store), doomed_in_use(self._store)):
                 self._whole.report(seq, problem)
         waiting = self._check_waiting()
         return {**self._whole.finish(), "waiting": waiting, **compared}
