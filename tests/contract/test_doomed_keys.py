@@ -69,13 +69,13 @@ def test_a_key_planted_among_the_doomed_is_named_and_outlives_the_next_erasure(
     in_sections: bool,
 ) -> None:
     monkeypatch.setattr("service.evidence.doomed._PAGE", 1)
-    store.append(about_two(HELD[1]) if in_sections else decision(HELD[1]))
     store.append(decision(OTHER[1]))
+    store.append(about_two(HELD[1]) if in_sections else decision(HELD[1]))
     hold(store, [HELD], ORDER)
     refs, others = refs_of_request(store, HELD), refs_of_request(store, OTHER)
     assert findings(store, tmp_path) == []
     plant(store, refs)
-    assert findings(store, tmp_path) == [{"seq": 0, "problem": PLANTED}]
+    assert findings(store, tmp_path) == [{"seq": 1, "problem": PLANTED}]
     assert erase(store, [OTHER], ERASURE).erased == 1
     with capture_logs() as lines:
         assert forget_keys(store, keys)
@@ -84,7 +84,7 @@ def test_a_key_planted_among_the_doomed_is_named_and_outlives_the_next_erasure(
     assert keys.doomed == set()
     assert store.record(*HELD) is not None
     assert doomed(store) == set(refs)  # for whoever looks into it
-    assert findings(store, tmp_path) == [{"seq": 0, "problem": PLANTED}]
+    assert findings(store, tmp_path) == [{"seq": 1, "problem": PLANTED}]
 
 
 def test_what_a_killed_process_left_is_destroyed_by_another(
