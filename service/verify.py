@@ -253,7 +253,7 @@ class Verification:
         self._size, self._subtrees, self._root_at_witness = 0, list[bytes](), b""
         self._notes = sqlite3.connect("")  # a temporary file: any number of entries
         self._notes.execute(_NOTES)
-        self._hiding = Hiding(self.checkpoint.size)
+        self.hiding = Hiding(self.checkpoint.size)
         self.findings: list[tuple[int | None, str]] = []
         self.count, self._hidden, self._lacks = 0, 0, ""
 
@@ -324,19 +324,11 @@ class Verification:
         elif header.get("event_type") == "decision":
             notes.append(("beside", f"decision of {request}", seq))
         self._notes.executemany("INSERT INTO notes VALUES (?, ?, ?)", notes)
-        self.note_fact(seq, header)
+        self.hiding.take_fact(seq, header)
         missing = missing_of(header.get("payload"), entry)
         self._hidden += missing > 0
         if header.get("payload") is not None:
-            self._hiding.take_payload(seq, header, entry, missing)
-
-    def note_fact(self, seq: int, header: Json) -> None:
-        """As `Hiding.take_fact`."""
-        self._hiding.take_fact(seq, header)
-
-    def unexplained(self) -> list[int]:
-        """As `Hiding.unexplained`."""
-        return self._hiding.unexplained()
+            self.hiding.take_payload(seq, header, entry, missing)
 
     def check_proof(self, seq: int, leaf: bytes, proof: Sequence[str]) -> None:
         """The entry has this place in the signed tree. Raises ProblemError."""
@@ -351,7 +343,7 @@ class Verification:
             self.report(self._due, "missing: nothing stands in its place or after it")
         for name, seq in self._notes.execute(_TWICE):
             self.report(seq, f"a second {name}")
-        for seq in self._hiding.undone():
+        for seq in self.hiding.undone():
             self.report(seq, "payload shown, and a later erasure or purge has destroyed it")
         if self.is_whole:
             self._finish_whole()
@@ -359,13 +351,13 @@ class Verification:
             self._compare(self._witness, self.checkpoint)
         (beside,) = self._notes.execute("SELECT count(*) FROM notes WHERE kind = 'beside'")
         self._notes.close()
-        self._hiding.close()
+        self.hiding.close()
         return self._verdict(*beside)
 
     def _finish_whole(self) -> None:
         for name, seq in self._notes.execute(_ALONE):
             self.report(seq, f"beside nothing: there is no {name} of its own")
-        for seq in self.unexplained():
+        for seq in self.hiding.unexplained():
             self.report(seq, f"payload missing, and no later {' or '.join(HIDING)} says why")
         if self._root() != self.checkpoint.root and not self.findings:
             self.report(None, "the root over all entries is not the checkpoint's")

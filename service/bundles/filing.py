@@ -115,14 +115,12 @@ def doomed_in_use(store: EvidenceStore) -> Iterator[tuple[int | None, str]]:
     """What still has content under a key that is to be destroyed, so that the next erasure of
     anything would take it: its seq, and what is wrong. Cost: as of `in_use`, where any are.
     """
+    placed = select(log_entries.c.seq).where(log_entries.c.log == EVIDENCE.name)
     found = {event_id for refs in doomed_refs(store) for event_id, _ in in_use(store, refs)}
-    placed = select(log_entries.c.event_id, log_entries.c.seq).where(
-        log_entries.c.log == EVIDENCE.name, log_entries.c.event_id.in_(found)
-    )
-    with store.reading() as connection:
-        seqs: dict[str, int] = {row.event_id: row.seq for row in connection.execute(placed)}
-    for event_id in sorted(found):
-        yield seqs.get(event_id), "its key is to be destroyed, and nothing has erased it"
+    for event_id in sorted(found):  # one by one: there may be more than fit into a statement
+        with store.reading() as connection:
+            seq = connection.scalar(placed.where(log_entries.c.event_id == event_id))
+        yield seq, "its key is to be destroyed, and nothing has erased it"
 
 
 def _is_about(subjects: str | None, subject: str) -> bool:

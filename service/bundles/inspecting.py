@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import orjson
@@ -63,7 +64,7 @@ class _Whole(Verification):
 
     def excuse(self, header: Json) -> None:
         """What this fact hides has gone since the checkpoint: it has a place, and no signature."""
-        self.note_fact(sys.maxsize, header)
+        self.hiding.take_fact(sys.maxsize, header)
 
 
 @dataclass(slots=True)
@@ -158,7 +159,7 @@ class _LogCheck:
         compared = self._kept.run(kept)
         if self._log == EVIDENCE.name:
             self._register.finish()
-            for seq, problem in (*strangers(self._store), *doomed_in_use(self._store)):
+            for seq, problem in chain(strangers(self._store), doomed_in_use(self._store)):
                 self._whole.report(seq, problem)
         waiting = self._check_waiting()
         return {**self._whole.finish(), "waiting": waiting, **compared}
@@ -206,7 +207,7 @@ class _LogCheck:
         """A record was erased while it was read: what says why is about to get its place, or has
         got it since the last page.
         """
-        if self._log != EVIDENCE.name or not self._whole.unexplained():
+        if self._log != EVIDENCE.name or not self._whole.hiding.unexplained():
             return False
         waiting = unplaced(self._store, self._log, HIDING)
         if self._patience <= 0 or not any(self._is_fresh(each) for each in waiting):

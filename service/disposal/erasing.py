@@ -66,9 +66,8 @@ def erase(
     """Erase the records that no hold keeps, each batch at once.
 
     With a record go those that explain it again. A subject's part goes only from what names him
-    itself. Raises StoreUnavailableError; called again, it
-    goes on where it was. Free pages are overwritten as they come free (`secure_delete`); call
-    `forget` at the end.
+    itself. Raises StoreUnavailableError; called again, it goes on where it was. Free pages are
+    overwritten as they come free (`secure_delete`); call `forget` at the end.
     """
     what = replace(what, keys=what.keys or store.sealer.keys)
     total, dealt_with = Erasing(), 0
@@ -88,7 +87,7 @@ def _erase(
     this transaction: after it none is.
     """
     with exclusively(store) as connection:
-        copies = copies_of(connection, batch, what.subject)
+        copies = copies_of(connection, batch)
         added.update(copies)
         targets = load(connection, batch + copies)
         if what.subject != WHOLE:

@@ -209,11 +209,9 @@ def of_requests(store: EvidenceStore, tenant: str, request_ids: Iterable[str]) -
     return [*found, *copies]
 
 
-def copies_of(
-    connection: Connection, keys: Sequence[RequestKey], subject: str = ""
-) -> list[RequestKey]:
-    """The records that explain these again, or explain those again, and are not among them; about
-    that subject, unless it is empty. Cost: an index lookup for each.
+def copies_of(connection: Connection, keys: Sequence[RequestKey]) -> list[RequestKey]:
+    """The records that explain these again, or explain those again, and are not among them. Cost:
+    an index lookup for each.
     """
     copies: dict[RequestKey, None] = {}
     known, newest = set(keys), list(keys)
@@ -227,9 +225,7 @@ def copies_of(
         newest = list(dict.fromkeys(children))
         known.update(newest)
         copies |= dict.fromkeys(newest)
-    if not subject:
-        return list(copies)
-    return [each.key for each in load(connection, copies) if is_about(each.subjects, subject)]
+    return list(copies)
 
 
 def _children(

@@ -8,9 +8,10 @@ only if no event has content under it.
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, select, type_coerce
 from sqlalchemy import Row as QueriedRow
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import NullType
 
 from service.evidence.boxes import ENCRYPTED, refs_of, unboxed
 from service.evidence.errors import UnreadablePayloadError
@@ -47,17 +48,19 @@ def doom_unstored(store: EvidenceStore, rows: Sequence[Row]) -> None:
 
 
 def doomed_refs(store: EvidenceStore) -> Iterator[list[bytes]]:
-    """All of them, in pages. Raises StoreUnavailableError."""
-    query = select(doomed_keys.c.ref).order_by(doomed_keys.c.ref).limit(_PAGE)
-    page = query
+    """All of them, in pages; what is there and is no reference is passed over. Raises
+    StoreUnavailableError.
+    """
+    cell = type_coerce(doomed_keys.c.ref, NullType())  # as it is stored: SQLite takes any kind
+    page = query = select(cell).order_by(cell).limit(_PAGE)
     while True:
         with store.reading() as connection:
-            refs = [bytes(ref) for ref in connection.scalars(page)]
-        if refs:
+            found: Sequence[object] = connection.scalars(page).all()
+        if refs := [ref for ref in found if isinstance(ref, bytes)]:
             yield refs
-        if len(refs) < _PAGE:
+        if len(found) < _PAGE:
             return
-        page = query.where(doomed_keys.c.ref > refs[-1])
+        page = query.where(cell > found[-1])
 
 
 def in_use(store: EvidenceStore, refs: Collection[bytes]) -> Iterator[tuple[str, bytes]]:

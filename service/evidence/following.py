@@ -59,13 +59,18 @@ class PendingRequest:
         return HeaderTemplate.from_header(self.header)
 
 
+def key_about(filed: FromClause, event_type: str) -> ColumnElement[str]:
+    """The idempotency key of the event of that type about the request that a row is about."""
+    return literal(f"{event_type}/") + filed.c.tenant + literal("/") + filed.c.request_id
+
+
 def _status_of(event_type: str) -> ColumnElement[str]:
     """The status of the decision's later event of that type, NULL without one.
 
     A scalar subquery, because it is looked up by the unique key row by row on any planner: as a
     join it may become a scan of all events.
     """
-    key = literal(f"{event_type}/") + events.c.tenant + literal("/") + events.c.request_id
+    key = key_about(events, event_type)
     found = select(_later.c.status).where(_later.c.idempotency_key == key)
     return found.correlate(events).scalar_subquery()
 

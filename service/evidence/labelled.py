@@ -8,10 +8,10 @@ from sqlalchemy import Row, exists, func, literal_column, select, tuple_
 
 from service.evidence.errors import ErasedError, UnreadablePayloadError
 from service.evidence.events import idempotency_key
-from service.evidence.reading import erased_in, stored_decision, stored_repeatable
+from service.evidence.reading import erased_in, stored_decision, stored_repeatable, unerased
 from service.evidence.sealing import Unsealed
 from service.evidence.store import EvidenceStore
-from service.evidence.tables import IS_LABEL, SOMETHING_ERASED, events, holds
+from service.evidence.tables import ALL_ERASED, IS_LABEL, SOMETHING_ERASED, events, holds
 
 PAGE = 100
 """Decisions opened at once: of 1,000 instances each they are some 10 MB."""
@@ -118,7 +118,7 @@ def _opened_outcomes(
 
 
 def _opened(store: EvidenceStore, column: str, wanted: Sequence[str]) -> dict[str, OpenedRow]:
-    query = select(events, SOMETHING_ERASED).where(events.c[column].in_(wanted))
+    query = select(events, SOMETHING_ERASED, ALL_ERASED).where(events.c[column].in_(wanted))
     with store.reading() as connection:
         rows = connection.execute(query).all()
     each = store.sealer.open_each(rows, erased=erased_in(rows))
@@ -130,7 +130,7 @@ def _outcome(decision: OpenedRow, label: OpenedRow) -> Outcome | None:
     if isinstance(prediction, UnreadablePayloadError) or isinstance(vote, UnreadablePayloadError):
         return None
     try:
-        predicted = stored_decision(decided, prediction).part("predictions")
+        predicted = stored_decision(unerased(decided), prediction).part("predictions")
         said = stored_repeatable(voted, vote).part("labels")
     except (ErasedError, KeyError):
         return None

@@ -15,7 +15,6 @@ from sqlalchemy import (
     FromClause,
     Row,
     Select,
-    literal,
     not_,
     or_,
     select,
@@ -25,7 +24,7 @@ from sqlalchemy import (
 
 from service.evidence.errors import BadCursorError
 from service.evidence.events import EPOCH, FinalStatus, Lane, Status, microseconds
-from service.evidence.following import current_status, was_unasked
+from service.evidence.following import current_status, key_about, was_unasked
 from service.evidence.tables import IS_ERASED, events
 
 _CURSOR = struct.Struct(">Q16s")
@@ -140,7 +139,7 @@ def _ended(
     """The decisions that got this status later, found by their finals: looking each decision's
     final up instead would take a second per 200,000 that ended otherwise.
     """
-    decision = literal("decision/") + _finals.c.tenant + literal("/") + _finals.c.request_id
+    decision = key_about(_finals, "decision")
     listed: Select[tuple[object, ...]] = select(*LISTED, _finals.c.status)
     joined = listed.join(_finals, events.c.idempotency_key == decision)
     ended = _narrowed(joined, _finals, tenant, matching, place).where(

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Connection,
     Select,
     exists,
-    literal,
     not_,
     or_,
     select,
@@ -18,7 +17,7 @@ from sqlalchemy import (
 )
 
 from service.evidence.events import microseconds
-from service.evidence.following import was_unasked
+from service.evidence.following import key_about, was_unasked
 from service.evidence.listing import LISTED, ListedDecision, page_of
 from service.evidence.tables import events
 from service.uuid7 import first_id_at
@@ -94,7 +93,7 @@ def listed(connection: Connection, event_ids: Sequence[str]) -> list[ListedDecis
 
 def _was_asked() -> ColumnElement[bool]:
     """The decision says so: what came later does not."""
-    key = literal("decision/") + events.c.tenant + literal("/") + events.c.request_id
+    key = key_about(events, "decision")
     asked = exists().where(_decisions.c.idempotency_key == key, not_(was_unasked(_decisions)))
     return or_(events.c.parent_request_id.is_(None), asked.correlate(events))
 

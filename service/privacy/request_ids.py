@@ -7,7 +7,7 @@ from typing import Final
 from service.privacy.entities import Entity
 from service.privacy.scanning import find
 
-REFUSED_IN_IDS: Final[frozenset[Entity]] = frozenset({"payment_card", "iban", "fr_nir"})
+_REFUSED: Final[frozenset[Entity]] = frozenset({"payment_card", "iban", "fr_nir"})
 """A prediction is refused for these, so only what a checksum and a structure tell from the numbers
 that programs make: of days with a count, `202611220001`, one in ten has an Aadhaar's check digit.
 """
@@ -30,4 +30,4 @@ def personal_in_id(request_id: str) -> Entity | None:
     if _UUID.fullmatch(request_id):
         return None
     found = find(_HEXADECIMAL.sub("x", request_id))
-    return next((each.entity for each in found if each.entity in REFUSED_IN_IDS), None)
+    return next((each.entity for each in found if each.entity in _REFUSED), None)

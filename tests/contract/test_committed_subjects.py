@@ -9,7 +9,7 @@ import orjson
 import pytest
 from decisions import change, decision, drop_rails, final, pending
 from disposals import ERASURE, EXPIRY, add_beside
-from ledgers import KEYRING, sequencer
+from ledgers import KEYRING, query, sequencer
 
 from service.bundles import Exporter, Selection
 from service.bundles.inspecting import Inspector
@@ -164,6 +164,10 @@ def test_erasing_a_subject_of_a_pending_record_leaves_one_that_passes(
     erase(store, of_subject(store, "default", ANNA), replace(ERASURE, subject=ANNA))
     if release == "former":
         filed_under_nobody(url)
+    both = "event_type IN ('decision', 'explanation')"
+    filed = query(url, f"SELECT subjects FROM events WHERE {both}")  # noqa: S608
+    assert len(filed) == 2
+    assert len(set(filed)) == (1 if release == "this" else 2)
     assert inspected()["findings"] == []
 
 
@@ -175,13 +179,16 @@ def test_purging_a_pending_record_leaves_one_that_passes(
     assert inspected()["findings"] == []
 
 
+@pytest.mark.parametrize(
+    "alike", [{"actor": ERASURE.order.principal}, {"completed_at": ERASURE.order.at}]
+)
 def test_a_failure_of_its_own_filed_under_nobody_is_found_also_in_an_erased_record(
-    store: EvidenceStore, url: str, inspected: Inspected
+    store: EvidenceStore, url: str, inspected: Inspected, alike: dict[str, Any]
 ) -> None:
     request = asked_later(ANNA)
     store.append(request)
     failed = final(request, status="failed", outcome="failed")
-    assert store.append_final(replace(failed, subjects=request.subjects)).stored
+    assert store.append_final(replace(failed, subjects=request.subjects, **alike)).stored
     erase(store, of_subject(store, "default", ANNA), replace(ERASURE, subject=ANNA))
     assert inspected()["findings"] == []
     filed_under_nobody(url)
@@ -236,13 +243,27 @@ def test_a_row_too_many_in_the_index_of_subjects_is_found(
     assert inspected()["findings"] == [finding]
 
 
+def test_subjects_that_are_no_list_are_a_finding_and_all_else_is_checked(
+    store: EvidenceStore, url: str, inspected: Inspected
+) -> None:
+    store.append(about(ANNA, BERT))
+    drop_rails(url)
+    change(url, "UPDATE events SET subjects = '[1'")
+    filed_too(url, f"'default', '{CLEO}', 'x'")
+    found = inspected()["findings"]
+    problems = {one["problem"] for one in found if one["seq"] == 0}
+    assert "changed: its subjects are no JSON list" in problems
+    assert found[-1]["problem"].endswith("an event that there is not: x")
+
+
 @pytest.mark.parametrize("subjects", [(ANNA,), (ANNA, BERT)])
 def test_a_row_too_many_neither_erases_nor_hands_out_somebody_elses_record(
     store: EvidenceStore, url: str, tmp_path: Path, subjects: tuple[str, ...]
 ) -> None:
     store.append(about(*subjects))
     filed_too(url, f"'default', '{CLEO}', EVENT")
-    assert of_subject(store, "default", CLEO) == []
+    filed_too(url, f"'other', '{ANNA}', EVENT")
+    assert of_subject(store, "default", CLEO) == of_subject(store, "other", ANNA) == []
     keys = [("default", "about-them")]
     assert erase(store, keys, replace(ERASURE, subject=CLEO)) == Erasing()
     record = store.record("default", "about-them")

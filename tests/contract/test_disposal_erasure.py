@@ -23,6 +23,7 @@ from disposals import (
 from sqlalchemy import insert, select, text
 
 from service.disposal import (
+    Erasing,
     erase,
     forget_keys,
     hold,
@@ -108,6 +109,16 @@ def test_records_that_explain_a_request_again_are_found_with_it(store: EvidenceS
     found = of_requests(store, "default", ["first-one"])
     assert found == [("default", each) for each in ("first-one", "again", "thrice")]
     assert of_requests(store, "default", ["thrice"]) == [("default", "thrice")]
+
+
+def test_a_copy_that_comes_again_in_a_later_batch_is_counted_once(
+    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.disposal.targets.BATCH", 1)
+    for request_id, parent in (("first-one", None), ("again", "first-one")):
+        store.append(replace(decision(request_id), parent_request_id=parent))
+    keys = of_requests(store, "default", ["first-one"])
+    assert erase(store, keys, ERASURE) == Erasing(erased=2)
 
 
 def test_what_another_tenant_explained_again_names_no_record_of_this_one(

@@ -4,23 +4,22 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import orjson
 import pytest
-from decisions import decision
+from decisions import ANNA, about_two, change, decision, drop_rails
 from disposals import ERASURE, ORDER
 from ledgers import KEYRING, sequencer
 from sqlalchemy import insert, select
+from structlog.testing import capture_logs
 
 from service.bundles.inspecting import Inspector
 from service.disposal import erase, forget_keys, hold, of_subject
-from service.evidence import DecisionEvent, EvidenceStore, StoreUnavailableError, laid_out
+from service.evidence import EvidenceStore, StoreUnavailableError
 from service.evidence.tables import doomed_keys, events
 from service.keystore import REF_BYTES, KeyStore, KeysUnavailableError
 from service.ledger import Ledger
 from service.verify import Json
 
-ANNA, BERT = "4d7e-anna", "9f21-bert"
-HELD, OTHER = ("default", "held-000"), ("default", "other-000")
+HELD, OTHER, THIRD = (("default", f"{name}-000") for name in ("held", "other", "third"))
 PLANTED = "its key is to be destroyed, and nothing has erased it"
 
 
@@ -35,13 +34,6 @@ class KeysAway:
 
     def forget_pages(self, *, seconds: float = 5.0) -> bool:
         raise NotImplementedError
-
-
-def about_two(request_id: str) -> DecisionEvent:
-    pieces = [b'{"instances":[', b'{"age":33},{"age":34}', b"]}"]
-    payload, parts = laid_out(pieces, ["instances"])
-    subjects = orjson.dumps([ANNA, BERT]).decode()
-    return replace(decision(request_id), payload=payload, parts=parts, subjects=subjects)
 
 
 def refs_of_request(store: EvidenceStore, key: tuple[str, str]) -> list[bytes]:
@@ -77,19 +69,22 @@ def test_a_key_planted_among_the_doomed_is_named_and_outlives_the_next_erasure(
     in_sections: bool,
 ) -> None:
     monkeypatch.setattr("service.evidence.doomed._PAGE", 1)
-    store.append(about_two(HELD[1]) if in_sections else decision(HELD[1]))
     store.append(decision(OTHER[1]))
+    store.append(about_two(HELD[1]) if in_sections else decision(HELD[1]))
     hold(store, [HELD], ORDER)
     refs, others = refs_of_request(store, HELD), refs_of_request(store, OTHER)
     assert findings(store, tmp_path) == []
     plant(store, refs)
-    assert findings(store, tmp_path) == [{"seq": 0, "problem": PLANTED}]
+    assert findings(store, tmp_path) == [{"seq": 1, "problem": PLANTED}]
     assert erase(store, [OTHER], ERASURE).erased == 1
-    assert forget_keys(store, keys)
+    with capture_logs() as lines:
+        assert forget_keys(store, keys)
+    assert {line["event"] for line in lines} == {"doomed_key_in_use"}
     assert (keys.keys(refs).keys(), keys.keys(others)) == (set(refs), {})
+    assert keys.doomed == set()
     assert store.record(*HELD) is not None
     assert doomed(store) == set(refs)  # for whoever looks into it
-    assert findings(store, tmp_path) == [{"seq": 0, "problem": PLANTED}]
+    assert findings(store, tmp_path) == [{"seq": 1, "problem": PLANTED}]
 
 
 def test_what_a_killed_process_left_is_destroyed_by_another(
@@ -108,7 +103,8 @@ def test_what_a_killed_process_left_is_destroyed_by_another(
     left = doomed(store)
     assert set(others) < left < {*others, *refs}
     assert findings(store, tmp_path) == []
-    assert forget_keys(store, keys, is_all=False)
+    store.append(decision(THIRD[1]))
+    assert erase(store, [THIRD], ERASURE).erased == 1  # which destroys its own keys only
     assert doomed(store) == left
     assert forget_keys(store, keys)
     assert (doomed(store), keys.keys(left)) == (set(), {})
@@ -130,3 +126,31 @@ def test_a_section_that_is_left_keeps_its_key_though_another_was_erased(
     assert findings(store, tmp_path) == [{"seq": 0, "problem": PLANTED}]
     assert forget_keys(store, keys)
     assert (keys.keys(refs).keys(), doomed(store)) == (left, left)
+
+
+BAD_CELLS = {
+    "payload cut short": "UPDATE events SET payload = x'00' WHERE request_id = 'held-000'",
+    "payload of a number": "UPDATE events SET payload = 5 WHERE request_id = 'held-000'",
+    "key of a number": "UPDATE events SET record_key = 9999999999999"
+    " WHERE request_id = 'other-000'",
+    "doomed text": "INSERT INTO doomed_keys VALUES ('x')",
+    "doomed number": "INSERT INTO doomed_keys VALUES (9999999999999)",
+}
+
+
+@pytest.mark.parametrize("name", BAD_CELLS)
+def test_a_bad_cell_gives_no_key_away_and_keeps_none_from_being_destroyed(
+    keys: KeyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("service.evidence.doomed._PAGE", 1)
+    url = f"sqlite:///{tmp_path}/evidence.db"
+    with EvidenceStore.open(url, keys=keys) as store:
+        store.append(about_two(HELD[1]))
+        store.append(decision(OTHER[1]))
+        refs, left_behind = refs_of_request(store, HELD), keys.take().ref
+        plant(store, [*refs, left_behind])
+        drop_rails(url)
+        change(url, BAD_CELLS[name])
+        assert {"seq": 0, "problem": PLANTED} in findings(store, tmp_path)
+        assert forget_keys(store, keys)
+    assert keys.keys([*refs, left_behind]).keys() == set(refs)

@@ -1,16 +1,19 @@
 import asyncio
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from decisions import ANNA, BERT, CONFLICT, STORED, TEMPLATE, about_two, decision, final, pending
 from disposals import ERASURE
 from polling import until
 from spools import Lock, spooling_log
 from sqlalchemy import create_engine, insert
+from structlog.testing import capture_logs
 
 from service.disposal import erase, forget_keys
 from service.evidence import (
@@ -28,6 +31,7 @@ from service.evidence import (
 )
 from service.evidence.boxes import refs_of
 from service.evidence.doomed import doom_unstored
+from service.evidence.events import Row
 from service.evidence.reading import as_queried
 from service.evidence.tables import INSERTED_COLUMNS, erasures
 from service.keystore import Kek, KeyStore, KeysUnavailableError
@@ -170,8 +174,27 @@ async def test_keys_of_what_the_database_cannot_hold_do_not_stay(tmp_path: Path)
     assert stored_keys(tmp_path) == 1
 
 
-async def test_keys_of_what_neither_store_nor_spool_takes_do_not_stay(tmp_path: Path) -> None:
-    (tmp_path / "spool").write_text("in the way")
+async def test_keys_of_what_is_beside_an_event_that_cannot_be_sealed_do_not_stay(
+    tmp_path: Path,
+) -> None:
+    unsealable = replace(decision(), subjects="[")
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        log = await EvidenceLog.open(f"sqlite:///{tmp_path}/evidence.db", keys=keys)
+        loop = asyncio.get_running_loop()
+        with pytest.raises(orjson.JSONDecodeError):
+            log.submit([(event, loop.create_future()) for event in (decision(), unsealable)])
+        await log.close()
+    assert stored_keys(tmp_path) == 0
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+async def test_keys_of_what_neither_store_nor_spool_takes_do_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_busy: bool
+) -> None:
+    if is_busy:
+        monkeypatch.setattr("service.evidence.spooling.QUEUE_LIMIT", 0)
+    else:
+        (tmp_path / "spool").write_text("in the way")
     with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
         async with spooling_log(tmp_path, keys=keys, busy_timeout_seconds=30) as (log, _):
             assert await log.append(decision("request-1")) is STORED
@@ -252,11 +275,39 @@ async def test_of_a_spooled_answer_to_what_was_erased_meanwhile_no_key_is_left(
             assert other.append(about_two("request-1")) is STORED
             what = replace(ERASURE, subject=subject)
             assert erase(other, [("default", "request-1")], what).erased == 1
-        async with spooling_log(tmp_path, keys=keys) as (_, tally):
-            await until(lambda: tally.counts["erased"] == 1)
+        with capture_logs() as lines:
+            async with spooling_log(tmp_path, keys=keys) as (_, tally):
+                await until(lambda: tally.counts["erased"] == 1)
+    told = {line["event"] for line in lines}
+    assert ("spooled_erased" in told, "spooled_twins" in told) == (True, False)
     assert (tally.counts["drained"], tally.counts["twins"]) == (0, 0)
     assert not [*(tmp_path / "spool").glob("*.segment")]
     assert stored_keys(tmp_path) == n_left
+
+
+async def test_keys_of_what_is_erased_are_doomed_before_its_file_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def doom_at_the_second_try(store: EvidenceStore, rows: Sequence[Row]) -> None:
+        tried.append(len(rows))
+        if len(tried) == 1:
+            raise StoreUnavailableError("away")
+        doom_unstored(store, rows)
+
+    monkeypatch.setattr("service.evidence.spooling.doom_unstored", doom_at_the_second_try)
+    monkeypatch.setattr("service.evidence.draining.PAUSE_SECONDS", 0.01)
+    with KeyStore.open(f"sqlite:///{tmp_path}/keys.db", Kek(bytes(32))) as keys:
+        lock = await spool_and_leave(tmp_path, keys, decision("request-1"))
+        with EvidenceStore.open(f"sqlite:///{tmp_path}/evidence.db", keys=keys) as other:
+            lock.release()
+            assert other.append(decision("request-1")) is STORED
+            assert erase(other, [("default", "request-1")], ERASURE).erased == 1
+        async with spooling_log(tmp_path, keys=keys) as (log, tally):
+            await until(lambda: log.spool is not None and not log.spool.records)
+    assert (tried, tally.counts["erased"]) == ([1, 1], 1)
+    assert stored_keys(tmp_path) == 0
 
 
 def test_keys_doomed_while_the_key_store_is_locked_go_later(url: str, tmp_path: Path) -> None:
@@ -268,9 +319,10 @@ def test_keys_doomed_while_the_key_store_is_locked_go_later(url: str, tmp_path: 
         sealed = [store.sealer.seal(event) for event in (decision(), about_two(), decision())]
         rows, _ = store.sealer.rows(sealed)
         lock = Lock(tmp_path, "keys.db")
-        doom_unstored(store, rows[:2])
+        for _ in range(2):  # the second as after a kill before their file was deleted
+            doom_unstored(store, rows[:2])
         lock.release()
-        assert forget_keys(store, keys)
+        assert forget_keys(store, keys, is_all=False)
         left = keys.keys(ref for row in rows for ref in refs_of(as_queried(row)))
         assert [*left] == refs_of(as_queried(rows[2]))
 

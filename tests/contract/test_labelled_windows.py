@@ -8,10 +8,12 @@ import pytest
 from decisions import START
 from disposals import ERASURE
 from labelling import label_of, predicted, scored, store_labelled, two_classes
+from sqlalchemy import insert
 
 from service.disposal import erase, hold
 from service.evidence import EvidenceStore
 from service.evidence.labelled import PAGE
+from service.evidence.tables import erasures
 from service.performance import windows
 from service.performance.tally import HITS, ROWS, Shape, Tally
 from service.performance.windows import Measured
@@ -86,6 +88,17 @@ def test_what_was_erased_is_left_out(store: EvidenceStore) -> None:
     assert erase(store, [("default", gone.request_id)], ERASURE).erased == 1
     looked(store)
     assert counted(store)[ROWS] == 1
+
+
+def test_what_was_erased_is_left_out_whatever_stands_there(store: EvidenceStore) -> None:
+    about = predicted([two_classes(0.9)], START)
+    store.append(about)
+    store.append(label_of(about, [1]))
+    row = {"request_id": about.request_id, "subject": "", "event_id": "e", "erased_us": 0}
+    with store.changing() as connection:
+        connection.execute(insert(erasures).values(tenant="default", kind="erasure", **row))
+    looked(store)
+    assert counted(store)[ROWS] == 0
 
 
 def test_what_is_in_quarantine_is_left_out(store: EvidenceStore) -> None:

@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
-from decisions import decision, drop_rails, final, pending
+from decisions import ANNA, about_two, drop_rails, final, pending
 from disposals import ERASURE, EXPIRY, ORDER
 from ledgers import KEYRING, sequencer
 from sqlalchemy import bindparam, create_engine, select, text, update
@@ -16,21 +15,13 @@ from sqlalchemy import bindparam, create_engine, select, text, update
 from service.bundles import Exporter, Selection
 from service.bundles.inspecting import Inspector
 from service.disposal import PURGE_GRACE, erase, of_subject, purge
-from service.evidence import DecisionEvent, ErasedError, EvidenceStore, laid_out
+from service.evidence import ErasedError, EvidenceStore
 from service.evidence.tables import events
 from service.ledger import Ledger
 from service.verify import CONSISTENT, Json, verify_file
 
-ANNA, BERT = "4d7e-anna", "9f21-bert"
 UNDONE = "payload shown, and a later erasure or purge has destroyed it"
-KEY = ("default", "about-two")
-
-
-def about_two() -> DecisionEvent:
-    pieces = [b'{"instances":[', b'{"age":33},{"age":34}', b"]}"]
-    payload, parts = laid_out(pieces, ["instances"])
-    subjects = orjson.dumps([ANNA, BERT]).decode()
-    return replace(decision(KEY[1]), payload=payload, parts=parts, subjects=subjects)
+KEY = ("default", "request-1")
 
 
 @contextmanager
@@ -80,7 +71,7 @@ def erased_in_part(store: EvidenceStore) -> None:
 def test_what_was_destroyed_and_is_there_again_is_named(
     url: str, store: EvidenceStore, tmp_path: Path, destroyed: Callable[[EvidenceStore], None]
 ) -> None:
-    store.append(about_two())
+    store.append(about_two(KEY[1]))
     with put_back(url, tmp_path):
         destroyed(store)
         assert findings(store, tmp_path) == ([], [])
@@ -108,7 +99,7 @@ def test_a_record_that_was_erased_as_a_whole_is_not_read_whatever_stands_there(
 
 
 def test_a_record_erased_in_part_is_read_as_before(store: EvidenceStore, tmp_path: Path) -> None:
-    store.append(about_two())
+    store.append(about_two(KEY[1]))
     erased_in_part(store)
     record = store.record(*KEY)
     assert record is not None

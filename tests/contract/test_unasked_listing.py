@@ -6,7 +6,9 @@ from datetime import timedelta
 
 import pytest
 from decisions import START, decision, final, pending
+from disposals import ERASURE
 
+from service.disposal import erase
 from service.evidence import Among, DecisionEvent, DecisionFilter, EvidenceStore
 from service.evidence.events import FinalEvent
 
@@ -77,3 +79,6 @@ def test_what_is_still_pending_or_erased_is_left_out_too(store: EvidenceStore) -
     store.append(replace(child("waits", b'{"priority":"low"}'), parent_request_id="elsewhere"))
     assert listed(store, None, status="pending") == {"waits"}
     assert listed(store, (), status="pending") == set()
+    assert erase(store, [("default", "nobody-asked")], ERASURE).erased == 1
+    assert listed(store, None, status="erased") == {"nobody-asked"}
+    assert listed(store, (), status="erased") == set()

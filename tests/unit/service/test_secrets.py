@@ -33,6 +33,14 @@ def test_keys_differ_by_tenant_purpose_and_secret() -> None:
     assert len(digests) == 4
 
 
+def test_a_subject_is_found_by_what_it_was_filed_under_years_ago() -> None:
+    ring = Keyring(bytes(32))
+    anna = "703fd290491a12ad8fceb114de7ca47f6e41b3518f20c19727186ed55662fb95"
+    assert ring.keyed_subject("default", "anna") == anna
+    assert ring.keyed_subjects("default", ["anna", None]) == f'["{anna}",null]'
+    assert ring.keyed_subjects("default", None) is None
+
+
 def test_tenant_and_purpose_cannot_be_shifted_into_each_other() -> None:
     ring = Keyring(bytes(32))
     assert ring.key("a/b", "p") != ring.key("b", "p/a")

@@ -1,6 +1,8 @@
 """Metrics that are added up when they are read: what is read is what the library would say."""
 
 import math
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.samples import Exemplar
 
 from service.tallies import MOST_AHEAD, TalliedCounter, TalliedHistogram
 
@@ -73,6 +76,7 @@ def test_what_nobody_reads_takes_no_memory() -> None:
 def test_the_last_exemplar_of_a_bucket_is_shown() -> None:
     registry = CollectorRegistry()
     observed = TalliedHistogram("seen", "Amounts.", buckets=BOUNDS, registry=registry)
+    before = time.time()
     for number, amount in enumerate((0.75, 0.8, 1.5)):
         observed.observe(amount)
         observed.observe(amount, {"request_id": f"request-{number}"})
@@ -82,7 +86,27 @@ def test_the_last_exemplar_of_a_bucket_is_shown() -> None:
         "1.0": ("request-1", 0.8),
         "2.0": ("request-2", 1.5),
     }
+    assert all(before <= found.timestamp <= time.time() for found in shown.values())
     assert registry.get_sample_value("seen_count") == 6
+
+
+class TakenMeanwhile(dict[int, Exemplar]):
+    """As another thread leaves them, once somebody has looked which there are."""
+
+    def __iter__(self) -> Iterator[int]:
+        found = [*super().__iter__()]
+        self.clear()
+        return iter(found)
+
+
+def test_an_exemplar_that_another_thread_shows_meanwhile_is_left_to_it() -> None:
+    registry = CollectorRegistry()
+    observed = TalliedHistogram("seen", "Amounts.", buckets=BOUNDS, registry=registry)
+    observed._exemplars = TakenMeanwhile()
+    observed.observe(0.75, {"request_id": "request-1"})
+    (family,) = registry.collect()
+    assert [sample.exemplar for sample in family.samples if sample.exemplar] == []
+    assert registry.get_sample_value("seen_count") == 1
 
 
 def test_what_the_library_refuses_is_refused() -> None:

@@ -175,8 +175,9 @@ def test_after_a_failed_sync_a_new_file_takes_what_comes(tmp_path: Path, decide:
     rows = [seal(decide(f"request-{n}")) for n in range(3)]
     spool.insert(rows[:1])
     (first,) = (tmp_path / "spool").glob("*.segment")
-    with files_end_at(first.stat().st_size + 10), pytest.raises(StoreUnavailableError):
+    with files_end_at(first.stat().st_size + 10), pytest.raises(StoreUnavailableError) as failed:
         spool.insert(rows[1:2])
+    assert type(failed.value) is StoreUnavailableError  # a part of it was written
     assert spool.is_failing
     spool.insert(rows[2:])
     assert files(tmp_path) == [".segment"] * 2

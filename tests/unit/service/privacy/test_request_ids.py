@@ -38,6 +38,7 @@ def test_a_number_with_a_checksum_is_found(request_id: str) -> None:
         "2026-11-22-08-30-45-123456",
         "415-555-2671-0001",
         "7f3c4111111111111111",  # hexadecimal
+        "bead4111-1111-1111-1111-c0ffee000000",  # a UUID, and a card in its middle
     ],
 )
 def test_an_ordinary_id_is_left_alone(request_id: str) -> None:
