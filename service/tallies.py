@@ -91,7 +91,9 @@ class TalliedHistogram(_Tallied, Histogram):
         for bucket, count in buckets.items():
             self._buckets[bucket].inc(count)
         for bucket in list(self._exemplars):
-            self._buckets[bucket].set_exemplar(self._exemplars.pop(bucket))
+            exemplar = self._exemplars.pop(bucket, None)
+            if exemplar is not None:  # another thread was faster
+                self._buckets[bucket].set_exemplar(exemplar)
 
 
 def _taken(amounts: deque[float]) -> Iterator[float]:

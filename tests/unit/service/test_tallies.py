@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.samples import Exemplar
 
 from service.tallies import MOST_AHEAD, TalliedCounter, TalliedHistogram
 
@@ -83,6 +84,25 @@ def test_the_last_exemplar_of_a_bucket_is_shown() -> None:
         "2.0": ("request-2", 1.5),
     }
     assert registry.get_sample_value("seen_count") == 6
+
+
+def test_an_exemplar_that_another_reader_has_shown_is_not_missed() -> None:
+    registry = CollectorRegistry()
+    observed = TalliedHistogram("seen", "Amounts.", buckets=BOUNDS, registry=registry)
+    first = observed._buckets[0]
+    show = first.set_exemplar
+
+    def while_another_reads(exemplar: Exemplar) -> None:
+        observed.observe(2.5)
+        samples(registry)
+        show(exemplar)
+
+    first.set_exemplar = while_another_reads
+    for amount in (0.25, 0.75):
+        observed.observe(amount, {"request_id": f"request-{amount}"})
+    (family,) = registry.collect()
+    shown = {sample.exemplar.value for sample in family.samples if sample.exemplar is not None}
+    assert shown == {0.25, 0.75}
 
 
 def test_what_the_library_refuses_is_refused() -> None:
