@@ -1,5 +1,6 @@
 """Records replayed over the real service and by the command: equal, or what differs and where."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -207,5 +208,8 @@ def test_a_version_that_left_the_registry_is_a_conflict(
     try:
         path = f"/explanations/{request_id}/replay"
         assert_problem(client.request("POST", path, b"", JSON), 409, "version_gone")
+        assert len(replays.children._idle) == 1, "its process can replay others"
     finally:
+        ending, loop = replays.children.close(), live.runtime.evidence._writer._loop
+        asyncio.run_coroutine_threadsafe(ending, loop).result(10)
         replays.children = children
