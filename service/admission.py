@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from service.errors import OverloadedError
 from service.guards import guarded
 from service.http import (
-    REQUEST_ID,
     SERVER_METADATA_PATH,
     UNMATCHED,
     is_of_protocol,
     refusal_response,
+    wrong_with_id,
 )
 from service.metrics import METHODS
 from service.uuid7 import uuid7
@@ -108,7 +108,7 @@ class Admission:
 def _request_id(headers: list[tuple[bytes, bytes]]) -> bytes:
     """The client's own where it gave one that can be used."""
     for name, value in headers:
-        if name == b"x-request-id" and REQUEST_ID.fullmatch(value.decode("latin-1")):
+        if name == b"x-request-id" and wrong_with_id(value.decode("latin-1")) is None:
             return value
     return uuid7().encode()
 

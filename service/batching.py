@@ -75,7 +75,7 @@ class Gathering:
 
     def end(self, n_taken: int) -> None:
         """A batch of so many was taken."""
-        self.n_before, self.n_seen, self.quiet_turns = n_taken, 0, 0
+        self.n_before, self.n_seen = n_taken, 0
 
 
 @dataclass(slots=True, eq=False)

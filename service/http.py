@@ -187,7 +187,8 @@ def check_request_id(value: str) -> str:
 
 def wrong_with_id(value: str) -> str | None:
     """Why a client's text cannot be a request ID: it is not 8 to 64 of [A-Za-z0-9._-], or holds
-    personal data, which would stay in a header for good. Cost: 0.3 us, 1 us for a UUID.
+    personal data, which would stay in a header for good. Cost: 0.3 us, 1 us for a UUID, 10 us
+    for others of 12 digits.
     """
     if not REQUEST_ID.fullmatch(value):
         return "must be 8 to 64 of A-Z a-z 0-9 . _ -"

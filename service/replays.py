@@ -54,8 +54,6 @@ async def replay_apart(
     child = await _started(settings)
     try:
         return await _replayed(child, recorded, settings, on_progress)
-    except ChildLostError as error:
-        raise ReplayLostError(str(error)) from None
     finally:
         await child.kill()
 
@@ -75,10 +73,14 @@ async def _started(settings: Settings) -> Child:
 async def _replayed(
     child: Child, recorded: Recorded, settings: Settings, on_progress: OnProgress | None = None
 ) -> bytes:
-    """Raises ChildLostError, NotHereError, ReplayLostError for an error in the replay itself."""
+    """Raises as `replay_apart`."""
     child.send([recorded.to_bytes()])
     while True:
-        match await child.receive(settings.job_time_limit_seconds):
+        try:
+            reply = await child.receive(settings.job_time_limit_seconds)
+        except ChildLostError as error:
+            raise ReplayLostError(str(error)) from None
+        match reply:
             case Progress(facts) if on_progress is not None:
                 on_progress(facts)
             case Finished(body):
@@ -104,21 +106,15 @@ class Resting:
     async def replay(self, recorded: Recorded) -> bytes:
         """As `replay_apart`; the child stays for the next one unless this one failed in it."""
         child = self._taken() or await _started(self._settings)
-        is_sound = False
         try:
             report = await _replayed(child, recorded, self._settings)
-            is_sound = True
         except NotHereError:
-            is_sound = True
+            await self._rest(child)
             raise
-        except ChildLostError as error:
-            raise ReplayLostError(str(error)) from None
-        finally:
-            if is_sound and not self._is_closed:
-                end = asyncio.get_running_loop().call_later(REST_SECONDS, self._end, child)
-                self._idle[child] = end
-            else:
-                await child.kill()
+        except BaseException:
+            await child.kill()
+            raise
+        await self._rest(child)
         return report
 
     async def close(self) -> None:
@@ -127,6 +123,13 @@ class Resting:
         for child in list(self._idle):
             self._end(child)
         await asyncio.gather(*self._ending)
+
+    async def _rest(self, child: Child) -> None:
+        if self._is_closed:
+            await child.kill()
+            return
+        loop = asyncio.get_running_loop()
+        self._idle[child] = loop.call_later(REST_SECONDS, self._end, child)
 
     def _taken(self) -> Child | None:
         """One that is still there: the kernel ends what takes too much memory."""

@@ -7,8 +7,6 @@ from service.guards import POLICY, guard_lines, guards_beside
 
 START = "http.response.start"
 LENGTH = b"content-length"
-FIRST_FINAL = 200
-BODILESS = frozenset({204, 304})
 DECIDES_FRAMING = frozenset({b"connection", b"transfer-encoding"})
 _HARMLESS = bytes({9, *range(32, 127), *range(128, 256)})
 """Bytes that may stand in a line of a head (RFC 9110, section 5.5)."""
@@ -48,7 +46,7 @@ class WholeAnswers(RequestResponseCycle):
 
     def _whole(self, start: Message, message: Message) -> bytes | None:
         """The bytes of the answer; None where there is more to it, or uvicorn is to object."""
-        status, body = start["status"], message.get("body", b"")
+        body = message.get("body", b"")
         if (
             message.get("more_body", False)
             or not self.keep_alive
@@ -56,8 +54,6 @@ class WholeAnswers(RequestResponseCycle):
             or self.response_started
             or self.flow.write_paused
             or self.scope["method"] == "HEAD"
-            or status < FIRST_FINAL
-            or status in BODILESS
         ):
             return None
         headers = [*self.default_headers, *start["headers"]]
@@ -70,14 +66,13 @@ class WholeAnswers(RequestResponseCycle):
         if head.translate(None, _HARMLESS) != b"\r\n" * len(headers):
             return None
         guards = guard_lines(has_policy=has_policy)
-        return b"".join((STATUS_LINE[status], head, guards, b"\r\n", body))
+        return b"".join((STATUS_LINE[start["status"]], head, guards, b"\r\n", body))
 
     def _write(self, whole: bytes) -> None:
         """What uvicorn does at the end of an answer."""
         self.response_started = self.response_complete = True
         self.waiting_for_100_continue = False
-        if not self.transport.is_closing():
-            self.transport.write(whole)
+        self.transport.write(whole)
         self.message_event.set()
         self.on_response()
 

@@ -83,7 +83,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._start_clock(self.request_seconds)
+        self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
@@ -112,7 +112,7 @@ class GuardedProtocol(HttpToolsProtocol):
         is_idle = self.cycle is None or self.cycle.response_complete
         if self.transport.is_closing() or not (self._is_partial or is_idle):
             return
-        self._start_clock(self.request_seconds)
+        self._start_clock()
         if self._bytes_outside_bodies > MOST_HEAD_BYTES:
             self._refuse(HeadTooLargeError())
 
@@ -130,6 +130,8 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if is_idle:
             self._begin_rest()
+        else:
+            self._stop_clock()
         super().on_headers_complete()
         self.cycle.__class__ = WholeAnswers  # uvicorn asks nobody which class to make
 
@@ -156,13 +158,15 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if has_next and not self.pipeline and self.cycle.more_body:
             self._begin_rest()
+        if has_next and self._is_partial:
+            self._start_clock()
 
     def shutdown(self) -> None:
         self._is_stopping = True
         super().shutdown()
         if self._is_partial:
             self._stop_clock()
-            self._start_clock(self.last_seconds)
+            self._start_clock()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
         self._refuse(MalformedRequestError())
@@ -213,8 +217,10 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             super().on_response_complete()  # which waits for the next request
 
-    def _start_clock(self, seconds: float) -> None:
-        if self._clock is None:
+    def _start_clock(self) -> None:
+        """Not while the request waits for its turn, since it may go unread till then."""
+        if self._clock is None and not self.pipeline:
+            seconds = self.last_seconds if self._is_stopping else self.request_seconds
             self._clock = self.loop.call_later(seconds, self._refuse, SlowRequestError())
 
     def _stop_clock(self) -> None:
@@ -223,22 +229,24 @@ class GuardedProtocol(HttpToolsProtocol):
             self._clock = None
 
     def _refuse(self, error: ServiceError) -> None:
-        """Close; say why unless the peer would take it for the answer to an earlier request."""
+        """Close; say why unless the peer would take it for the answer to an earlier request, or has
+        had the one to this.
+        """
         if self.transport.is_closing():
             return
-        if not self._is_answering():
+        if not self._would_mislead():
             self.transport.write(guarded(_raw_problem(error)))
             if self.cycle is None or self.cycle.response_complete:  # else the application counts it
                 self._admission.count_unread(error.status)
         self.transport.close()
 
-    def _is_answering(self) -> bool:
+    def _would_mislead(self) -> bool:
         cycle = self.cycle
-        return (
-            cycle is not None
-            and not cycle.response_complete
-            and (cycle.response_started or not cycle.more_body)
-        )
+        if cycle is None:
+            return False
+        if cycle.scope is not self.scope:  # another request's head is arriving
+            return not cycle.response_complete
+        return bool(self.pipeline) or cycle.response_started or not cycle.more_body
 
 
 def _raw_problem(error: ServiceError) -> bytes:

@@ -20,6 +20,7 @@ from valkey_server import running_valkey
 
 from service.bulk import Order
 from service.bulk.running import Bulk
+from service.bulk.writing import METADATA_KEY
 from service.disposal import erase
 from service.errors import CommandError
 from service.metrics import Metrics
@@ -81,6 +82,8 @@ def test_rows_are_filed_under_their_subjects_and_erasing_one_leaves_the_others(
     order = order_of(tmp_path, frame)
     assert explain(folder, order).by_status == {"complete": len(CLIENTS)}
     before = lines_of(order)
+    facts = orjson.loads(pq.read_schema(order.out).metadata[METADATA_KEY])
+    assert facts["subject_column"] == "client"
     first, second = dict.fromkeys(line["request_id"] for line in before)
     keyed = Keyring.open(Settings.load({}, data_dir=folder).secret_file).keyed_subject
     for request_id, names in ((first, CLIENTS[:4]), (second, CLIENTS[4:])):

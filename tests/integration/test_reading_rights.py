@@ -12,7 +12,7 @@ from live_app import LiveApp, live_app
 from problems import assert_problem
 from servers import JSON, Client, Reply, wait_until
 
-from service.auth import KeyFile, Scope
+from service.auth import LOCAL, KeyFile, Scope
 from service.disposal import Destruction, Order, erase, of_requests
 
 Instance = dict[str, Any]
@@ -154,6 +154,10 @@ def test_a_mask_withholds_what_policy_had_explained_unasked(
     assert request_id in children[2]
     assert all(asked in found for found in children)
     assert [unasked in found for found in children] == [is_told] * 4
+
+
+def test_without_a_mask_it_is_told_of_models_that_serve_no_more_too(live: LiveApp) -> None:
+    assert live.runtime.views.unasked_of(LOCAL) is None
 
 
 def test_who_may_ask_for_explanations_reads_those_of_his_predictions(

@@ -205,9 +205,11 @@ def test_a_version_that_left_the_registry_is_a_conflict(
     replays = live.runtime.replays
     elsewhere = replays.settings.model_copy(update={"registry_dir": tmp_path})
     children, replays.children = replays.children, Resting(elsewhere)
-    asyncio.run(replays.children.close())  # what it starts ends with its replay
     try:
         path = f"/explanations/{request_id}/replay"
         assert_problem(client.request("POST", path, b"", JSON), 409, "version_gone")
+        assert len(replays.children._idle) == 1, "its process can replay others"
     finally:
+        ending, loop = replays.children.close(), live.runtime.evidence._writer._loop
+        asyncio.run_coroutine_threadsafe(ending, loop).result(10)
         replays.children = children

@@ -46,10 +46,12 @@ def test_the_next_replay_needs_no_process_of_its_own(
         request_id = decided(live, rows)
         assert replay(live, request_id)
         (pid,) = resting(live)
+        (end,) = live.runtime.replays.children._idle.values()
         started = time.perf_counter()
         assert replay(live, request_id)
         print(f"again in {time.perf_counter() - started:.2f} s")
         assert resting(live) == {pid}
+        assert end.cancelled(), "it would have ended the second rest, or the replay"
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not are_heard(live))
         assert replay(live, request_id)

@@ -16,6 +16,7 @@ from service.guards import GUARDS
 from service.server import uvicorn_config
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
 OWN_POLICY = (b"content-security-policy", b"default-src 'self'")
 
 
@@ -36,6 +37,7 @@ TWO_PARTS = (body(b"ab", more=True), body(b"cd"))
 ANSWERS = {
     "/whole": (start(OWN, length(4)), ABCD),
     "/policy": (start(OWN_POLICY, length(4)), ABCD),
+    "/policy-parts": (start(OWN_POLICY, length(4)), *TWO_PARTS),
     "/parts": (start(length(4)), *TWO_PARTS),
     "/stream": (start(OWN), *TWO_PARTS),
     "/empty": (start(length(0), status=304), body()),
@@ -53,6 +55,14 @@ ANSWERS = {
 ENDS: list[BaseException | None] = []
 """How streams ended."""
 
+HEARD: list[str] = []
+"""What was received once the answer had gone."""
+
+LARGE = b"x" * (1 << 20)
+MANY = 20
+GONE: list[str] = []
+"""Large answers that have been handed over."""
+
 
 async def go_on(send: Send) -> None:
     try:
@@ -66,10 +76,42 @@ async def go_on(send: Send) -> None:
     ENDS.append(None)
 
 
-async def application(scope: dict[str, Any], receive: object, send: Send) -> None:
-    del receive
-    if scope["path"] == "/on-and-on":
-        await go_on(send)
+async def answer_before_listening(receive: Receive, send: Send) -> None:
+    for said in ANSWERS["/whole"]:
+        await send(said)
+    HEARD.append((await receive())["type"])
+
+
+async def answer_while_listening(receive: Receive, send: Send) -> None:
+    await receive()
+    listening = asyncio.ensure_future(receive())
+    await asyncio.sleep(0)
+    for said in ANSWERS["/whole"]:
+        await send(said)
+    HEARD.append((await listening)["type"])
+
+
+async def answer_at_length(_: Receive, send: Send) -> None:
+    await send(start(length(len(LARGE))))
+    await send(body(LARGE))
+    GONE.append("/large")
+
+
+async def answer_on_and_on(_: Receive, send: Send) -> None:
+    await go_on(send)
+
+
+BEHAVIOURS = {
+    "/on-and-on": answer_on_and_on,
+    "/before": answer_before_listening,
+    "/while": answer_while_listening,
+    "/large": answer_at_length,
+}
+
+
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    if scope["path"] in BEHAVIOURS:
+        await BEHAVIOURS[scope["path"]](receive, send)
         return
     for said in ANSWERS[scope["path"]]:
         if isinstance(said, Exception):
@@ -94,10 +136,14 @@ def server() -> Iterator[uvicorn.Server]:
             thread.join()
 
 
+def connected(server: uvicorn.Server) -> closing[socket.socket]:
+    address = ("127.0.0.1", server.config.port)
+    return closing(socket.create_connection(address, timeout=5))
+
+
 @pytest.fixture
 def connection(server: uvicorn.Server) -> Iterator[socket.socket]:
-    address = ("127.0.0.1", server.config.port)
-    with closing(socket.create_connection(address, timeout=5)) as connection:
+    with connected(server) as connection:
         yield connection
 
 
@@ -118,7 +164,9 @@ def test_a_whole_answer_comes_at_once_with_all_guards(connection: socket.socket)
         assert lines[1].startswith(b"date: ")
 
 
-@pytest.mark.parametrize("path", ["/whole", "/policy", "/parts", "/stream", "/close"])
+@pytest.mark.parametrize(
+    "path", ["/whole", "/policy", "/policy-parts", "/parts", "/stream", "/close"]
+)
 def test_every_guard_is_there_once_or_the_applications_own(
     connection: socket.socket, path: str
 ) -> None:
@@ -126,7 +174,7 @@ def test_every_guard_is_there_once_or_the_applications_own(
     reply = read_reply(connection, method="GET")
     assert (reply.status, reply.body) == (200, b"abcd")
     expected = {name.decode(): value.decode() for name, value in GUARDS.items()}
-    if path == "/policy":
+    if path.startswith("/policy"):
         expected["content-security-policy"] = OWN_POLICY[1].decode()
     assert {name: reply.headers.get(name) for name in expected} == expected
 
@@ -197,6 +245,32 @@ def test_a_stream_whose_reader_left_is_no_error(connection: socket.socket) -> No
     connection.close()
     wait_until(lambda: ENDS != [])
     assert ENDS == [None]
+
+
+@pytest.mark.parametrize("path", ["/before", "/while"])
+def test_who_listens_once_the_answer_has_gone_hears_the_end(
+    connection: socket.socket, path: str
+) -> None:
+    lines = "Expect: 100-continue\r\nContent-Length: 1\r\n" if path == "/before" else ""
+    HEARD.clear()
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n".encode())
+    wait_until(lambda: HEARD != [])
+    assert HEARD == ["http.disconnect"]
+    connection.shutdown(socket.SHUT_WR)
+    assert b" 100 " not in read_to_end(connection)
+
+
+def test_answers_wait_for_a_client_that_does_not_read(
+    server: uvicorn.Server, connection: socket.socket
+) -> None:
+    connection.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n" * MANY)
+    with connected(server) as other:
+        for _ in range(4 * MANY):  # so many turns of the loop
+            ask(other, "/whole")
+            assert other.recv(65536)
+    assert len(GONE) < MANY
+    ask(connection, "/close")
+    assert len(read_to_end(connection)) > MANY * len(LARGE)
 
 
 def test_a_body_shorter_than_said_is_cut_off(connection: socket.socket) -> None:

@@ -94,6 +94,10 @@ def live_app(
             with closing(LiveApp(f"http://127.0.0.1:{port}", found[0], app)) as live:
                 yield live
         finally:
-            server.should_exit = True
-            thread.join(ENDING_SECONDS)
-            assert not thread.is_alive(), "the app does not end"
+            _end(server, thread)
+
+
+def _end(server: uvicorn.Server, thread: threading.Thread) -> None:
+    server.should_exit = True
+    thread.join(ENDING_SECONDS)
+    assert not thread.is_alive(), "the app does not end"

@@ -196,6 +196,33 @@ def test_a_table_without_rows_has_no_chunks(tmp_path: Path, suffix: str) -> None
     assert (table.n_rows, list(table.chunks(5))) == (0, [])
 
 
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["anna ", "4711", "", None], ["anna ", "4711", None, None]),
+        ([4711, -1, None], ["4711", "-1", None]),
+        ([4711.0, float("nan"), None], [False, None, None]),
+        ([True, False, None], [False, False, None]),
+        ([date(2026, 1, 1), None], [False, None]),
+        ([Decimal(4711), None], [False, None]),
+    ],
+)
+def test_a_parquet_cell_names_whom_csv_would_name_or_nobody_that_is_accepted(
+    tmp_path: Path, cells: list[Any], names: list[Any]
+) -> None:
+    path, n_rows = tmp_path / "t.parquet", len(cells)
+    columns = {"amount": [1.5] * n_rows, "client": cells, "grade": [1] * n_rows, "note": cells}
+    pq.write_table(pa.table(columns), path)
+    table = Table.open(path, SCHEMA, subject_column="client")
+    assert table.ignored == ("note",)
+    (chunk,) = table.chunks(9)
+    assert chunk.subjects == ("client", dict(enumerate(names, start=1)))
+    assert chunk.rows == [(number, {"amount": 1.5, "grade": 1}) for number in chunk.subjects.names]
+    numbers, refused = accepted(chunk)
+    assert len(numbers) == n_rows - names.count(False)
+    assert set(refused.values()) <= {"client: must be text or null"}
+
+
 def test_parquet_columns_may_have_any_name(tmp_path: Path) -> None:
     path, name = tmp_path / "t.parquet", "a.b[0] / ~c"
     schema = ModelSchema.from_json(

@@ -11,6 +11,7 @@ from service.uuid7 import uuid7
 
 PERSONAL = {
     "4111111111111111": "payment_card",
+    "4222222222222": "payment_card",
     "4111-1111-1111-1111": "payment_card",
     "4111.1111-1111.1111": "payment_card",
     "user4111111111111111": "payment_card",
