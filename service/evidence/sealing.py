@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 import zstandard
 
 from service.evidence.boxes import ENCRYPTED, StoredRow, boxed, encrypted, refs_of
-from service.evidence.errors import StoreUnavailableError, UnreadablePayloadError
+from service.evidence.errors import EventRefusedError, StoreUnavailableError, UnreadablePayloadError
 from service.evidence.events import (
     Event,
     Row,
@@ -140,7 +140,8 @@ class Sealer:
         """The event bound to its keys. Cost: about 25 us, of a large payload that of hashing it;
         what is to be cut is only looked at. room: a payload of more bytes is left to the writer.
 
-        Raises StoreUnavailableError when no key is left.
+        Raises StoreUnavailableError when no key is left, and whatever keeps an event from being
+        encoded: `refusal_of` says so without its values.
         """
         if self._sealing is None or event.payload == NOTHING:
             return Sealed(event, row=seal(event))
@@ -151,10 +152,14 @@ class Sealer:
             key = self._sealing.take()
         except KeysUnavailableError as error:
             raise StoreUnavailableError(f"key store: {error}") from error
-        if len(event.payload) > min(room, AT_ONCE_BYTES):
-            return _whole(event, key, may_be_spooled=may_be_spooled)
-        header = header_about(event, whole_payload(event, key.key))
-        row = _row(event, header, (key,), (event.payload,))
+        try:
+            if len(event.payload) > min(room, AT_ONCE_BYTES):
+                return _whole(event, key, may_be_spooled=may_be_spooled)
+            header = header_about(event, whole_payload(event, key.key))
+            row = _row(event, header, (key,), (event.payload,))
+        except BaseException:
+            self._sealing.give_back((key,))
+            raise
         return Sealed(event, keys=(key,), row=row, may_be_spooled=may_be_spooled)
 
     def give_back(self, sealed: Iterable[Sealed]) -> None:
@@ -182,7 +187,8 @@ class Sealer:
     def rows(
         self, sealed: Sequence[Sealed | Ready]
     ) -> tuple[list[Row], dict[tuple[str, str], StoreUnavailableError]]:
-        """The rows to insert, and the requests of which no event has one as its keys are missing.
+        """The rows to insert, and the requests of which no event has one, as its keys are missing
+        or it cannot be encoded.
 
         Cost: about 10 us each; those in several sections as much as reading and writing them.
         """
@@ -194,6 +200,8 @@ class Sealer:
                 complete.append(self._complete(one, until))
             except StoreUnavailableError as error:
                 refused[one.request] = error
+            except Exception as error:  # noqa: BLE001 - it costs this request alone
+                refused[one.request] = refusal_of(error)
         left = [one for one in complete if one.request not in refused] if refused else complete
         return [_encrypted(one) if one.row is None else one.row for one in left], refused
 
@@ -257,20 +265,28 @@ class Sealer:
         with _translated_errors():
             left = max(0.0, until - monotonic())
             taken = keys.take_many(max(1, len(texts)), timeout_seconds=left)
-        if not texts:
-            return _whole(event, taken[0], may_be_spooled=sealed.may_be_spooled)
-        said = [
-            {"commitment": commitment(key, text), "size": len(text)}
-            for (_, key), text in zip(taken, texts, strict=True)
-        ]
-        payload = {"commitment": None, "size": None, "parts": None, "sections": said}
-        return sealed._replace(
-            header=header_about(event, payload),
-            keys=taken,
-            texts=texts,
-            owners=None,
-            cut=None,
-        )
+        try:
+            if not texts:
+                return _whole(event, taken[0], may_be_spooled=sealed.may_be_spooled)
+            header = _header_of_sections(event, taken, texts)
+        except BaseException:
+            keys.give_back(taken)
+            raise
+        return sealed._replace(header=header, keys=taken, texts=texts, owners=None, cut=None)
+
+
+def refusal_of(error: Exception) -> EventRefusedError:
+    """Of an event that cannot be sealed; without its values, which `error` may name."""
+    return EventRefusedError(f"the event cannot be sealed ({type(error).__name__})")
+
+
+def _header_of_sections(event: Event, keys: Sequence[DataKey], texts: Sequence[bytes]) -> bytes:
+    said = [
+        {"commitment": commitment(key, text), "size": len(text)}
+        for (_, key), text in zip(keys, texts, strict=True)
+    ]
+    payload = {"commitment": None, "size": None, "parts": None, "sections": said}
+    return header_about(event, payload)
 
 
 def _encrypted(sealed: Sealed | Ready) -> Row:
