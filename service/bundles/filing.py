@@ -6,13 +6,13 @@ from datetime import datetime
 from sqlalchemy import Connection, Row, select, tuple_
 
 from service.bundles.entries import PAGE
-from service.evidence import EvidenceStore
+from service.evidence import EvidenceStore, UnreadableSubjectsError
 from service.evidence.doomed import doomed_refs, in_use
 from service.evidence.events import idempotency_key, microseconds
-from service.evidence.sections import is_about
+from service.evidence.sections import Filed, is_about
 from service.evidence.tables import BESIDE, event_subjects, events, log_entries
 from service.ledger import EVIDENCE
-from service.verify import MALFORMED, Json
+from service.verify import Json
 
 _ALIKE = {
     "evidence": (
@@ -104,7 +104,7 @@ def strangers(store: EvidenceStore) -> Iterator[tuple[int | None, str]]:
         for row in rows:
             if row.filed_tenant is None:
                 yield None, f"the index of subjects has an event that there is not: {row.event_id}"
-            elif row.filed_tenant != row.tenant or not _is_about(row.subjects, row.subject):
+            elif row.filed_tenant != row.tenant or not _is_about(row, row.subject):
                 yield row.seq, "it can be found by a subject that it is not filed under"
         if len(rows) < PAGE:
             return
@@ -123,8 +123,8 @@ def doomed_in_use(store: EvidenceStore) -> Iterator[tuple[int | None, str]]:
         yield seq, "its key is to be destroyed, and nothing has erased it"
 
 
-def _is_about(subjects: str | None, subject: str) -> bool:
+def _is_about(filed: Filed, subject: str) -> bool:
     try:
-        return is_about(subjects, subject)
-    except MALFORMED:
-        return True  # reported where entries are checked
+        return is_about(filed, subject)
+    except UnreadableSubjectsError:
+        return False  # what it is instead is reported where entries are checked

@@ -111,7 +111,7 @@ def _conditions(log: str, selection: Selection) -> list[ColumnElement[bool]]:
 
 def _requests(store: EvidenceStore, selection: Selection) -> Keys:
     """The requests named, and all that explain one of them again."""
-    columns = (events.c.tenant, events.c.request_id, events.c.subjects)
+    columns = (events.c.tenant, events.c.request_id, events.c.event_id, events.c.subjects)
     filed = select(*columns).where(events.c.event_type == "decision")
     filed = filed.where(*_conditions(EVIDENCE.name, selection))
     with store.reading() as connection:
@@ -128,7 +128,7 @@ def _requests(store: EvidenceStore, selection: Selection) -> Keys:
         found: Keys = {
             (row.tenant, row.request_id)
             for row in connection.execute(filed)
-            if wanted is None or is_about(row.subjects, wanted)  # the index of them is no evidence
+            if wanted is None or is_about(row, wanted)  # the index of them is no evidence
         }
         newest = found
         while newest:

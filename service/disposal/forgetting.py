@@ -11,7 +11,7 @@ from typing import Protocol
 from sqlalchemy import Connection, delete
 
 from service.evidence import EvidenceStore, StoreUnavailableError
-from service.evidence.doomed import doomed_refs, in_use, note_doomed
+from service.evidence.doomed import DOOMED, doomed_refs, in_use, note_doomed
 from service.evidence.exclusive import forget_pages
 from service.evidence.tables import doomed_keys
 from service.keystore import KeyStoreError
@@ -19,12 +19,7 @@ from service.logs import log
 
 
 class Keys(Protocol):
-    """What destroys the keys of payloads.
-
-    doomed: references that this process has said are to be destroyed, and that may not be yet.
-    """
-
-    doomed: set[bytes]
+    """What destroys the keys of payloads."""
 
     def delete(self, refs: Iterable[bytes]) -> None:
         """Delete the keys with these references; unknown ones are deleted already."""
@@ -36,7 +31,7 @@ class Keys(Protocol):
 
 
 def doom(connection: Connection, keys: Keys | None, refs: Sequence[bytes]) -> None:
-    """Note keys to destroy once the transaction has committed.
+    """Note keys to destroy once the transaction, one of `exclusively`, has committed.
 
     Raises StoreUnavailableError without a key store: nothing counts as erased whose key is kept.
     """
@@ -44,7 +39,7 @@ def doom(connection: Connection, keys: Keys | None, refs: Sequence[bytes]) -> No
         return
     if keys is None:
         raise StoreUnavailableError("the payloads are encrypted, and no key store was given")
-    keys.doomed.update(refs)
+    connection.info[DOOMED] += refs
     note_doomed(connection, refs)
 
 
@@ -52,7 +47,7 @@ def forget_keys(
     store: EvidenceStore, keys: Keys | None, *, seconds: float = 5.0, is_all: bool = True
 ) -> bool:
     """Destroy all doomed keys, outside of any transaction that answers wait for; unless is_all only
-    those that this process has doomed. False while files still hold some: call it again.
+    those that this store has doomed. False while files still hold some: call it again.
 
     One of which nobody here knows that it was doomed is destroyed only if no event has content
     under it; else somebody has put it there, which is logged, and which `explaind verify` names.
@@ -61,9 +56,9 @@ def forget_keys(
     for refs in doomed_refs(store):
         if keys is None:
             return False
-        due = [ref for ref in refs if ref in keys.doomed]
+        due = [ref for ref in refs if ref in store.doomed]
         if is_all:
-            due += _left_behind(store, [ref for ref in refs if ref not in keys.doomed])
+            due += _left_behind(store, [ref for ref in refs if ref not in store.doomed])
         if due and not _destroyed(store, keys, due, seconds):
             return False
     return True
@@ -90,7 +85,7 @@ def _destroyed(store: EvidenceStore, keys: Keys, refs: Sequence[bytes], seconds:
     if is_forgotten:
         with store.changing() as connection:
             connection.execute(delete(doomed_keys).where(doomed_keys.c.ref.in_(refs)))
-        keys.doomed.difference_update(refs)
+        store.doomed.difference_update(refs)
     return is_forgotten
 
 

@@ -20,7 +20,7 @@ from service.disposal.targets import DESTROYED, Target, events_about, is_own_dec
 from service.evidence import Parts, final_payload
 from service.evidence.boxes import refs_of, without
 from service.evidence.sealing import NOTHING, Sealer
-from service.evidence.sections import sections_about
+from service.evidence.sections import sections_about, subjects_of
 from service.evidence.tables import erasures, events
 
 PARTED = "the record was erased in part"
@@ -43,7 +43,7 @@ def destroy_parts(
 
 def _others(connection: Connection, target: Target, subject: str) -> set[str | None]:
     """The subjects of a record that are left without this one; None stands for rows without one."""
-    if what_is_left := set(orjson.loads(target.subjects or "[]")) - {subject}:
+    if what_is_left := set(subjects_of(target)) - {subject}:
         known = select(erasures.c.subject).where(
             erasures.c.tenant == target.tenant, erasures.c.request_id == target.request_id
         )
@@ -87,6 +87,7 @@ def _with_payload(connection: Connection, event_id: str) -> StoredEvent:
 def _sections(row: StoredEvent, subject: str) -> frozenset[int]:
     n_sections = max(1, len(refs_of(row)))
     if row.subjects is not None:
+        subjects_of(row)  # raises where it is no list of names
         return sections_about(row.subjects, subject, n_sections)
     return frozenset() if row.payload == NOTHING else frozenset(range(n_sections))
 

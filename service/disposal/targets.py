@@ -29,6 +29,7 @@ class Target:
     stands beside it.
     """
 
+    event_id: str
     tenant: str
     request_id: str
     parent_request_id: str | None
@@ -121,6 +122,7 @@ def _beside(
 
 
 _LOADED = (
+    "event_id",
     "tenant",
     "request_id",
     "parent_request_id",
@@ -242,7 +244,8 @@ def _children(
 def of_subject(store: EvidenceStore, tenant: str, subject: str) -> list[RequestKey]:
     """The requests about a subject, by its keyed name, whose part in them is still there.
 
-    What the index has under that name counts only where the event itself is filed under it.
+    What the index has under that name counts only where the event itself is filed under it. Raises
+    UnreadableSubjectsError for what does not say so.
     """
     gone = select(erasures.c.request_id).where(
         erasures.c.tenant == tenant,
@@ -250,7 +253,7 @@ def of_subject(store: EvidenceStore, tenant: str, subject: str) -> list[RequestK
         erasures.c.subject == subject,
     )
     query = (
-        select(events.c.request_id, events.c.subjects)
+        select(events.c.request_id, events.c.event_id, events.c.subjects)
         .join(event_subjects, event_subjects.c.event_id == events.c.event_id)
         .where(
             event_subjects.c.tenant == tenant,
@@ -263,7 +266,7 @@ def of_subject(store: EvidenceStore, tenant: str, subject: str) -> list[RequestK
     )
     with store.reading() as connection:
         rows = connection.execute(query).all()
-    own = [row.request_id for row in rows if is_about(row.subjects, subject)]
+    own = [row.request_id for row in rows if is_about(row, subject)]
     return [(tenant, each) for each in dict.fromkeys(own)]
 
 
@@ -274,8 +277,8 @@ def about_subject(connection: Connection, targets: Sequence[Target], subject: st
     return [
         each
         for each in targets
-        if is_about(each.subjects, subject)
-        or any(is_about(row.subjects, subject) for row in events_about(connection, [each]))
+        if is_about(each, subject)
+        or any(is_about(row, subject) for row in events_about(connection, [each]))
     ]
 
 

@@ -12,6 +12,7 @@ from service.evidence.errors import (
     StoreBusyError,
     StoreUnavailableError,
     UnreadablePayloadError,
+    UnreadableSubjectsError,
     WithheldError,
 )
 from service.evidence.events import (
@@ -107,6 +108,7 @@ __all__ = [
     "StoredRepeatable",
     "UnreadablePayloadError",
     "UnreadableRecord",
+    "UnreadableSubjectsError",
     "VoteEvent",
     "WithheldError",
     "final_payload",

@@ -147,8 +147,11 @@ class BestEffort:
         claim.may_be_stored = not isinstance(error, NothingWrittenError)
         if isinstance(error, EventRefusedError):
             self._lose(claim, error)  # it would never leave the spool
+            return
+        self._open(str(error))
+        if claim.is_diverted:  # the spool says what becomes of it, or has
+            self._settle(claim)
         else:
-            self._open(str(error))
             self._divert([claim])
 
     def _open(self, reason: str) -> None:
@@ -194,15 +197,24 @@ class BestEffort:
         _tell(answer, AppendOutcome.NOT_KEPT)
 
     def _lose(self, claim: _Claim, error: BaseException) -> None:
-        self.lose(claim.sealed.event, claim.answer, error)
+        if self._is_open(claim):  # else its outcome has been told
+            self.lose(claim.sealed.event, claim.answer, error)
         self._end(claim, AppendOutcome.NOT_KEPT)
 
     def _end(self, claim: _Claim, outcome: AppendOutcome) -> None:
-        if self._claims.get(claim.key) is claim:
+        if self._is_open(claim):
             del self._claims[claim.key]
+        self._settle(claim)
+        _tell(claim.answer, outcome)
+
+    def _is_open(self, claim: _Claim) -> bool:
+        """Nothing has been said of it yet."""
+        return self._claims.get(claim.key) is claim
+
+    def _settle(self, claim: _Claim) -> None:
+        """Give its keys back once neither has it."""
         if not claim.may_be_stored and not claim.may_be_spooled:
             self._give_back([claim.sealed])
-        _tell(claim.answer, outcome)
 
 
 def _tell(answer: Answer, outcome: AppendOutcome) -> None:

@@ -4,11 +4,16 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from service.evidence.errors import UnreadablePayloadError
+from service.keyed_hash import keyed_hash
 from service.keystore import REF_BYTES
 
 ENCRYPTED = "aesgcm"
 _LENGTH = struct.Struct(">I")
+_NONCE = bytes(12)
+_PURPOSE = b"explaind/1/aes-256-gcm/"
 
 
 class StoredRow(Protocol):
@@ -63,3 +68,26 @@ def refs_of(row: StoredRow) -> list[bytes]:
         return []
     joint = bytes(row.record_key)
     return [joint[start : start + REF_BYTES] for start in range(0, len(joint), REF_BYTES)]
+
+
+def encrypted(event_id: str, number: int, key: bytes, packed: bytes) -> bytes:
+    """The box of one section."""
+    bound = _bound_to(event_id, number)
+    return _cipher(key, bound).encrypt(_NONCE, packed, bound)
+
+
+def decrypted(event_id: str, number: int, key: bytes, box: bytes) -> bytes:
+    """What `encrypted` was given. Raises InvalidTag."""
+    bound = _bound_to(event_id, number)
+    return _cipher(key, bound).decrypt(_NONCE, box, bound)
+
+
+def _bound_to(event_id: str, number: int) -> bytes:
+    return f"{event_id}/{number}".encode()
+
+
+def _cipher(key: bytes, bound: bytes) -> AESGCM:
+    """The record's key is what its commitment is under, so encryption has one derived from it, and
+    from what is encrypted: even a key handed out twice never meets the fixed nonce again.
+    """
+    return AESGCM(keyed_hash(key, _PURPOSE + bound))

@@ -21,6 +21,9 @@ from service.evidence.store import EvidenceStore
 from service.evidence.tables import doomed_keys, events
 from service.keystore import KeyStoreError
 
+DOOMED = "doomed"
+"""Where a connection has what its transaction of `exclusively` dooms."""
+
 _PAGE = 1000
 
 
@@ -41,8 +44,8 @@ def doom_unstored(store: EvidenceStore, rows: Sequence[Row]) -> None:
         return
     with store.changing() as connection:
         note_doomed(connection, refs)
+    store.doomed.update(refs)
     if store.sealer.keys is not None:
-        store.sealer.keys.doomed.update(refs)
         with suppress(KeyStoreError):  # whoever forgets what is doomed tries again
             store.sealer.keys.delete(refs)
 

@@ -15,6 +15,7 @@ class EvidenceError(Exception):
     ├── StoreBusyError          too many events already wait for the writer
     ├── SchemaVersionError      the database belongs to a newer release, or to nobody we know
     ├── UnreadablePayloadError  a stored payload cannot be opened: changed, or without its key
+    ├── UnreadableSubjectsError a stored event does not say whom it is about: changed
     ├── WithheldError
     │   ├── ErasedError         the record has been erased or purged; its header is left
     │   └── InQuarantineError   the record is kept, and nobody may read it
@@ -46,6 +47,13 @@ class UnreadablePayloadError(EvidenceError):
     """The stored payload cannot be opened: it or its key was changed, its key is missing though
     nobody erased it, or it has an encoding this release does not know.
     """
+
+
+class UnreadableSubjectsError(EvidenceError):
+    """What stands where an event names its subjects is no list of names: it was changed."""
+
+    def __init__(self, event_id: str) -> None:
+        super().__init__(f"event {event_id}: whom it is about cannot be read")
 
 
 class WithheldError(EvidenceError):

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert
 from sqlalchemy.exc import OperationalError
 
 from service.databases import cut_sqlite_log
+from service.evidence.doomed import DOOMED
 from service.evidence.events import Row
 from service.evidence.store import AppendOutcome, EvidenceStore, Outcomes
 from service.evidence.tables import ACCESS_COLUMNS, accesses
@@ -22,14 +23,17 @@ _PAUSE_SECONDS = 0.3
 @contextmanager
 def exclusively(store: EvidenceStore) -> Iterator[Connection]:
     """A transaction during which nobody else adds events, here or in another process, so that what
-    it reads stays true until it commits. Keep it short: answers wait for it.
+    it reads stays true until it commits. Keep it short: answers wait for it. What it dooms is the
+    store's own once it has committed.
 
     Raises StoreUnavailableError, also where maintenance keeps PostgreSQL's lock from it: try later.
     """
     with store.changing() as connection:
         if not store.is_sqlite:
             _lock(connection)
+        connection.info[DOOMED] = doomed = list[bytes]()
         yield connection
+    store.doomed.update(doomed)
 
 
 def _lock(connection: Connection) -> None:

@@ -9,9 +9,9 @@ from sqlalchemy import Row, exists, func, literal_column, select, tuple_
 from service.evidence.errors import ErasedError, UnreadablePayloadError
 from service.evidence.events import idempotency_key
 from service.evidence.reading import erased_in, stored_decision, stored_repeatable, unerased
-from service.evidence.sealing import Unsealed
 from service.evidence.store import EvidenceStore
 from service.evidence.tables import ALL_ERASED, IS_LABEL, SOMETHING_ERASED, events, holds
+from service.evidence.unsealing import Unsealed
 
 PAGE = 100
 """Decisions opened at once: of 1,000 instances each they are some 10 MB."""

@@ -7,8 +7,9 @@ from sqlalchemy import Row, Select, and_, exists, literal_column, or_, select
 
 from service.evidence.events import idempotency_key
 from service.evidence.reading import erased_in
-from service.evidence.sealing import Sealer, Section
+from service.evidence.sealing import Sealer
 from service.evidence.tables import ALL_ERASED, SOMETHING_ERASED, events, holds
+from service.evidence.unsealing import Section
 
 REQUEST_EVENTS = ("decision", "explanation", "outcome", "answer", "erasure", "purge")
 """Types of events about a request that there is at most one of."""

@@ -29,7 +29,7 @@ from service.evidence.events import (
     Status,
     idempotency_key,
 )
-from service.evidence.sealing import Sealer, Unsealed
+from service.evidence.sealing import Sealer
 from service.evidence.tables import (
     ALL_ERASED,
     INSERTED_COLUMNS,
@@ -39,6 +39,7 @@ from service.evidence.tables import (
     holds,
     log_entries,
 )
+from service.evidence.unsealing import Unsealed
 
 Hold = Literal["hold", "quarantine"]
 

@@ -1,24 +1,19 @@
-"""Events on their way into the database and back: compressed and encrypted, each under keys of its
-own, so that destroying a key destroys what it says.
+"""Events on their way into the database: compressed and encrypted, each under keys of its own, so
+that destroying a key destroys what it says.
 """
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Lock, local
 from time import monotonic
 from typing import NamedTuple, TypeVar
 
-import orjson
 import zstandard
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from service.evidence.boxes import ENCRYPTED, StoredRow, boxed, refs_of, unboxed
-from service.evidence.errors import StoreUnavailableError, UnreadablePayloadError
+from service.evidence.boxes import ENCRYPTED, StoredRow, boxed, encrypted, refs_of
+from service.evidence.errors import EventRefusedError, StoreUnavailableError, UnreadablePayloadError
 from service.evidence.events import (
     Event,
-    Parts,
     Row,
     commitment,
     header_about,
@@ -26,13 +21,12 @@ from service.evidence.events import (
     seal,
     whole_payload,
 )
-from service.evidence.sections import UncuttableError, cut, joined, owners_of
+from service.evidence.sections import UncuttableError, cut, owners_of
 from service.evidence.tables import INSERTED_COLUMNS
-from service.keyed_hash import keyed_hash
+from service.evidence.unsealing import Unsealed, unsealed
 from service.keystore import DataKey, KeyStore, KeyStoreError, KeysUnavailableError
 from service.logs import log
 
-PLAIN = "json"
 NOTHING = b"{}"
 COMPRESSION_LEVEL = 1
 AT_ONCE_BYTES = 65_536
@@ -47,13 +41,10 @@ ROOM_BYTES = 4 * AT_ONCE_BYTES
 KEYS_SECONDS = 0.2
 """All events of a batch together wait so long for keys: those behind them have theirs already."""
 
-_NONCE = bytes(12)
 _TENANT = INSERTED_COLUMNS.index("tenant")
 _REQUEST_ID = INSERTED_COLUMNS.index("request_id")
 
 Outcome = TypeVar("Outcome")
-
-_PURPOSE = b"explaind/1/aes-256-gcm/"
 
 
 class _Cut:
@@ -111,28 +102,6 @@ class _Compressors(local):
 _COMPRESSORS = _Compressors()
 
 
-class Section(NamedTuple):
-    """A section that is left: the key its commitment in the header is under, and its text."""
-
-    key: bytes
-    text: bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Unsealed:
-    """What is left of a payload: None for each section that was destroyed."""
-
-    sections: tuple[Section | None, ...]
-    payload: bytes
-    parts: Parts
-
-    @property
-    def record_key(self) -> bytes:
-        """That of the only section; empty where there are several."""
-        first = self.sections[0]
-        return b"" if first is None or len(self.sections) > 1 else first.key
-
-
 @contextlib.contextmanager
 def _translated_errors() -> Iterator[None]:
     try:
@@ -171,7 +140,8 @@ class Sealer:
         """The event bound to its keys. Cost: about 25 us, of a large payload that of hashing it;
         what is to be cut is only looked at. room: a payload of more bytes is left to the writer.
 
-        Raises StoreUnavailableError when no key is left.
+        Raises StoreUnavailableError when no key is left, and whatever keeps an event from being
+        encoded: `refusal_of` says so without its values.
         """
         if self._sealing is None or event.payload == NOTHING:
             return Sealed(event, row=seal(event))
@@ -182,10 +152,14 @@ class Sealer:
             key = self._sealing.take()
         except KeysUnavailableError as error:
             raise StoreUnavailableError(f"key store: {error}") from error
-        if len(event.payload) > min(room, AT_ONCE_BYTES):
-            return _whole(event, key, may_be_spooled=may_be_spooled)
-        header = header_about(event, whole_payload(event, key.key))
-        row = _row(event, header, (key,), (event.payload,))
+        try:
+            if len(event.payload) > min(room, AT_ONCE_BYTES):
+                return _whole(event, key, may_be_spooled=may_be_spooled)
+            header = header_about(event, whole_payload(event, key.key))
+            row = _row(event, header, (key,), (event.payload,))
+        except BaseException:
+            self._sealing.give_back((key,))
+            raise
         return Sealed(event, keys=(key,), row=row, may_be_spooled=may_be_spooled)
 
     def give_back(self, sealed: Iterable[Sealed]) -> None:
@@ -213,7 +187,8 @@ class Sealer:
     def rows(
         self, sealed: Sequence[Sealed | Ready]
     ) -> tuple[list[Row], dict[tuple[str, str], StoreUnavailableError]]:
-        """The rows to insert, and the requests of which no event has one as its keys are missing.
+        """The rows to insert, and the requests of which no event has one, as its keys are missing
+        or it cannot be encoded.
 
         Cost: about 10 us each; those in several sections as much as reading and writing them.
         """
@@ -225,6 +200,8 @@ class Sealer:
                 complete.append(self._complete(one, until))
             except StoreUnavailableError as error:
                 refused[one.request] = error
+            except Exception as error:  # noqa: BLE001 - it costs this request alone
+                refused[one.request] = refusal_of(error)
         left = [one for one in complete if one.request not in refused] if refused else complete
         return [_encrypted(one) if one.row is None else one.row for one in left], refused
 
@@ -257,7 +234,7 @@ class Sealer:
         opened: list[Unsealed | UnreadablePayloadError | None] = []
         for row in rows:
             try:
-                opened.append(_opened(row, keys, may_lack_keys=row.event_id in erased))
+                opened.append(unsealed(row, keys, may_lack_keys=row.event_id in erased))
             except UnreadablePayloadError as error:
                 opened.append(error)
         return opened
@@ -288,20 +265,28 @@ class Sealer:
         with _translated_errors():
             left = max(0.0, until - monotonic())
             taken = keys.take_many(max(1, len(texts)), timeout_seconds=left)
-        if not texts:
-            return _whole(event, taken[0], may_be_spooled=sealed.may_be_spooled)
-        said = [
-            {"commitment": commitment(key, text), "size": len(text)}
-            for (_, key), text in zip(taken, texts, strict=True)
-        ]
-        payload = {"commitment": None, "size": None, "parts": None, "sections": said}
-        return sealed._replace(
-            header=header_about(event, payload),
-            keys=taken,
-            texts=texts,
-            owners=None,
-            cut=None,
-        )
+        try:
+            if not texts:
+                return _whole(event, taken[0], may_be_spooled=sealed.may_be_spooled)
+            header = _header_of_sections(event, taken, texts)
+        except BaseException:
+            keys.give_back(taken)
+            raise
+        return sealed._replace(header=header, keys=taken, texts=texts, owners=None, cut=None)
+
+
+def refusal_of(error: Exception) -> EventRefusedError:
+    """Of an event that cannot be sealed; without its values, which `error` may name."""
+    return EventRefusedError(f"the event cannot be sealed ({type(error).__name__})")
+
+
+def _header_of_sections(event: Event, keys: Sequence[DataKey], texts: Sequence[bytes]) -> bytes:
+    said = [
+        {"commitment": commitment(key, text), "size": len(text)}
+        for (_, key), text in zip(keys, texts, strict=True)
+    ]
+    payload = {"commitment": None, "size": None, "parts": None, "sections": said}
+    return header_about(event, payload)
 
 
 def _encrypted(sealed: Sealed | Ready) -> Row:
@@ -320,79 +305,9 @@ def _row(event: Event, header: bytes, keys: Sequence[DataKey], texts: Sequence[b
 
 
 def _box(event_id: str, number: int, key: bytes, text: bytes) -> bytes:
-    bound = _bound_to(event_id, number)
-    return _cipher(key, bound).encrypt(_NONCE, _COMPRESSORS.compress(text), bound)
+    return encrypted(event_id, number, key, _COMPRESSORS.compress(text))
 
 
 def _whole(event: Event, key: DataKey, *, may_be_spooled: bool) -> Sealed:
     header = header_about(event, whole_payload(event, key.key))
     return Sealed(event, header, (key,), (event.payload,), may_be_spooled=may_be_spooled)
-
-
-def _opened(
-    row: StoredRow, keys: Mapping[bytes, bytes | None], *, may_lack_keys: bool
-) -> Unsealed | None:
-    if row.encoding not in (PLAIN, ENCRYPTED):
-        raise UnreadablePayloadError(f"this release cannot open the encoding {row.encoding!r}")
-    if row.payload is None or row.record_key is None:
-        return None
-    if row.encoding == PLAIN:
-        sections: tuple[Section | None, ...] = (Section(row.record_key, row.payload),)
-    else:
-        sections = _decrypted(row, keys)
-        if not may_lack_keys:
-            _check_keys(row, keys)
-    first, *others = sections
-    if first is None or (others and not any(others)):
-        return None
-    if others:
-        payload, parts = joined([None if one is None else one.text for one in sections])
-        return Unsealed(sections, payload, parts)
-    ranges = orjson.loads(row.header)["payload"]["parts"]
-    parts = {name: (start, end) for name, (start, end) in ranges.items()}
-    return Unsealed(sections, first.text, parts)
-
-
-def _decrypted(row: StoredRow, keys: Mapping[bytes, bytes | None]) -> tuple[Section | None, ...]:
-    refs = refs_of(row)
-    assert row.payload is not None
-    return tuple(
-        _decrypted_one(row.event_id, number, keys[ref], box) if box and ref in keys else None
-        for number, (ref, box) in enumerate(zip(refs, unboxed(row.payload, len(refs)), strict=True))
-    )
-
-
-def _check_keys(row: StoredRow, keys: Mapping[bytes, bytes | None]) -> None:
-    """What was erased has no ciphertext any more, or the store knows of it."""
-    refs = refs_of(row)
-    assert row.payload is not None
-    for ref, box in zip(refs, unboxed(row.payload, len(refs)), strict=True):
-        if box and ref not in keys:
-            raise UnreadablePayloadError(
-                f"key missing: that of event {row.event_id} is not in the key store, and nobody "
-                "erased the record"
-            )
-
-
-def _decrypted_one(event_id: str, number: int, key: bytes | None, box: bytes) -> Section:
-    if key is None:
-        raise UnreadablePayloadError(f"key damaged: that of event {event_id} does not open")
-    bound = _bound_to(event_id, number)
-    try:
-        packed = _cipher(key, bound).decrypt(_NONCE, box, bound)
-        return Section(key, zstandard.ZstdDecompressor().decompress(packed))
-    except (InvalidTag, zstandard.ZstdError):
-        raise UnreadablePayloadError(
-            f"the payload of event {event_id} was changed: it does not open under its key"
-        ) from None
-
-
-def _bound_to(event_id: str, number: int) -> bytes:
-    return f"{event_id}/{number}".encode()
-
-
-def _cipher(key: bytes, bound: bytes) -> AESGCM:
-    """The record's key is what its commitment is under, so encryption has one derived from it, and
-    from what is encrypted: even a key handed out twice never meets the fixed nonce again.
-    """
-    return AESGCM(keyed_hash(key, _PURPOSE + bound))

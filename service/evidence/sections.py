@@ -10,10 +10,11 @@ with the first subject that is erased.
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
+from service.evidence.errors import UnreadableSubjectsError
 from service.evidence.events import Parts
 
 HOLE = b"null"
@@ -22,6 +23,15 @@ SIZE_STEP = 256
 
 class UncuttableError(ValueError):
     """The payload is not written as the service writes payloads; it can only be kept whole."""
+
+
+class Filed(Protocol):
+    """The columns of an event that tell whom it is about."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def subjects(self) -> str | None: ...
 
 
 class _Kind(Enum):
@@ -104,9 +114,25 @@ def owners_of(subjects: str | None) -> tuple[int, ...] | None:
     return tuple(numbers[name] for name in names) if len(numbers) > 1 else None
 
 
-def is_about(subjects: str | None, subject: str) -> bool:
-    """A record's subjects, as JSON text or None, have that one among them. Cost: 1 us."""
-    return subjects is not None and subject in orjson.loads(subjects)
+def subjects_of(filed: Filed) -> list[str | None]:
+    """The keyed subjects of an event's rows, none of one that is filed under nobody.
+
+    Raises UnreadableSubjectsError. Cost: 1 us.
+    """
+    if filed.subjects is None:
+        return []
+    try:
+        names = orjson.loads(filed.subjects)
+    except orjson.JSONDecodeError:
+        raise UnreadableSubjectsError(filed.event_id) from None
+    if not isinstance(names, list) or not all(isinstance(name, str | None) for name in names):
+        raise UnreadableSubjectsError(filed.event_id)
+    return names
+
+
+def is_about(filed: Filed, subject: str) -> bool:
+    """An event's subjects have that one among them. Raises UnreadableSubjectsError."""
+    return subject in subjects_of(filed)
 
 
 def sections_about(subjects: str, subject: str, n_sections: int) -> frozenset[int]:

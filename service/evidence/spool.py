@@ -9,9 +9,9 @@ from threading import Lock
 from typing import NamedTuple
 
 from service.durability import make_directory
-from service.evidence.errors import NothingWrittenError, StoreUnavailableError
+from service.evidence.errors import EventRefusedError, NothingWrittenError, StoreUnavailableError
 from service.evidence.events import Row
-from service.evidence.segments import SUFFIX, DamagedRowError, Segment
+from service.evidence.segments import SUFFIX, DamagedRowError, Segment, encode_row
 from service.evidence.store import AppendOutcome, Outcome
 from service.evidence.tables import INSERTED_COLUMNS
 from service.logs import log
@@ -59,11 +59,21 @@ class Spool:
         """The last insert failed."""
 
     def insert(self, rows: Sequence[Row]) -> Sequence[Outcome]:
-        """Append rows durably: SPOOLED for each.
+        """Append rows durably: SPOOLED for each, but for one that no file can hold.
 
         Raises StoreUnavailableError, and keeps none; but what a failed write left of them may be
         taken for a row after a power cut. Before it writes, NothingWrittenError.
         """
+        try:
+            return self._insert(rows)
+        except UnicodeEncodeError:  # before anything is written
+            fit = [_can_be_encoded(row) for row in rows]
+            kept = [row for row, is_fit in zip(rows, fit, strict=True) if is_fit]
+            spooled = iter(self._insert(kept) if kept else ())  # all or none, in one write
+            refusal = EventRefusedError("the event cannot be spooled (UnicodeEncodeError)")
+            return [next(spooled) if is_fit else refusal for is_fit in fit]
+
+    def _insert(self, rows: Sequence[Row]) -> Sequence[Outcome]:
         with self._lock:
             try:
                 segment = self._writable()
@@ -72,7 +82,7 @@ class Spool:
                 raise NothingWrittenError(f"the spool: {error}") from error
             try:
                 self._append(segment, rows)
-            except (OSError, UnicodeEncodeError) as error:
+            except OSError as error:
                 self.is_failing = True
                 raise StoreUnavailableError(f"the spool: {error}") from error
         self.is_failing = False
@@ -207,6 +217,14 @@ class Spool:
         with (self._directory / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _can_be_encoded(row: Row) -> bool:
+    try:
+        encode_row(row)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def rows_of(segment: Segment) -> Iterator[Row]:

@@ -12,7 +12,7 @@ from service.evidence.draining import Drain
 from service.evidence.errors import StoreUnavailableError
 from service.evidence.events import Event
 from service.evidence.reading import StoredDecision, as_queried, stored_decision
-from service.evidence.sealing import ROOM_BYTES, Sealer
+from service.evidence.sealing import ROOM_BYTES, Sealer, refusal_of
 from service.evidence.spool import Spool, SpoolLimits
 from service.evidence.store import EvidenceStore
 from service.evidence.writer import Answer, EventWriter, GroupWriter
@@ -74,7 +74,7 @@ class Spooling:
         await asyncio.to_thread(self._spool.close)
 
     def submit(self, events: Sequence[tuple[Event, Answer]]) -> None:
-        """As `BestEffort.submit`, of events to be sealed."""
+        """As `BestEffort.submit`, of events to be sealed; one that cannot be is kept nowhere."""
         sealed, room = [], ROOM_BYTES
         for event, answer in events:
             try:
@@ -83,6 +83,8 @@ class Spooling:
                 room -= len(event.payload)
             except StoreUnavailableError as error:  # without a key nothing may be written
                 self._best_effort.lose(event, answer, error)
+            except Exception as error:  # noqa: BLE001 - it costs this event alone
+                self._best_effort.lose(event, answer, refusal_of(error))
         self._best_effort.submit(sealed)
 
     def call_when_drained(self, callback: Callable[[datetime], None]) -> None:

@@ -107,6 +107,8 @@ class EvidenceStore(Transactions):
         self.sealer = sealer
         self._bounds = _postgresql_bounds(writing, busy_timeout_seconds)
         self._insertion: Connection | None = None
+        self.doomed: set[bytes] = set()
+        """References that transactions of this store have doomed, and that may be keys still."""
 
     @classmethod
     def open(

@@ -65,9 +65,6 @@ class KeyStore:
         self._facts = tables.facts
         self._pool = KeyPool(self._make)
         self._unused: deque[bytes] = deque()
-        self.doomed: set[bytes] = set()
-        """Who erases notes here what he will have destroyed."""
-
         self.identity = ""
 
     @classmethod

@@ -321,7 +321,6 @@ class KeyStub:
 
     def __init__(self) -> None:
         self.deleted: list[bytes] = []
-        self.doomed: set[bytes] = set()
         self.fails = self.is_read = False
 
     def delete(self, refs: Iterable[bytes]) -> None:

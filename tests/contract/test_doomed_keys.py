@@ -1,6 +1,7 @@
 """Keys to be destroyed: those of what was erased, whatever else somebody writes among them."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from structlog.testing import capture_logs
 
 from service.bundles.inspecting import Inspector
 from service.disposal import erase, forget_keys, hold, of_subject
+from service.disposal.forgetting import doom
 from service.evidence import EvidenceStore, StoreUnavailableError
+from service.evidence.exclusive import exclusively
 from service.evidence.tables import doomed_keys, events
 from service.keystore import REF_BYTES, KeyStore, KeysUnavailableError
 from service.ledger import Ledger
@@ -24,10 +27,7 @@ PLANTED = "its key is to be destroyed, and nothing has erased it"
 
 
 class KeysAway:
-    """A process that notes what it will destroy, and is killed before it does."""
-
-    def __init__(self) -> None:
-        self.doomed: set[bytes] = set()
+    """Those of a process that notes what it will destroy, and is killed before it does."""
 
     def delete(self, refs: Iterable[bytes]) -> None:
         raise KeysUnavailableError(f"{len([*refs])} keys stay")
@@ -81,14 +81,14 @@ def test_a_key_planted_among_the_doomed_is_named_and_outlives_the_next_erasure(
         assert forget_keys(store, keys)
     assert {line["event"] for line in lines} == {"doomed_key_in_use"}
     assert (keys.keys(refs).keys(), keys.keys(others)) == (set(refs), {})
-    assert keys.doomed == set()
+    assert store.doomed == set()
     assert store.record(*HELD) is not None
     assert doomed(store) == set(refs)  # for whoever looks into it
     assert findings(store, tmp_path) == [{"seq": 1, "problem": PLANTED}]
 
 
 def test_what_a_killed_process_left_is_destroyed_by_another(
-    store: EvidenceStore, keys: KeyStore, tmp_path: Path
+    url: str, store: EvidenceStore, keys: KeyStore, tmp_path: Path
 ) -> None:
     store.append(about_two(HELD[1]))
     store.append(decision(OTHER[1]))
@@ -98,8 +98,8 @@ def test_what_a_killed_process_left_is_destroyed_by_another(
         ([OTHER], killed),
         (of_subject(store, "default", ANNA), replace(killed, subject=ANNA)),
     ):
-        with pytest.raises(StoreUnavailableError):
-            erase(store, selected, what)
+        with EvidenceStore.open(url, keys=keys) as its, pytest.raises(StoreUnavailableError):
+            erase(its, selected, what)
     left = doomed(store)
     assert set(others) < left < {*others, *refs}
     assert findings(store, tmp_path) == []
@@ -112,6 +112,23 @@ def test_what_a_killed_process_left_is_destroyed_by_another(
     record = store.record(*HELD)
     assert record is not None
     assert record.decision.is_parted
+
+
+def test_what_an_erasure_doomed_that_was_rolled_back_is_no_more_trusted_than_anothers(
+    store: EvidenceStore, keys: KeyStore
+) -> None:
+    store.append(decision(HELD[1]))
+    refs = refs_of_request(store, HELD)
+    with suppress(KeyboardInterrupt), exclusively(store) as connection:
+        doom(connection, keys, refs)
+        raise KeyboardInterrupt
+    with exclusively(store):  # the next transaction on that connection
+        pass
+    plant(store, refs)
+    with capture_logs() as lines:
+        assert forget_keys(store, keys)
+    assert {line["event"] for line in lines} == {"doomed_key_in_use"}
+    assert keys.keys(refs).keys() == set(refs)
 
 
 def test_a_section_that_is_left_keeps_its_key_though_another_was_erased(

@@ -17,6 +17,7 @@ from spools import Lock, files_end_at, spooling_log
 from service.evidence import (
     AppendOutcome,
     DecisionEvent,
+    EventRefusedError,
     EvidenceLog,
     EvidenceStore,
     SpoolLimits,
@@ -354,6 +355,19 @@ async def test_a_spooled_event_no_store_can_hold_stays_and_holds_up_no_other(
         assert log.spool is not None
         assert log.spool.records == 3  # its whole file stays for somebody to look at
     assert files(tmp_path) == [".segment"]
+
+
+def test_a_row_no_file_can_hold_is_refused_alone(tmp_path: Path, decide: Decide) -> None:
+    spool = Spool(SpoolLimits(tmp_path / "spool"))
+    events = [decide("before-001"), decide("spoiled-01", subjects="\udcff"), decide("behind-001")]
+    rows = [seal(event) for event in events]
+    before, refused, behind = spool.insert(rows)
+    assert (before, type(refused), behind) == (SPOOLED, EventRefusedError, SPOOLED)
+    assert not spool.is_failing
+    segment = spool.next_finished()
+    assert segment is not None
+    assert [*rows_of(segment)] == [rows[0], rows[2]]
+    spool.close()
 
 
 def spooled_until_killed(folder: Path, *, events: int) -> list[str]:
