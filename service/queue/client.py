@@ -11,6 +11,7 @@ from service.queue import scripts
 from service.queue.errors import QueueAwayError, QueueFullError
 from service.queue.jobs import PRIORITIES, Job, Priority
 from service.queue.notices import Notices, encode_notices
+from service.queue.patience import answered_within
 from service.queue.server import (
     CHANNEL,
     FACTS,
@@ -26,6 +27,9 @@ from service.queue.server import (
 
 MOST_AT_ONCE = 64
 PROBE_SECONDS = 1.0
+FIRST_PROBE_SECONDS = 1.0
+"""At the start nobody waits yet, and a busy machine takes its time for a first connection."""
+
 SERVERS_SHARE = 0.8
 """Of the request's timeout: the server's silence must be known before the request gives up."""
 
@@ -66,7 +70,10 @@ class JobQueue:
     """
 
     def __init__(self, url: str, *, max_queue: int, request_timeout_seconds: float) -> None:
-        self._client = connect(url, timeout_seconds=SERVERS_SHARE * request_timeout_seconds)
+        # Each call has its own, shorter limit.
+        self._client = connect(
+            url, timeout_seconds=max(FIRST_PROBE_SECONDS, request_timeout_seconds)
+        )
         self._submit = self._client.register_script(scripts.SUBMIT)
         self._ask_held = self._client.register_script(scripts.HELD)
         self._ask_state = self._client.register_script(scripts.STATE)
@@ -85,7 +92,7 @@ class JobQueue:
     ) -> Self:
         """Never fails because the server is away. Raises UsageError for a URL that is none."""
         queue = cls(url, max_queue=max_queue, request_timeout_seconds=request_timeout_seconds)
-        await queue._probe()
+        await queue._probe(max(FIRST_PROBE_SECONDS, request_timeout_seconds))
         queue._prober = asyncio.create_task(queue._keep_probing())
         return queue
 
@@ -130,7 +137,7 @@ class JobQueue:
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush())
         try:
-            async with asyncio.timeout(self._timeout):
+            async with answered_within(self._timeout):
                 return await answer
         except TimeoutError:
             raise QueueAwayError("the queue's server did not answer in time") from None
@@ -147,7 +154,7 @@ class JobQueue:
             raise QueueAwayError("the queue's server did not answer lately")
         try:
             with translated():
-                async with asyncio.timeout(SERVERS_SHARE * self._timeout):
+                async with answered_within(SERVERS_SHARE * self._timeout):
                     held = await self._ask_held(_SUBMIT_KEYS, [job.field for job in jobs])
         except QueueAwayError as error:
             self._open_breaker(error)
@@ -184,7 +191,7 @@ class JobQueue:
         for job, _ in batch:
             arguments += (_PLACE[job.priority], job.field, job.encode())
         with translated():
-            async with asyncio.timeout(SERVERS_SHARE * self._timeout):
+            async with answered_within(SERVERS_SHARE * self._timeout):
                 answers = await self._submit(_SUBMIT_KEYS, arguments)
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
@@ -198,15 +205,15 @@ class JobQueue:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             try:
-                await self._probe()
+                await self._probe(SERVERS_SHARE * self._timeout)
             except Exception as error:  # noqa: BLE001 - without it the breaker stays as it is
                 log.error("queue_probe_failed", place=place_of(error))
 
-    async def _probe(self) -> None:
+    async def _probe(self, seconds: float) -> None:
         """Ask for the state; the answer closes the breaker, its absence opens it."""
         try:
             with translated():
-                async with asyncio.timeout(SERVERS_SHARE * self._timeout):
+                async with answered_within(seconds):
                     if not self._is_available:  # connections that lie idle may be dead as well
                         await self._client.connection_pool.disconnect(inuse_connections=False)
                     numbers = await self._ask_state(_STATE_KEYS, [GROUP, PARKED])
