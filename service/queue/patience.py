@@ -19,6 +19,7 @@ async def answered_within(seconds: float) -> AsyncIterator[None]:
     Cost: one timer, as `asyncio.timeout`.
     """
     loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
     pauses = [LAST_LOOK_SECONDS] + [seconds / STEPS] * STEPS
 
     def step() -> None:
