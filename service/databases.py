@@ -14,7 +14,10 @@ from service.durability import make_directory, sync
 
 _CUT_PATIENCE_MS = 20
 _DURABLE = "synchronous=FULL"
-_FOLDING = "wal_autocheckpoint=500"
+_FOLDING = "wal_autocheckpoint=250"
+_PAGES = "PRAGMA page_size=8192"
+"""Of a new file. Records have 2 to 8 KB: of what pages of 4 KiB wrote, a fifth was padding."""
+
 _WAL = "PRAGMA journal_mode=WAL"
 _WAL_PAUSE_SECONDS = 0.01
 _PRIMARY = 0xFF
@@ -25,7 +28,7 @@ _SQLITE_PRAGMAS = (
     "foreign_keys=ON",
     "recursive_triggers=ON",  # else INSERT OR REPLACE deletes past the triggers
     "secure_delete=ON",  # what is erased is overwritten
-    _FOLDING,  # pages of 4 KiB: short checkpoints keep the p99 of appends low
+    _FOLDING,  # pages, 2 MB: short checkpoints keep the p99 of appends low
     "journal_size_limit=67108864",
 )
 
@@ -57,6 +60,7 @@ def connect(url: URL, *, connections: int, busy_timeout_seconds: float) -> Engin
         def set_pragmas(connection: _Connection, _record: object) -> None:
             cursor = connection.cursor()
             cursor.execute(f"PRAGMA busy_timeout={round(busy_timeout_seconds * 1000)}")
+            cursor.execute(_PAGES)
             _follow_write_ahead_log(cursor, busy_timeout_seconds)
             for pragma in _SQLITE_PRAGMAS:
                 cursor.execute(f"PRAGMA {pragma}")

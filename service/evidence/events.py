@@ -291,9 +291,9 @@ def laid_out(
     if len(pieces) != 2 * len(names) + 1:
         raise ValueError(f"{len(pieces)} pieces around {len(names)} names")
     ranges: dict[str, tuple[int, int]] = {}
-    for number, name in enumerate(names):
-        begin = start + len(pieces[2 * number])
-        start = begin + len(pieces[2 * number + 1])
+    for name, fixed, named in zip(names, pieces[::2], pieces[1::2], strict=False):
+        begin = start + len(fixed)
+        start = begin + len(named)
         ranges[name] = (begin, start)
     return b"".join(pieces), ranges
 

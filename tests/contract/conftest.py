@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from filled_database import Database, filled
+from polling import answering
 from valkey_server import Valkey, running_valkey
 
 from service.evidence import EvidenceStore
@@ -51,6 +52,6 @@ def quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def queue(valkey: Valkey) -> AsyncIterator[JobQueue]:
-    queue = await JobQueue.open(valkey.url)
+    queue = await answering(valkey.url)
     yield queue
     await queue.close()

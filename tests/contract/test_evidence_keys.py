@@ -313,7 +313,7 @@ async def test_keys_of_what_is_erased_are_doomed_before_its_file_goes(
 def test_keys_doomed_while_the_key_store_is_locked_go_later(url: str, tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path}/keys.db"
     with (
-        KeyStore.open(address, Kek(bytes(32)), busy_timeout_seconds=0.05) as keys,
+        KeyStore.open(address, Kek(bytes(32)), busy_timeout_seconds=0.5) as keys,
         EvidenceStore.open(url, keys=keys) as store,
     ):
         sealed = [store.sealer.seal(event) for event in (decision(), about_two(), decision())]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from jobs import job
-from polling import until
+from polling import answering, until
 from servers import wait_until
 from valkey_server import Valkey
 from workers import LEASE_SECONDS, TIME_LIMIT_SECONDS, Workshop, is_gone, workshop
@@ -28,7 +28,7 @@ RECOVERY_SECONDS = LEASE_SECONDS + 2.0
 
 @pytest.fixture
 async def queue(valkey: Valkey) -> AsyncIterator[JobQueue]:
-    queue = await JobQueue.open(valkey.url)
+    queue = await answering(valkey.url)
     yield queue
     await queue.close()
 

@@ -1,10 +1,13 @@
 """Opening a file that others open: SQLite refuses some statements at once, patient or not."""
 
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
-from service.databases import _follow_write_ahead_log
+from service.databases import _follow_write_ahead_log, connect
 
 
 class Refusing:
@@ -43,3 +46,17 @@ def test_another_error_is_raised_at_once() -> None:
     with pytest.raises(sqlite3.OperationalError):
         _follow_write_ahead_log(cursor, patience_seconds=30)
     assert cursor.executed == 1
+
+
+def test_a_new_file_has_large_pages_and_one_of_before_keeps_its_own(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as before:
+        before.execute("PRAGMA page_size=4096")
+        before.execute("CREATE TABLE kept (value TEXT)")
+    for name, size in (("new.db", 8192), ("old.db", 4096)):
+        url = make_url(f"sqlite:///{tmp_path / name}")
+        engine = connect(url, connections=1, busy_timeout_seconds=1)
+        with engine.connect() as connection:
+            connection.exec_driver_sql("CREATE TABLE one (value TEXT)")
+            assert connection.exec_driver_sql("PRAGMA page_size").scalar_one() == size
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        engine.dispose()

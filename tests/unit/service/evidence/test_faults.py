@@ -143,7 +143,7 @@ def test_commits_are_synced_again_after_one_that_did_not_wait(url: str) -> None:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 1
         with store.changing() as connection:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
-            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one() == 500
+            assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one() == 250
 
 
 def test_what_did_not_wait_for_the_disk_is_on_it_after_a_flush(

@@ -108,7 +108,7 @@ def test_a_reader_that_holds_the_log_makes_destruction_fail_aloud(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.keystore.store.FORGET_SECONDS", 0.05)
-    with KeyStore.open(url, KEK, busy_timeout_seconds=0.05) as store:
+    with KeyStore.open(url, KEK) as store:
         key = store.take()
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as reading:
