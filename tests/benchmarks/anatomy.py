@@ -45,7 +45,7 @@ PARTS = {
 ECHO = """
 import sys
 import uvicorn
-from service.server import GuardedProtocol
+from service.protocol import GuardedProtocol
 HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4000")]}
 async def echo(scope, receive, send):
     await receive()

@@ -18,7 +18,7 @@ from problems import MARKER, assert_problem
 from prometheus_client.parser import text_string_to_metric_families
 from servers import JSON, wait_until
 
-from service.server import GuardedProtocol
+from service.protocol import GuardedProtocol
 
 Instance = dict[str, Any]
 HOST = b"Host: localhost\r\n"
@@ -329,11 +329,19 @@ def statuses_in(received: bytes) -> list[int]:
 def test_nothing_is_said_in_the_place_of_an_earlier_answer(
     tmp_path: Path, demo_registry: Path, rows: list[Instance]
 ) -> None:
-    """The time of a request that was sent ahead begins with its turn."""
+    """Those before it are answered; the time of one that was sent ahead begins with its turn."""
     body = json.dumps({"instances": rows[:1]}).encode()
     lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     first = request_head("/predict", *lines) + body
-    behind = {UNFINISHED_REQUESTS["half a body"]: [200, 408], MALFORMED_REQUESTS["bad chunk"]: []}
+    behind = {
+        UNFINISHED_REQUESTS["half a body"]: [200, 408],
+        UNFINISHED_REQUESTS["half a head"]: [200],
+        MALFORMED_REQUESTS["bad chunk"]: [200],
+        MALFORMED_REQUESTS["no HTTP"]: [200],
+        first + MALFORMED_REQUESTS["bad chunk"] + first: [200, 200],
+        first + MALFORMED_REQUESTS["no HTTP"] + first: [200, 200],
+        first + UNFINISHED_REQUESTS["half a head"]: [200, 200],
+    }
     with live_app(tmp_path, registry=demo_registry, protocol=Impatient, customise=lag(0.4)) as app:
         for second, statuses in behind.items():
             with app.connect() as connection:

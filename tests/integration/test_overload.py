@@ -16,7 +16,7 @@ from live_app import LiveApp, live_app, read_reply
 from problems import assert_problem
 from servers import JSON, Reply, wait_until
 
-from service.server import CLOSE, GuardedProtocol
+from service.protocol import CLOSE, GuardedProtocol
 
 Instance = dict[str, Any]
 MOST = 2

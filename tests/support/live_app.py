@@ -15,8 +15,9 @@ from fastapi import FastAPI
 from servers import Reachable, Reply, wait_until
 
 from service.app import create_app
+from service.protocol import GuardedProtocol
 from service.runtime import Runtime
-from service.server import GuardedProtocol, uvicorn_config
+from service.server import uvicorn_config
 from service.settings import Settings
 
 Customise = Callable[[Runtime], None]
