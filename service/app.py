@@ -164,7 +164,8 @@ class _NamedRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if self._is_exactly(scope):  # as found below, without its pattern
-            return Match.FULL, {"endpoint": self.endpoint, "path_params": {}, "route": self}
+            given = dict(scope.get("path_params", {}))
+            return Match.FULL, {"endpoint": self.endpoint, "path_params": given, "route": self}
         match, found = super().matches(scope)
         return match, {**found, "route": self} if found else found
 

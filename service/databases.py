@@ -28,7 +28,7 @@ _SQLITE_PRAGMAS = (
     "foreign_keys=ON",
     "recursive_triggers=ON",  # else INSERT OR REPLACE deletes past the triggers
     "secure_delete=ON",  # what is erased is overwritten
-    _FOLDING,  # pages, 2 MB: short checkpoints keep the p99 of appends low
+    _FOLDING,  # pages, 2 MB of a new file: short checkpoints keep the p99 of appends low
     "journal_size_limit=67108864",
 )
 

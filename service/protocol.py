@@ -65,15 +65,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self._end_stall()
         super().resume_writing()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:  # type: ignore[override]
         if self._is_partial:
             self._refuse(MalformedRequestError())
+        return self._is_over
 
     def data_received(self, data: bytes) -> None:
-        if self._is_over:  # uvicorn goes on reading after each answer
-            self.transport.pause_reading()
-            return
         self._bytes_outside_bodies += len(data)
+        if self._is_over:  # what lies unread at the end would cost the client its answers
+            if self._bytes_outside_bodies > MOST_HEAD_BYTES:
+                self.transport.pause_reading()
+            return
         self._has_refused = False
         super().data_received(data)
         if self._has_refused and not self._is_partial:
@@ -125,8 +127,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._end_rest()
         has_next = bool(self.pipeline)
         super().on_response_complete()
-        if self._is_over and not has_next:
-            self.transport.close()
+        if self._is_over:
+            if not has_next:
+                self.transport.close()
             return
         if has_next and not self.pipeline and self.cycle.more_body:
             self._begin_rest()
@@ -228,7 +231,6 @@ class GuardedProtocol(HttpToolsProtocol):
     def _end_after_answers(self) -> None:
         self._is_over = True
         self._stop_clock()
-        self.transport.pause_reading()
         if self.pipeline and self.cycle.more_body:
             self.pipeline.popleft()  # the newest, which will never be whole
 

@@ -168,10 +168,14 @@ class JobQueue:
         """
         if not self._is_available:
             raise QueueAwayError("the queue's server did not answer lately")
-        with translated():
-            await self._client.publish(
-                CHANNEL, encode_notices("final", [((tenant, request_id), {})])
-            )
+        notice = encode_notices("final", [((tenant, request_id), {})])
+        try:
+            with translated():
+                async with answered_within(SERVERS_SHARE * self._timeout):
+                    await self._client.publish(CHANNEL, notice)
+        except QueueAwayError as error:
+            self._open_breaker(error)
+            raise
 
     async def _flush(self) -> None:
         while self._waiting:

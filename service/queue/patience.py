@@ -15,8 +15,9 @@ async def answered_within(seconds: float) -> AsyncIterator[None]:
     After a pause (a busy machine, a thread that keeps the interpreter) uvloop looks at its timers
     before its sockets: an answer that arrived long ago would count as missing, the server as away
     and every job of the next second be left pending. So the time is counted in steps, of which a
-    pause takes one at most, and sockets are looked at once more at the end. Raises TimeoutError.
-    Cost: one timer, as `asyncio.timeout`.
+    pause takes one at most, and sockets are looked at once more at the end. A loop that pauses at
+    every turn waits for a turn or two a step, however long they are. Raises TimeoutError. Cost of
+    what ends in time: one timer, as `asyncio.timeout`.
     """
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle

@@ -167,6 +167,19 @@ async def test_a_frozen_server_costs_one_short_timeout_then_nothing(valkey: Valk
         assert await queue.submit(job("d"))
 
 
+async def test_telling_a_frozen_server_costs_no_more(valkey: Valkey) -> None:
+    async with opened(valkey) as queue:
+        valkey.freeze()
+        try:
+            started = time.perf_counter()
+            with pytest.raises(QueueAwayError):
+                await queue.announce_final("default", "a")
+            assert time.perf_counter() - started < LIMIT_SECONDS + SLACK_SECONDS
+            assert not queue.is_available
+        finally:
+            valkey.thaw()
+
+
 async def test_requests_that_wait_together_on_a_frozen_server_wait_no_longer(
     valkey: Valkey,
 ) -> None:

@@ -1,6 +1,7 @@
 """A pause of the event loop is not held against the queue's server; its silence is."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -56,6 +57,56 @@ def test_a_slow_machine_still_finds_the_queue_at_the_start(
         thaw.join()
         assert queue.is_available
         await queue.close()
+
+    run(main, loop_factory)
+
+
+@runners
+def test_a_pause_at_the_very_end_counts_no_more(loop_factory: Callable[..., object]) -> None:
+    """It is in the turn's input, after which uvloop goes on with its timers."""
+
+    async def main() -> None:
+        here, there = socket.socketpair()
+        waking, waker = socket.socketpair()
+        here.setblocking(False)  # noqa: FBT003
+        loop = asyncio.get_running_loop()
+
+        def pause() -> None:
+            loop.remove_reader(waking)
+            there.send(b"x")
+            time.sleep(PAUSE_SECONDS)
+
+        async def receive() -> bytes:
+            async with answered_within(0.4):
+                return await loop.sock_recv(here, 1)
+
+        loop.add_reader(waking, pause)
+        received = asyncio.create_task(receive())
+        threading.Timer(0.35, waker.send, [b"x"]).start()
+        assert await received == b"x"
+        for end in (here, there, waking, waker):
+            end.close()
+
+    run(main, loop_factory)
+
+
+@runners
+def test_a_loop_that_pauses_all_the_time_does_not_wait_for_ever(
+    loop_factory: Callable[..., object],
+) -> None:
+    async def main() -> None:
+        async def pause() -> None:
+            while True:
+                time.sleep(0.2)  # noqa: ASYNC251 - the pause itself
+                await asyncio.sleep(0)
+
+        pausing = asyncio.create_task(pause())
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with answered_within(0.1):
+                await asyncio.Event().wait()
+        assert time.monotonic() - started < 5
+        pausing.cancel()
 
     run(main, loop_factory)
 

@@ -347,6 +347,28 @@ def test_nothing_is_said_in_the_place_of_an_earlier_answer(
             with app.connect() as connection:
                 connection.sendall(first + second)
                 assert statuses_in(read_to_end(connection)) == statuses
+            with app.connect() as connection:
+                connection.sendall(first + second)
+                connection.shutdown(socket.SHUT_WR)
+                answered_ones = [status for status in statuses if status == 200]
+                assert statuses_in(read_to_end(connection)) == answered_ones
+
+
+def test_a_request_that_will_never_be_whole_is_not_waited_for(
+    tmp_path: Path, demo_registry: Path, rows: list[Instance]
+) -> None:
+    body = json.dumps({"instances": rows[:1]}).encode()
+    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+    first = request_head("/predict", *lines) + body
+    with (
+        live_app(tmp_path, registry=demo_registry, customise=lag(0.4)) as app,
+        app.connect() as connection,
+    ):
+        connection.sendall(first + first + MALFORMED_REQUESTS["bad chunk"])
+        assert read_status(connection) == 200
+        connection.sendall(b"more, which is dropped")
+        assert app.runtime.delivery.admission.resting == 0  # while the second is computed
+        assert statuses_in(read_to_end(connection)) == [200]
 
 
 def test_what_is_no_request_is_a_problem_behind_an_answer_too(live: LiveApp) -> None:
