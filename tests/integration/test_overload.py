@@ -38,6 +38,7 @@ def full_app(
     ):
         sent = [pool.submit(app.client().predict, rows[:1]) for _ in range(MOST)]
         wait_until(lambda: app.runtime.metrics.http_active_now["POST"] == MOST)
+        wait_until(lambda: app.runtime.delivery.admission.resting == 0)  # their bodies are here
         try:
             yield app, gate, sent
         finally:
