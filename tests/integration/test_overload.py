@@ -255,6 +255,7 @@ def test_a_refused_connection_may_stay_idle(
     ):
         pool.submit(app.client().predict, rows[:1])
         wait_until(lambda: app.runtime.metrics.http_active_now["POST"] == 1)
+        wait_until(lambda: app.runtime.delivery.admission.resting == 0)
         try:
             with app.connect(timeout_seconds=1.0) as connection:
                 connection.sendall(b"GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n")
