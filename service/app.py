@@ -163,20 +163,8 @@ class _NamedRoute(Route):
     """A route that metrics can name, as FastAPI's own are."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if self._is_exactly(scope):  # as found below, without its pattern
-            given = dict(scope.get("path_params", {}))
-            return Match.FULL, {"endpoint": self.endpoint, "path_params": given, "route": self}
         match, found = super().matches(scope)
         return match, {**found, "route": self} if found else found
-
-    def _is_exactly(self, scope: Scope) -> bool:
-        return (
-            scope["path"] == self.path
-            and not self.param_convertors
-            and scope["type"] == "http"
-            and scope["method"] in (self.methods or ())
-            and not scope.get("root_path")
-        )
 
 
 class _Application(FastAPI):

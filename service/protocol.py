@@ -213,8 +213,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._end_after_answers()
             return
         cycle = self.cycle
-        is_answered = cycle is not None and (cycle.response_started or not cycle.more_body)
-        if cycle is None or cycle.scope is not self.scope or not is_answered:
+        if cycle is None or cycle.scope is not self.scope or not cycle.response_started:
             self.transport.write(guarded(_raw_problem(error)))
             if cycle is None or cycle.response_complete:  # else the application counts it
                 self._admission.count_unread(error.status)

@@ -1,8 +1,8 @@
 """The side that submits jobs. It costs a request at most its short timeout, then nothing."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Self, cast
 
@@ -70,10 +70,10 @@ class JobQueue:
     """
 
     def __init__(self, url: str, *, max_queue: int, request_timeout_seconds: float) -> None:
-        # Each call has its own, shorter limit.
-        self._client = connect(
-            url, timeout_seconds=max(FIRST_PROBE_SECONDS, request_timeout_seconds)
-        )
+        self._first_seconds = max(FIRST_PROBE_SECONDS, request_timeout_seconds)
+        self._servers_seconds = SERVERS_SHARE * request_timeout_seconds
+        # What somebody waits for has its own, shorter limit.
+        self._client = connect(url, timeout_seconds=self._first_seconds)
         self._submit = self._client.register_script(scripts.SUBMIT)
         self._ask_held = self._client.register_script(scripts.HELD)
         self._ask_state = self._client.register_script(scripts.STATE)
@@ -92,7 +92,7 @@ class JobQueue:
     ) -> Self:
         """Never fails because the server is away. Raises UsageError for a URL that is none."""
         queue = cls(url, max_queue=max_queue, request_timeout_seconds=request_timeout_seconds)
-        await queue._probe(max(FIRST_PROBE_SECONDS, request_timeout_seconds))
+        await queue._probe(queue._first_seconds)
         queue._prober = asyncio.create_task(queue._keep_probing())
         return queue
 
@@ -150,15 +150,8 @@ class JobQueue:
         """
         if not jobs:
             return []
-        if not self._is_available:
-            raise QueueAwayError("the queue's server did not answer lately")
-        try:
-            with translated():
-                async with answered_within(SERVERS_SHARE * self._timeout):
-                    held = await self._ask_held(_SUBMIT_KEYS, [job.field for job in jobs])
-        except QueueAwayError as error:
-            self._open_breaker(error)
-            raise
+        async with self._asking():
+            held = await self._ask_held(_SUBMIT_KEYS, [job.field for job in jobs])
         return [job for job, is_held in zip(jobs, held, strict=True) if not is_held]
 
     async def announce_final(self, tenant: str, request_id: str) -> None:
@@ -166,13 +159,19 @@ class JobQueue:
 
         Raises QueueAwayError; nothing is lost then but time.
         """
+        notice = encode_notices("final", [((tenant, request_id), {})])
+        async with self._asking():
+            await self._client.publish(CHANNEL, notice)
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """A call that somebody waits for: short, and none while the server is away."""
         if not self._is_available:
             raise QueueAwayError("the queue's server did not answer lately")
-        notice = encode_notices("final", [((tenant, request_id), {})])
         try:
             with translated():
-                async with answered_within(SERVERS_SHARE * self._timeout):
-                    await self._client.publish(CHANNEL, notice)
+                async with answered_within(self._servers_seconds):
+                    yield
         except QueueAwayError as error:
             self._open_breaker(error)
             raise
@@ -195,7 +194,7 @@ class JobQueue:
         for job, _ in batch:
             arguments += (_PLACE[job.priority], job.field, job.encode())
         with translated():
-            async with answered_within(SERVERS_SHARE * self._timeout):
+            async with answered_within(self._servers_seconds):
                 answers = await self._submit(_SUBMIT_KEYS, arguments)
         for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
@@ -209,7 +208,7 @@ class JobQueue:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             try:
-                await self._probe(SERVERS_SHARE * self._timeout)
+                await self._probe(self._servers_seconds)
             except Exception as error:  # noqa: BLE001 - without it the breaker stays as it is
                 log.error("queue_probe_failed", place=place_of(error))
 

@@ -1,7 +1,6 @@
 """Connections that misbehave: no request, bodies without end, peers that are slow or gone."""
 
 import json
-import re
 import socket
 import threading
 import time
@@ -16,12 +15,18 @@ from faulty_parts import Gate, lag
 from live_app import LiveApp, live_app, read_reply, read_to_end
 from problems import MARKER, assert_problem
 from prometheus_client.parser import text_string_to_metric_families
+from raw_requests import (
+    HOST,
+    MALFORMED_REQUESTS,
+    UNFINISHED_REQUESTS,
+    Impatient,
+    request_head,
+    statuses_in,
+    whole_request,
+)
 from servers import JSON, wait_until
 
-from service.protocol import GuardedProtocol
-
 Instance = dict[str, Any]
-HOST = b"Host: localhost\r\n"
 
 
 @pytest.mark.parametrize("name", ["Host", "X-Request-ID", "Content-Type", "Authorization"])
@@ -51,30 +56,6 @@ def test_header_bytes_that_are_not_latin_are_harmless(live: LiveApp) -> None:
         assert read_reply(connection, method="GET").status == 200
 
 
-MALFORMED_REQUESTS = {
-    "no HTTP": MARKER.encode() + b"\r\n\r\n",
-    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 64,
-    "bad version": b"GET / HTTP/9.9\r\n" + HOST + b"\r\n",
-    "space in a header name": b"GET / HTTP/1.1\r\nBad Name: x\r\n\r\n",
-    "NUL in a header": b"GET / HTTP/1.1\r\nA: \x00\r\n\r\n",
-    "raw bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\n" + HOST + b"\r\n",
-    "two lengths": b"POST /predict HTTP/1.1\r\n"
-    + HOST
-    + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "negative length": b"POST /predict HTTP/1.1\r\n" + HOST + b"Content-Length: -1\r\n\r\n",
-    "length and chunks": b"POST /predict HTTP/1.1\r\n"
-    + HOST
-    + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "bad chunk": b"POST /predict HTTP/1.1\r\n"
-    + HOST
-    + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
-    "head cut short": b"GET / HTTP/1.1\r\nHost: loc",
-    "body cut short": b"POST /predict HTTP/1.1\r\n"
-    + HOST
-    + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
-}
-
-
 @pytest.mark.parametrize("name", MALFORMED_REQUESTS)
 def test_bytes_that_are_no_request_are_a_problem_too(live: LiveApp, name: str) -> None:
     with live.connect() as connection:
@@ -100,11 +81,6 @@ def send_until_refused(connection: socket.socket, piece: bytes, times: int = 1 <
             connection.sendall(piece)
     except OSError:
         return
-
-
-def request_head(path: str, *lines: str) -> bytes:
-    head = [f"POST {path} HTTP/1.1", "Host: localhost", *lines, "", ""]
-    return "\r\n".join(head).encode()
 
 
 @pytest.mark.parametrize(
@@ -178,27 +154,6 @@ def test_a_get_with_a_body_is_answered_and_the_connection_stays_usable(live: Liv
         assert client.request("GET", "/models", MARKER.encode() * 1000).status == 200
 
 
-def test_pipelined_requests_are_answered_in_order(live: LiveApp) -> None:
-    paths = ["/livez", "/nowhere", "/models", "/livez"]
-    sent = b"".join(b"GET %s HTTP/1.1\r\n%s\r\n" % (path.encode(), HOST) for path in paths)
-    with live.connect() as connection:
-        connection.sendall(sent)
-        statuses = [read_status(connection) for _ in paths]
-    assert statuses == [200, 404, 200, 200]
-
-
-def read_status(connection: socket.socket) -> int:
-    """Status of the next of several answers, read without taking bytes of the one after."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        head += connection.recv(1)
-    lines = head.decode().lower().split("\r\n")
-    length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length:"))
-    while length:
-        length -= len(connection.recv(length))
-    return int(lines[0].split()[1])
-
-
 def test_an_upgrade_is_not_taken_up(live: LiveApp) -> None:
     lines = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     with live.connect() as connection:
@@ -222,27 +177,11 @@ def test_a_body_cut_off_by_the_client_is_not_taken_for_a_whole_one(
     assert "idempotent-replay" not in reply.headers
 
 
-class Impatient(GuardedProtocol):
-    request_seconds = 0.2
-
-
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory, demo_registry: Path) -> Iterator[LiveApp]:
     data_dir = tmp_path_factory.mktemp("impatient")
     with live_app(data_dir, registry=demo_registry, protocol=Impatient) as app:
         yield app
-
-
-UNFINISHED_REQUESTS = {
-    "half a head": b"GET /models HTTP/1.1\r\nHost: loc",
-    "half a body": request_head("/predict", "Content-Type: application/json", "Content-Length: 100")
-    + b"{",
-    "half a body that nobody reads": request_head("/nowhere", "Content-Length: 100") + b"x",
-    "half a chunk": request_head(
-        "/predict", "Content-Type: application/json", "Transfer-Encoding: chunked"
-    )
-    + b"5\r\n{",
-}
 
 
 @pytest.mark.parametrize("name", ["half a head", "half a body", "half a chunk"])
@@ -322,73 +261,13 @@ def test_a_slow_answer_is_not_cut_off(
         assert app.client().predict(rows[:1]).status == 200
 
 
-def statuses_in(received: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", received)]
-
-
-def test_nothing_is_said_in_the_place_of_an_earlier_answer(
-    tmp_path: Path, demo_registry: Path, rows: list[Instance]
-) -> None:
-    """Those before it are answered; the time of one that was sent ahead begins with its turn."""
-    body = json.dumps({"instances": rows[:1]}).encode()
-    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
-    first = request_head("/predict", *lines) + body
-    behind = {
-        UNFINISHED_REQUESTS["half a body"]: [200, 408],
-        UNFINISHED_REQUESTS["half a head"]: [200],
-        MALFORMED_REQUESTS["bad chunk"]: [200],
-        MALFORMED_REQUESTS["no HTTP"]: [200],
-        first + MALFORMED_REQUESTS["bad chunk"] + first: [200, 200],
-        first + MALFORMED_REQUESTS["no HTTP"] + first: [200, 200],
-        first + UNFINISHED_REQUESTS["half a head"]: [200, 200],
-    }
-    with live_app(tmp_path, registry=demo_registry, protocol=Impatient, customise=lag(0.4)) as app:
-        for second, statuses in behind.items():
-            with app.connect() as connection:
-                connection.sendall(first + second)
-                assert statuses_in(read_to_end(connection)) == statuses
-            with app.connect() as connection:
-                connection.sendall(first + second)
-                connection.shutdown(socket.SHUT_WR)
-                answered_ones = [status for status in statuses if status == 200]
-                assert statuses_in(read_to_end(connection)) == answered_ones
-
-
-def test_a_request_that_will_never_be_whole_is_not_waited_for(
-    tmp_path: Path, demo_registry: Path, rows: list[Instance]
-) -> None:
-    body = json.dumps({"instances": rows[:1]}).encode()
-    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
-    first = request_head("/predict", *lines) + body
-    with (
-        live_app(tmp_path, registry=demo_registry, customise=lag(0.4)) as app,
-        app.connect() as connection,
-    ):
-        connection.sendall(first + first + MALFORMED_REQUESTS["bad chunk"])
-        assert read_status(connection) == 200
-        connection.sendall(b"more, which is dropped")
-        assert app.runtime.delivery.admission.resting == 0  # while the second is computed
-        assert statuses_in(read_to_end(connection)) == [200]
-
-
-def test_what_is_no_request_is_a_problem_behind_an_answer_too(live: LiveApp) -> None:
-    with live.connect() as connection:
-        connection.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + b"\r\n")
-        assert read_status(connection) == 200
-        connection.sendall(MALFORMED_REQUESTS["no HTTP"])
-        assert read_status(connection) == 400
-
-
 def test_a_client_that_leaves_is_forgotten_and_its_record_kept(
     tmp_path: Path, demo_registry: Path, rows: list[Instance], capfd: pytest.CaptureFixture[str]
 ) -> None:
     gate = Gate()
-    body = json.dumps({"instances": rows[:1]}).encode()
-    lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
-    head = request_head("/predict", *lines, "X-Request-ID: gone-client-1")
     with live_app(tmp_path, registry=demo_registry, customise=gate.before_append) as app:
         with app.connect() as connection:
-            connection.sendall(head + body)
+            connection.sendall(whole_request(rows, "X-Request-ID: gone-client-1"))
             wait_until(lambda: gate.waiting)
         gate.open()
         wait_until(lambda: not app.runtime.predicting._in_flight)

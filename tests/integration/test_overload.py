@@ -14,6 +14,7 @@ import pytest
 from faulty_parts import Gate
 from live_app import LiveApp, live_app, read_reply
 from problems import assert_problem
+from raw_requests import Impatient
 from servers import JSON, Reply, wait_until
 
 from service.protocol import CLOSE, GuardedProtocol
@@ -236,10 +237,6 @@ def test_who_reads_no_answers_gives_its_place_back(tmp_path: Path, demo_registry
         finally:
             for connection in taking:
                 connection.close()
-
-
-class Impatient(GuardedProtocol):
-    request_seconds = 0.2
 
 
 def test_a_refused_connection_may_stay_idle(
