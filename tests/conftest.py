@@ -69,6 +69,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (places.get(item.path, len(places)), -tests[item.path]))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """For scripts/test: the names of what failed, one a line."""
+    if (path := os.environ.get("EXPLAIND_TEST_FAILURES")) is not None:
+        stats = terminalreporter.stats
+        reports = [*stats.get("failed", ()), *stats.get("error", ())]
+        Path(path).write_text("".join(f"{name}\n" for name in {r.nodeid: 0 for r in reports}))
+
+
 @pytest.fixture(scope="session")
 def demo_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry with `breast_cancer`: XGBoost over 30 numeric columns. Copy it to change it."""

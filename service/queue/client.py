@@ -27,8 +27,15 @@ from service.queue.server import (
 
 MOST_AT_ONCE = 64
 PROBE_SECONDS = 1.0
-FIRST_PROBE_SECONDS = 1.0
-"""At the start nobody waits yet, and a busy machine takes its time for a first connection."""
+PATIENT_SECONDS = 1.0
+"""For a probe of a server that was there, and for the first: nobody waits for its answer, and a
+busy machine takes its time. One that was away has to be as quick as a request needs it.
+"""
+
+BACKSTOP_SECONDS = 10.0
+"""redis-py's own limit, which counts pauses of the event loop as silence: never the one that ends
+a call.
+"""
 
 SERVERS_SHARE = 0.8
 """Of the request's timeout: the server's silence must be known before the request gives up."""
@@ -70,10 +77,9 @@ class JobQueue:
     """
 
     def __init__(self, url: str, *, max_queue: int, request_timeout_seconds: float) -> None:
-        self._first_seconds = max(FIRST_PROBE_SECONDS, request_timeout_seconds)
+        self._patient_seconds = max(PATIENT_SECONDS, request_timeout_seconds)
         self._servers_seconds = SERVERS_SHARE * request_timeout_seconds
-        # What somebody waits for has its own, shorter limit.
-        self._client = connect(url, timeout_seconds=self._first_seconds)
+        self._client = connect(url, timeout_seconds=BACKSTOP_SECONDS)
         self._submit = self._client.register_script(scripts.SUBMIT)
         self._ask_held = self._client.register_script(scripts.HELD)
         self._ask_state = self._client.register_script(scripts.STATE)
@@ -92,7 +98,7 @@ class JobQueue:
     ) -> Self:
         """Never fails because the server is away. Raises UsageError for a URL that is none."""
         queue = cls(url, max_queue=max_queue, request_timeout_seconds=request_timeout_seconds)
-        await queue._probe(queue._first_seconds)
+        await queue._probe(queue._patient_seconds)
         queue._prober = asyncio.create_task(queue._keep_probing())
         return queue
 
@@ -208,7 +214,8 @@ class JobQueue:
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             try:
-                await self._probe(self._servers_seconds)
+                seconds = self._patient_seconds if self._is_available else self._servers_seconds
+                await self._probe(seconds)
             except Exception as error:  # noqa: BLE001 - without it the breaker stays as it is
                 log.error("queue_probe_failed", place=place_of(error))
 

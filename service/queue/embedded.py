@@ -182,7 +182,9 @@ class Embedded:
         try:
             while process.poll() is None and time.monotonic() < deadline:
                 with contextlib.suppress(RedisError, OSError):
-                    if (await client.info("server"))["process_id"] == process.pid:
+                    said = await client.info("server", "persistence")
+                    # While it reads its file it tells about itself, and does nothing else.
+                    if said["process_id"] == process.pid and not said["loading"]:
                         return True
                 await asyncio.sleep(0.01)
         except BaseException:

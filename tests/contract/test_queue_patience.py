@@ -9,13 +9,18 @@ from collections.abc import Awaitable, Callable
 import pytest
 import uvloop
 from jobs import job
+from polling import until
 from valkey_server import Valkey
 
 from service.queue import JobQueue
+from service.queue.client import PROBE_SECONDS
 from service.queue.patience import answered_within
 
 PAUSE_SECONDS = 0.3
 """Three times what a job is waited for."""
+
+LATE_SECONDS = 0.7
+"""For an answer: less than a probe waits for it, much more than a request."""
 
 runners = pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
 
@@ -26,9 +31,12 @@ def run(main: Callable[[], Awaitable[None]], loop_factory: Callable[..., object]
 
 
 @runners
+@pytest.mark.parametrize("pause", [PAUSE_SECONDS, 1.3])
 def test_an_answer_that_came_while_the_loop_stood_still_counts(
-    valkey: Valkey, loop_factory: Callable[..., object]
+    valkey: Valkey, loop_factory: Callable[..., object], pause: float
 ) -> None:
+    """However long: redis-py's own timeouts count pauses as silence."""
+
     async def main() -> None:
         queue = await JobQueue.open(valkey.url)
         try:
@@ -36,7 +44,7 @@ def test_an_answer_that_came_while_the_loop_stood_still_counts(
                 submitted = asyncio.create_task(queue.submit(job(f"r-{n}")))
                 for _ in range(n + 1):  # the pause begins at another point of the call each time
                     await asyncio.sleep(0)
-                time.sleep(PAUSE_SECONDS)  # noqa: ASYNC251 - the pause itself
+                time.sleep(pause)  # noqa: ASYNC251 - the pause itself
                 assert await submitted
                 assert queue.is_available
         finally:
@@ -56,6 +64,24 @@ def test_a_slow_machine_still_finds_the_queue_at_the_start(
         queue = await JobQueue.open(valkey.url)
         thaw.join()
         assert queue.is_available
+        await queue.close()
+
+    run(main, loop_factory)
+
+
+@runners
+def test_a_probe_that_nobody_waits_for_may_be_answered_late(
+    valkey: Valkey, loop_factory: Callable[..., object]
+) -> None:
+    async def main() -> None:
+        queue = await JobQueue.open(valkey.url)
+        for _ in range(4):  # at any point of the time between two probes
+            valkey.freeze()
+            with pytest.raises(TimeoutError):
+                await until(lambda: not queue.is_available, seconds=LATE_SECONDS)
+            valkey.thaw()
+            await asyncio.sleep(PROBE_SECONDS / 2)
+            assert queue.is_available
         await queue.close()
 
     run(main, loop_factory)

@@ -114,6 +114,16 @@ async def test_jobs_outlive_a_restart_in_the_same_directory(
         await until(lambda: "waiting" in store.ends(), seconds=20)
 
 
+async def test_a_server_with_much_to_read_is_there_once_it_has_read_it(tmp_path: Path) -> None:
+    async with embedded(tmp_path, embedded_workers=0) as started:
+        with Redis.from_url(started.redis_url) as client:
+            filled = "for i = 1, 300000 do redis.call('SET', i, 'some words for the file') end"
+            client.eval(filled, 0)
+    async with embedded(tmp_path, embedded_workers=0) as started:
+        with Redis.from_url(started.redis_url) as client:
+            assert client.dbsize() >= 300_000
+
+
 async def test_what_ends_by_itself_is_started_again(tmp_path: Path, store: JobStore) -> None:
     async with embedded(tmp_path) as started:
         for name in ("worker", "server"):

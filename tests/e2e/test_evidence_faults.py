@@ -25,7 +25,7 @@ from drills import (
     sqlite_of,
 )
 from postgres_server import new_database, running_postgres
-from servers import Server, start_server, wait_until
+from servers import Server, assert_becomes_ready, start_server, wait_until
 from spools import Lock
 from tables import breast_cancer, instances_of, mixed
 
@@ -131,7 +131,7 @@ def locked_for(folder: Path, lock: Any, seconds: float, *, url: str, **env: str)
         assert max(load.seconds.values()) < BOUND_SECONDS
         assert {reply.status for reply in load.replies.values()} == {200, 503}
         assert_whole(server, [load], witness, url=url, ids=list(load.acknowledged()))
-        assert server.client().get("/readyz").json() == {"status": "ready"}
+        assert_becomes_ready(server.client())
     finally:
         server.close()
 

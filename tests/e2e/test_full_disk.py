@@ -18,7 +18,7 @@ from drills import (
     is_without,
     queried,
 )
-from servers import Client, wait_until
+from servers import Client, assert_becomes_ready, wait_until
 from small_disks import CAN_MOUNT, SIZES, SmallDisk, start_on_small_disks
 from tables import breast_cancer, instances_of, mixed
 
@@ -52,7 +52,7 @@ def fill_and_free(folder: Path, two_models: Path, *, turns: int) -> None:
         wait_until(lambda: witness.look(client) == events_in(disk, folder), seconds=30)
         url = disk.copy(folder / "copy")
         witness.assert_log_is_whole(url, client, list(load.acknowledged()))
-        assert client.get("/readyz").json() == {"status": "ready"}
+        assert_becomes_ready(client)
         assert_alive(server)
     finally:
         server.close()

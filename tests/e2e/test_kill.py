@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Client, Reply, Server, running_server, start_server, wait_until
+from servers import (
+    Client,
+    Reply,
+    Server,
+    assert_becomes_ready,
+    running_server,
+    start_server,
+    wait_until,
+)
 from tables import breast_cancer, instances_of
 
 from service.settings import Settings
@@ -70,7 +78,7 @@ def load_until(server: Server, end: Any, *, replies: int) -> Load:
 
 def assert_nothing_lost(server: Server, load: Load) -> None:
     client = server.client()
-    assert client.get("/readyz").json() == {"status": "ready"}
+    assert_becomes_ready(client)
     for request_id, reply in load.replies.items():
         record = client.get(f"/explanations/{request_id}")
         assert record.status == 200

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from servers import Server, explaind, running_server, wait_until
+from servers import Server, assert_becomes_ready, explaind, running_server, wait_until
 from tables import breast_cancer, instances_of
 
 from service.registry import RegisteredModel, Registry
@@ -149,7 +149,7 @@ def test_damaged_version_is_not_promoted(load: Load, run: Run, folder: Path) -> 
     (folder / "registry" / NAME / "2" / "golden.json").write_bytes(b"{}")
     run("promote", NAME, "2", exit_code=1)
     assert Registry(folder / "registry").layout.serving(NAME) == 1
-    assert load.server.client().get("/readyz").json()["status"] == "ready"
+    assert_becomes_ready(load.server.client())
 
 
 @pytest.mark.drill

@@ -13,7 +13,7 @@ import pytest
 from later import jobs_in
 from live_app import LiveApp, live_app
 from problems import assert_problem
-from servers import JSON, Client, Reply, wait_until
+from servers import JSON, Client, Reply, assert_becomes_ready, wait_until
 from spools import Lock
 from valkey_server import Valkey, running_valkey
 
@@ -90,7 +90,7 @@ def test_while_the_store_is_locked_one_model_answers_and_the_other_says_when_to_
     assert (ready.status, ready.json()["status"]) == (200, "degraded")
     lock.release()
     until_drained(client)
-    assert client.get("/readyz").json() == {"status": "ready"}
+    assert_becomes_ready(client)
     assert asked(other, mixed_rows[:1], "required-1", REQUIRED).headers["evidence"] == "stored"
     assert_each_is_stored_once(app, rows, replies)
 
@@ -151,7 +151,7 @@ def test_without_room_anywhere_the_prediction_says_that_nothing_was_kept(
         none = {"backend": "spool", "outcome": "none"}
         assert counted(app, "explain_audit_writes_total", **none) == 1
         lock.release()
-        wait_until(lambda: client.get("/readyz").json() == {"status": "ready"})
+        assert_becomes_ready(client)
         wait_until(lambda: asked(client, rows[:1], "nowhere-01").headers["evidence"] == "stored")
         assert client.get("/explanations/nowhere-01").status == 200
 

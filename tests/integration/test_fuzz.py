@@ -11,7 +11,7 @@ import pytest
 from exploring import explore
 from live_app import LiveApp
 from mutations import mutated
-from servers import JSON
+from servers import JSON, assert_becomes_ready
 
 Instance = dict[str, Any]
 
@@ -45,7 +45,7 @@ def exchange(live: LiveApp, sent: bytes) -> list[int]:
 
 
 def assert_healthy(live: LiveApp, rows: list[Instance]) -> None:
-    assert live.client().get("/readyz").json() == {"status": "ready"}
+    assert_becomes_ready(live.client())
     answer = live.client().predict(rows[:1])
     assert answer.json()["explanation"]["status"] == "complete"
     assert not live.runtime.predicting._in_flight

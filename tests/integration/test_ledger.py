@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from live_app import LiveApp, live_app
 from problems import assert_problem
 from proven import proof_of, verified
-from servers import JSON, wait_until
+from servers import JSON, assert_becomes_ready, wait_until
 
 from schemas import Consistency
 from service.runtime import Runtime
@@ -188,4 +188,4 @@ def test_a_database_put_back_is_noticed_and_nothing_is_signed(
     (data_dir / "checkpoint.evidence").rename(data_dir / "kept")
     with live_app(data_dir) as app:
         wait_until((data_dir / "checkpoint.evidence").exists)
-        assert app.client().get("/readyz").json() == {"status": "ready"}
+        assert_becomes_ready(app.client())

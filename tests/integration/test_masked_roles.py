@@ -22,7 +22,7 @@ from masked_roles import (
     settings_of,
 )
 from problems import assert_problem
-from servers import JSON, wait_until
+from servers import JSON, assert_becomes_ready, wait_until
 
 from schemas import Answer, Record
 from service.masking import WITHHELD
@@ -211,7 +211,7 @@ def test_a_mask_that_fits_no_column_leaves_the_old_one_in_force_and_shows(
     with live_app(tmp_path, registry=two_models, **settings) as live:
         client = live.client(keys["support"])
         path = predicted(client, calm).json()["explanation"]["links"]["self"]
-        assert client.get("/readyz").json() == {"status": "ready"}
+        assert_becomes_ready(client)
         (tmp_path / "policy.toml").write_text(
             POLICY.replace('"grade"]', '"grde"]') + "[models.mixd]\nreview = 1\n"
         )

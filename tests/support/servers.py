@@ -186,3 +186,11 @@ def wait_until(condition: Any, *, seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.02)
+
+
+def assert_becomes_ready(client: Client, *, seconds: float = 10.0) -> None:
+    """Nothing is missing, soon: on a busy machine a late answer of the queue shows for a second."""
+    deadline = time.monotonic() + seconds
+    while (said := client.get("/readyz").json()) != {"status": "ready"}:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
