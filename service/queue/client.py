@@ -220,7 +220,11 @@ class JobQueue:
                 log.error("queue_probe_failed", place=place_of(error))
 
     async def _probe(self, seconds: float) -> None:
-        """Ask for the state; the answer closes the breaker, its absence opens it."""
+        """Ask for the state; the answer closes the breaker, its absence opens it.
+
+        An answer that took so long that a request gave up meanwhile closes nothing.
+        """
+        was_available = self._is_available
         try:
             with translated():
                 async with answered_within(seconds):
@@ -231,9 +235,9 @@ class JobQueue:
             self._open_breaker(error)
             return
         self._state = _state_of(numbers)
-        if not self._is_available:
+        if not was_available:
             log.info("queue_available", depth=self._state.depth)
-        self._is_available = True
+            self._is_available = True
 
     def _open_breaker(self, error: QueueAwayError) -> None:
         if self._is_available:

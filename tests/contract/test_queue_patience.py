@@ -4,7 +4,8 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 import uvloop
@@ -12,8 +13,7 @@ from jobs import job
 from polling import until
 from valkey_server import Valkey
 
-from service.queue import JobQueue
-from service.queue.client import PROBE_SECONDS
+from service.queue import JobQueue, QueueAwayError
 from service.queue.patience import answered_within
 
 PAUSE_SECONDS = 0.3
@@ -22,12 +22,24 @@ PAUSE_SECONDS = 0.3
 LATE_SECONDS = 0.7
 """For an answer: less than a probe waits for it, much more than a request."""
 
+PROBE_SECONDS = 1.0
+"""As in production: the next probe is far from the one that is looked at."""
+
 runners = pytest.mark.parametrize("loop_factory", [uvloop.new_event_loop, asyncio.new_event_loop])
 
 
 def run(main: Callable[[], Awaitable[None]], loop_factory: Callable[..., object]) -> None:
     with asyncio.Runner(loop_factory=loop_factory) as runner:  # type: ignore[arg-type]
         runner.run(main())  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def opened(valkey: Valkey) -> AsyncIterator[JobQueue]:
+    queue = await JobQueue.open(valkey.url)
+    try:
+        yield queue
+    finally:
+        await queue.close()
 
 
 @runners
@@ -74,15 +86,34 @@ def test_a_probe_that_nobody_waits_for_may_be_answered_late(
     valkey: Valkey, loop_factory: Callable[..., object]
 ) -> None:
     async def main() -> None:
-        queue = await JobQueue.open(valkey.url)
-        for _ in range(4):  # at any point of the time between two probes
+        async with opened(valkey) as queue:
+            for _ in range(4):  # at any point of the time between two probes
+                valkey.freeze()
+                with pytest.raises(TimeoutError):
+                    await until(lambda: not queue.is_available, seconds=LATE_SECONDS)
+                valkey.thaw()
+                await asyncio.sleep(0.13)
+                assert queue.is_available
+
+    run(main, loop_factory)
+
+
+@runners
+def test_a_late_answer_calls_nothing_back_that_a_request_waited_for_in_vain(
+    valkey: Valkey, loop_factory: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.queue.client.PROBE_SECONDS", PROBE_SECONDS)
+
+    async def main() -> None:
+        async with opened(valkey) as queue:
             valkey.freeze()
-            with pytest.raises(TimeoutError):
-                await until(lambda: not queue.is_available, seconds=LATE_SECONDS)
+            await asyncio.sleep(PROBE_SECONDS + 0.2)  # a probe is on its way
+            with pytest.raises(QueueAwayError):
+                await queue.submit(job("r-1"))
             valkey.thaw()
-            await asyncio.sleep(PROBE_SECONDS / 2)
-            assert queue.is_available
-        await queue.close()
+            await asyncio.sleep(0.2)
+            assert not queue.is_available
+            await until(lambda: queue.is_available)
 
     run(main, loop_factory)
 
